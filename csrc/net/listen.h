@@ -1,0 +1,39 @@
+/* net/listen.h -- listening sockets. A binding belongs to the process: made once (before privileges are dropped), kept across
+ * reloads; a listener is one loop's use of it. */
+#ifndef MP_NET_LISTEN_H
+#define MP_NET_LISTEN_H
+
+#include "net/stream.h"
+
+typedef struct mp_endpoint {
+  bool is_unix;
+  mp_ip ip;
+  uint16_t port;       /* 0: the system picks */
+  char path[108];      /* unix */
+  unsigned mode;       /* unix: permission bits of the socket file; 0 = 0660 */
+} mp_endpoint;
+
+typedef struct mp_binding {
+  mp_endpoint at;      /* with the real port after binding */
+  int *fds;            /* TCP: one SO_REUSEPORT socket per worker; unix: one, shared */
+  unsigned count;
+} mp_binding;
+
+/* Binds. A first TCP socket is bound without SO_REUSEPORT, so that a port somebody else holds is noticed. v6 sockets are v6 only.
+ * A unix socket file that nobody listens on is replaced. Returns 0, or MP_E_INUSE, MP_E_DENIED, MP_E_SYSTEM, ... with one line in `why`
+ * ("0.0.0.0:25: permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"). */
+int mp_binding_open(mp_binding *binding, const mp_endpoint *at, unsigned workers, int backlog, char *why, size_t room);
+void mp_binding_close(mp_binding *binding); /* removes a unix socket's file */
+
+typedef struct mp_listener mp_listener;
+
+/* Accepts on binding->fds[worker % count] (a duplicate of it). For each connection `accepted` is called with a stream that is not yet
+ * reading; the callee takes it. Running out of descriptors pauses accepting for a moment and is told with stream NULL. */
+int mp_listener_open(mp_listener **listener, mp_loop *loop, const mp_binding *binding, unsigned worker,
+                     void (*accepted)(void *ctx, mp_stream *stream), void *ctx);
+void mp_listener_close(mp_listener *listener); /* no call of `accepted` afterwards */
+
+/* Gives up root for good: groups, gid, uid by name or number. 0 or an error with `why`. */
+int mp_drop_privileges(const char *user, const char *group, char *why, size_t room);
+
+#endif

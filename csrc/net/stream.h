@@ -1,0 +1,52 @@
+/* net/stream.h -- an established byte stream: TCP, unix socket, or memory (for tests: its other end is held by the caller). Reads come
+ * into the loop's one buffer; writes are tried at once and queued, under a ceiling, only when the peer is slow. */
+#ifndef MP_NET_STREAM_H
+#define MP_NET_STREAM_H
+
+#include "base/buf.h"
+#include "net/loop.h"
+
+typedef struct mp_stream mp_stream;
+
+typedef struct mp_stream_peer {
+  bool is_unix;
+  mp_ip ip, local_ip;
+  uint16_t port, local_port;
+  unsigned uid;       /* unix: SO_PEERCRED */
+  int pid;
+} mp_stream_peer;
+
+typedef struct mp_stream_calls {
+  /* Octets, borrowed during the call; len 0 = end of file (once); negative = an error (once), the connection is lost. */
+  void (*read)(void *ctx, const char *in, mp_ssize len);
+  /* What was queued has gone down to nothing. */
+  void (*drained)(void *ctx);
+  /* The stream is gone; its memory is freed behind this call. Comes after mp_stream_close, never inside it. */
+  void (*closed)(void *ctx);
+} mp_stream_calls;
+
+void mp_stream_attach(mp_stream *stream, const mp_stream_calls *calls, void *ctx); /* `calls` is borrowed for ever (static) */
+void mp_stream_peer_get(const mp_stream *stream, mp_stream_peer *peer);
+mp_loop *mp_stream_loop(const mp_stream *stream);
+
+int mp_stream_start(mp_stream *stream); /* begin or go on reading; 0 or MP_E_SYSTEM */
+void mp_stream_stop(mp_stream *stream); /* pause reading; the kernel's window closes */
+
+/* Writes `in`: what the socket takes at once is gone, the rest is copied into the queue. Returns 0, MP_E_FULL when more than `ceiling`
+ * octets would wait (nothing of `in` was written), MP_E_EOF or MP_E_SYSTEM when the peer is gone, MP_E_NOMEM. */
+int mp_stream_write(mp_stream *stream, const void *in, size_t len, size_t ceiling);
+size_t mp_stream_queued(const mp_stream *stream);
+
+void mp_stream_shutdown(mp_stream *stream); /* after what is queued has gone: end of file to the peer */
+void mp_stream_close(mp_stream *stream);    /* at once; what is queued is dropped */
+/* Closes when what is queued has gone, or after `linger_ms`. No read() comes any more. */
+void mp_stream_finish(mp_stream *stream, int64_t linger_ms);
+
+/* Memory streams: no loop handle, works on a loop that is never run. */
+int mp_stream_memory(mp_stream **stream, mp_loop *loop, const mp_stream_peer *peer); /* 0 or MP_E_NOMEM */
+void mp_stream_inject(mp_stream *stream, const char *in, mp_ssize len);  /* as if the peer had sent it; 0 = EOF; when stopped it is held */
+mp_buf *mp_stream_written(mp_stream *stream);                            /* what was written to the peer; the caller consumes */
+bool mp_stream_finished(const mp_stream *stream);                        /* our side has shut down or closed */
+void mp_stream_release(mp_stream *stream);                               /* the tester lets go of its end (after closed() nothing is freed before this) */
+
+#endif
