@@ -9,6 +9,7 @@ typedef struct mp_line {
   mp_buf held;   /* the part of a line fed before */
   size_t limit;  /* octets in a line, CRLF included */
   bool skipping; /* the rest of a line that was cut is being dropped */
+  bool after_cr; /* and its last octet was CR */
 } mp_line;
 
 void mp_line_init(mp_line *line, size_t limit, mp_pool *pool); /* held may grow to the largest limit ever set: 12,290 */
