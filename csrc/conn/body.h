@@ -1,0 +1,49 @@
+/* conn/body.h -- where message octets go while they arrive: blocks of memory, and past a threshold a temporary file (unlinked at birth) that
+ * the thread pool writes, so that a slow disk never holds the loop. The header block stays in memory always. */
+#ifndef MP_CONN_BODY_H
+#define MP_CONN_BODY_H
+
+#include "base/buf.h"
+#include "net/loop.h"
+
+typedef struct mp_body_store { /* shared by the bodies of one loop */
+  mp_loop *loop;
+  mp_pool blocks;        /* of 16 KB */
+  size_t threshold;      /* octets kept in memory; default 256 KB */
+  size_t header_most;    /* a header block over this is refused by the message's owner; default 256 KB */
+  const char *folder;    /* of temporary files; default $TMPDIR or /tmp */
+} mp_body_store;
+
+void mp_body_store_init(mp_body_store *store, mp_loop *loop);
+void mp_body_store_dispose(mp_body_store *store);
+
+typedef struct mp_sink mp_sink;
+
+/* A sink with one reference. 0 or MP_E_NOMEM. */
+int mp_sink_new(mp_sink **sink, mp_body_store *store);
+mp_sink *mp_sink_ref(mp_sink *sink);
+void mp_sink_unref(mp_sink *sink); /* works in flight finish behind; nothing is called back afterwards when it was the last */
+
+/* Copies octets in. 0; 1 taken, but the disk is behind: stop feeding until `ready(ctx, 0)`; or an error (NOMEM, NOSPACE, SYSTEM): the sink is
+ * broken and must be dropped. */
+int mp_sink_add(mp_sink *sink, mp_str octets);
+
+/* No more octets. 0 complete; 1 complete when `ready(ctx, rc)` comes with 0 or an error; or an error. */
+int mp_sink_finish(mp_sink *sink);
+void mp_sink_on_ready(mp_sink *sink, void (*ready)(void *ctx, int rc), void *ctx); /* NULL: nobody is told any more */
+
+uint64_t mp_sink_size(const mp_sink *sink);
+bool mp_sink_in_file(const mp_sink *sink);
+
+/* The header block, contiguous, as mp_header_end delimits it; borrowed for the sink's life. NULL view with *rc = MP_E_TOOLONG when it is over
+ * header_most, MP_E_NOMEM. After finish. */
+mp_str mp_sink_header(mp_sink *sink, int *rc);
+
+/* Octets from `off` on: a view of some (borrowed for the sink's life, when they are in memory) or read into `scratch` (when in the file).
+ * Empty at the end; *rc is set on a read error. After finish; any one thread at a time. */
+mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int *rc);
+
+/* Writes all octets from `off` to the end to `fd` (writev, or copy_file_range / sendfile). For pool threads. 0 or error. */
+int mp_sink_copy(mp_sink *sink, uint64_t off, int fd);
+
+#endif

@@ -1,0 +1,52 @@
+/* conn/deliver.h -- final delivery on disk and to processes, in the pool's threads. Each reports once; the message is referenced until then. */
+#ifndef MP_CONN_DELIVER_H
+#define MP_CONN_DELIVER_H
+
+#include "conn/message.h"
+
+typedef struct mp_outcome {
+  int rc;               /* 0, or mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, CANCELLED */
+  const char *why;      /* one line for the log that names the path or program; lasts during the call */
+  const char *path;     /* the file made, maildir and file; else NULL */
+  int status, signal;   /* pipe: exit status (sysexits(3)), or the signal that ended it */
+  mp_str output;        /* pipe: what it wrote to stdout and stderr, at most 64 KB */
+} mp_outcome;
+
+typedef void (*mp_delivered)(void *ctx, const mp_outcome *outcome); /* on the loop's thread, on a later turn */
+
+typedef struct mp_maildir_opts {
+  const char *folder;   /* of the Maildir; tmp, new, cur are made when missing unless !create */
+  bool create;
+  mp_str extra;         /* fields put on top: Return-Path, Delivered-To; whole lines */
+  const char *host;     /* in the file's name */
+  unsigned mode;        /* of the file; default 0600; folders get the x bits too */
+} mp_maildir_opts;
+
+/* tmp/NAME (O_EXCL), write, fsync, link or rename into new/, fsync of new/. A failure leaves nothing in new and removes the file in tmp.
+ * 0 (will report) or MP_E_NOMEM, MP_E_SYSTEM (nothing will be called). The octets are taken as they stand at the call (head is built here). */
+int mp_deliver_maildir(mp_loop *loop, mp_message *msg, const mp_maildir_opts *opts, mp_delivered done, void *ctx);
+
+typedef struct mp_file_opts {
+  const char *path;
+  bool mbox;            /* append to an mbox (mboxrd quoting, fcntl and flock locked, truncated back when writing fails) instead of a new file */
+  bool create;          /* make missing folders */
+  mp_str extra;
+  mp_str sender;        /* mbox: for the "From " line */
+  unsigned mode;
+} mp_file_opts;
+
+/* A new file: written under a temporary name beside it, fsync, linked into place (MP_E_EXISTS when the name is taken), fsync of the folder. */
+int mp_deliver_file(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp_delivered done, void *ctx);
+
+typedef struct mp_pipe_opts {
+  const char *const *args;  /* NULL-terminated; no shell; args[0] is looked up in PATH */
+  const char *const *env;   /* NULL-terminated "NAME=value"; NULL: PATH, LANG and the envelope's variables only */
+  const char *cwd;          /* NULL: / */
+  int64_t timeout_ms;       /* then SIGTERM, and SIGKILL 2 s later, to its process group */
+  mp_str extra;
+} mp_pipe_opts;
+
+/* Runs a program with the message on its standard input. A program that does not read everything is fine. */
+int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp_delivered done, void *ctx);
+
+#endif
