@@ -1,0 +1,265 @@
+---@meta moonpost.core
+-- The C module, as the Lua files of moonpost see it. Users call `require "moonpost"`; this page is for who works on the house.
+-- Times are seconds (fractions allowed), sizes octets, unless a name says otherwise.
+
+---@class moonpost.core
+---@field VERSION string
+---@field PENDING userdata a dispatch function returns this when it will answer later by conn:answer
+local core = {}
+
+--- The worker of this Lua state: its loop, its connections. Made at the first call; in a serving thread it is the thread's.
+---@return moonpost.core.worker
+function core.worker() end
+
+--- A worker without a loop, whose clock is turned by hand; for moonpost.test.
+---@return moonpost.core.worker
+function core.virtual_worker() end
+
+--- Binds a listening endpoint for the life of the process.
+---@param endpoint { ip?: string, port?: integer, path?: string, mode?: integer }
+---@param workers? integer how many sockets share a TCP port (default 1)
+---@param backlog? integer
+---@return moonpost.core.binding? binding
+---@return string? why one line: endpoint and reason
+function core.bind(endpoint, workers, backlog) end
+
+--- Wall-clock time, microsecond resolution.
+---@return number unix_seconds
+function core.time() end
+
+--- crypt(3) hash or RFC 5803 string for a password file.
+---@param kind "SCRAM-SHA-256"|"SCRAM-SHA-1"|"crypt"
+---@param password string
+---@return string
+function core.password(kind, password) end
+
+--- Makes a self-signed development certificate unless both files are there.
+---@return boolean? made false when it was there already
+---@return string? why
+function core.selfsigned(cert_path, key_path, hostname) end
+
+---@param ip string
+---@param network string "10.0.0.0/8"
+---@return boolean? inside nil when either is malformed
+function core.in_network(ip, network) end
+
+--- RFC 5321 Mailbox: its parts, or nil when it is none.
+---@param address string
+---@param utf8? boolean SMTPUTF8 allowed
+---@return string? localpart unquoted
+---@return string? domain
+function core.mailbox(address, utf8) end
+
+--- nil when a reply may go on the wire, else the reason it may not.
+---@return string? why
+function core.check_reply(code, enhanced, text) end
+
+--- Interrupts the Lua code that runs now on this worker, once it has run for `seconds` without returning to the loop. Kept armed by
+--- the monitor thread; no cost per call.
+---@param seconds number 0 = off
+function core.watchdog(seconds) end
+
+--- Tells C which coroutine runs (for the watchdog); called by the task module alone.
+function core.running(co) end
+
+---@class moonpost.core.worker
+local worker = {}
+---@return number seconds monotonic
+function worker:now() end
+---@param seconds number
+---@param fn fun() called once on a later turn
+---@return moonpost.core.timer
+function worker:timer(seconds, fn) end
+---@param fn fun() called on the next turn
+function worker:defer(fn) end
+---@param wait boolean block until something happens
+---@return boolean alive false when nothing is left to wait for
+function worker:turn(wait) end
+--- Runs until stop().
+function worker:run() end
+function worker:stop() end
+---@return integer fd readable when a turn has work
+function worker:fd() end
+---@return number? seconds until a turn has work anyway
+function worker:timeout() end
+---@return boolean
+function worker:is_virtual() end
+--- Virtual only: turns the clock; timers on the way run at their own time.
+function worker:advance(seconds) end
+---@return number? seconds until the earliest timer, nil when none is set
+function worker:next_timer() end
+--- Calls fn when the process is sent one of the named signals ("TERM", "INT", "HUP", "USR1"); nil fn restores the default.
+function worker:signal(name, fn) end
+---@param config moonpost.core.service_config
+---@return moonpost.core.service? service
+---@return string? why one line for the user (a certificate that cannot be read, ...)
+function worker:service(config) end
+
+---@class moonpost.core.timer
+local timer = {}
+function timer:cancel() end
+
+---@class moonpost.core.binding
+local binding = {}
+---@return { ip?: string, port?: integer, path?: string }
+function binding:endpoint() end
+function binding:close() end
+
+--- What a generation's server is, for C. Everything is checked by the Lua side before; C's own checks raise.
+---@class moonpost.core.service_config
+---@field hostname string
+---@field banner? string
+---@field domains string[] lower case; "*" = every domain; ".example.org" = every subdomain
+---@field relay { networks: string[], authenticated: boolean }
+---@field xclient string[] networks
+---@field proxy string[] networks whose connections start with a PROXY header
+---@field tls? { certs: { certificate: string, key?: string, name?: string }[], min_version: string, ciphers?: string, ciphersuites?: string, client: "off"|"ask"|"require", client_ca?: string, tickets: boolean }
+---@field limits table<string, number|boolean> every number of docs/limits.md by name; see service.c
+---@field tmpdir? string
+---@field loop_addresses? string[]
+---@field session fun(conn: moonpost.core.conn): any makes the session object; called before its first hook
+---@field dispatch fun(kind: string, session: any, ...): any see docs/architecture.md, "From C to Lua and back"
+
+---@class moonpost.core.service
+local service = {}
+--- Which events call dispatch from now on ("connect", "tls", "helo", "credentials", "auth", "token", "mail", "rcpt", "data", "message",
+--- "reset", "quit", "disconnect"); the others get C's default verdict.
+---@param names string[]
+function service:hooks(names) end
+--- Serves a binding. New connections meet this service until the listener is closed.
+---@param binding moonpost.core.binding
+---@param listener moonpost.core.listener_config
+---@return moonpost.core.listener? listener
+---@return string? why
+function service:listen(binding, listener) end
+--- A connection with no socket (any worker kind), for tests.
+---@param listener moonpost.core.listener_config
+---@param peer { ip: string, port?: integer, local_ip?: string, local_port?: integer }
+---@return moonpost.core.wire
+function service:wire(listener, peer) end
+--- Stops accepting, tells idle peers 421, lets busy ones finish for `grace` seconds, then closes them. done() is called once.
+function service:stop(grace, done) end
+---@return { connections: integer, accepted: integer, messages: integer, refused: integer }
+function service:counts() end
+--- Loads the certificates anew for later sessions.
+---@return boolean? ok
+---@return string? why
+function service:reload_tls(tls) end
+
+---@class moonpost.core.listener_config
+---@field name string what hooks see as session.listener
+---@field protocol "smtp"|"submission"|"lmtp"
+---@field tls "none"|"starttls"|"implicit"
+---@field tls_required boolean
+---@field auth_required boolean
+---@field auth_in_clear boolean
+---@field mechanisms string[]
+---@field extensions string[] names to announce
+---@field lax string[] "space", "brackets", "dots", "underscore", "helo", "no_helo", "length"
+---@field early "refuse"|"tolerate"
+---@field bare "trusted"|"repair"|"refuse" bare CR and LF: repaired for trusted peers alone, for all, for none
+---@field long_lines "accept"|"refuse"
+
+---@class moonpost.core.listener
+local listener = {}
+function listener:close() end
+
+--- One connection. Outlives it as a closed handle.
+---@class moonpost.core.conn
+local conn = {}
+--- Answers the pending event with what dispatch might have returned. False when the peer is gone meanwhile.
+---@return boolean taken
+function conn:answer(...) end
+--- LMTP, before answer() to "message": the reply of recipient `index` (from 1).
+function conn:answer_rcpt(index, code, enhanced, text) end
+--- Lets the recipient that is being asked about be relayed whatever the relay rule says.
+function conn:allow_relay() end
+---@param code integer
+---@param enhanced? string
+---@param text? string
+function conn:close(code, enhanced, text) end
+---@return boolean
+function conn:alive() end
+--- A fresh table: ip, port, local_ip, local_port, unix, uid, pid, listener, protocol, helo, esmtp, user, mechanism, senders, with, early_talker,
+--- errors, trusted, proxied; tls = nil or { version, cipher, sni, resumed, subject, verified, names, fingerprint }.
+---@return table
+function conn:facts() end
+--- One fact of the above, without a table.
+---@param name string
+function conn:fact(name) end
+--- Lets the session act as this user, or nobody (nil). For plug-ins that trust a network.
+function conn:set_user(user, senders) end
+
+--- A received message.
+---@class moonpost.core.message
+local message = {}
+---@return string
+function message:id() end
+---@return integer octets as received
+function message:size() end
+---@return boolean eight_bit octets above 127 occurred
+---@return boolean repaired bare CR or LF were repaired
+function message:facts() end
+---@return string address "" for the null reverse-path
+---@return string localpart
+---@return string domain
+---@return table? params nil when none were given
+function message:sender() end
+---@return integer
+function message:recipient_count() end
+---@return string address
+---@return string localpart
+---@return string domain
+---@return string class "local" or "relay"
+---@return table? params
+function message:recipient(index) end
+--- Number of fields. Nil and a reason when the header block is too long to look at.
+---@return integer? count
+---@return string? why
+function message:field_count() end
+---@return string name
+---@return string value unfolded
+---@return string raw
+function message:field(index) end
+---@param from? integer default 1
+---@return integer? index
+function message:find(name, from) end
+--- 1 = on top; field_count()+1 = at the end. Raises on a name or value that may not stand in a header.
+function message:insert(at, name, value) end
+function message:replace(index, value) end
+function message:remove(index) end
+--- The message as it stands, edits in place.
+---@return string? octets
+---@return string? why
+function message:octets() end
+--- Some of the message as it stands, from octet `offset` (0-based) on; "" at the end.
+function message:read(offset, most) end
+---@return integer hops number of Received fields
+function message:hops() end
+---@return boolean
+function message:delivered_to(address) end
+--- Deliveries start at once over the message as it stands and call done(outcome) later, exactly once:
+--- outcome = { ok: boolean, error?: string (name of base/error.h), why?: string, path?: string, status?: integer, signal?: integer, output?: string }
+---@param options { folder: string, extra: string, create: boolean, mode?: integer, host: string }
+function message:maildir(worker, options, done) end
+---@param options { path: string, extra: string, mbox: boolean, create: boolean, mode?: integer, sender: string }
+function message:file(worker, options, done) end
+---@param options { args: string[], env?: string[], cwd?: string, timeout: number, extra: string }
+function message:pipe(worker, options, done) end
+--- The Received field as it will be written.
+---@return string
+function message:received() end
+
+---@class moonpost.core.wire the peer's end of a connection without a socket
+local wire = {}
+function wire:send(octets) end
+function wire:eof() end
+--- What the server has written since the last call.
+---@return string
+function wire:receive() end
+---@return boolean closed by the server
+function wire:closed() end
+--- Test only: as if a TLS handshake had been done, with these facts.
+function wire:tls(facts) end
+
+return core
