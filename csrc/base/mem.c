@@ -109,6 +109,7 @@ void mp_pool_give(mp_pool *pool, void *block)
   if (!block)
     return;
 #ifdef POOL_IS_HEAP
+  (void)pool;
   /* Under the address sanitizer every block goes back to the heap, so that a use after giving is seen. */
   mp_mem_free(block);
 #else
