@@ -4,4 +4,3 @@ cache = false
 codes = true
 exclude_files = { "build/**", "lua/moonpost/_meta/**" }
 files["spec"] = { std = "+busted" }
-files["**/*.rockspec"] = { std = "+rockspec" }
