@@ -34,9 +34,9 @@ void mp_data_init(mp_data *data, bool raw, bool repair, size_t line_limit)
 }
 
 /* ---- the octets that are nothing special --------------------------------------------------------------------------
- * smooth() takes octets as long as they are whole lines and parts of lines without a bare CR, a bare LF or a dot where dots
- * are special, and keeps the account of them (state, line length, faults) that the automaton would have kept. What it stops
- * at is the automaton's. It may stop early. */
+ * smooth() begins in START or TEXT. It takes octets as long as they are whole lines and parts of lines without a bare CR, a
+ * bare LF or a dot where dots are special, and keeps the account of them (state, line length, faults) that the automaton
+ * would have kept. What it stops at is the automaton's. It may stop early. */
 
 /* Adds `n` octets to a line. */
 static void lengthen(mp_data *data, size_t n)
@@ -74,33 +74,33 @@ static size_t smooth_words(mp_data *data, const char *p, size_t len)
 enum { BLOCK = 64 };
 
 typedef struct block {
-  __m128i v[4];
+  __m128i v0, v1, v2, v3;
 } block;
+
+static inline __m128i load16(const char *p)
+{
+  return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
 
 static inline block load(const char *p)
 {
-  block b;
-  for (int i = 0; i < 4; i++)
-    b.v[i] = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
-  return b;
+  return (block){ load16(p), load16(p + 16), load16(p + 32), load16(p + 48) };
 }
 
-/* Bit i of the result is octet i of the block: equal to `c`. */
+/* Bit i of the result is the top bit of octet i. */
+static inline uint64_t top_bits(__m128i v0, __m128i v1, __m128i v2, __m128i v3)
+{
+  unsigned low = (unsigned)_mm_movemask_epi8(v0) | (unsigned)_mm_movemask_epi8(v1) << 16;
+  unsigned high = (unsigned)_mm_movemask_epi8(v2) | (unsigned)_mm_movemask_epi8(v3) << 16;
+  return (uint64_t)high << 32 | low;
+}
+
+/* Bit i of the result: octet i is `c`. */
 static inline uint64_t equal(const block *b, char c)
 {
   __m128i want = _mm_set1_epi8(c);
-  uint64_t bits = 0;
-  for (int i = 0; i < 4; i++)
-    bits |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(b->v[i], want)) << 16 * i;
-  return bits;
-}
-
-static inline uint64_t above127(const block *b)
-{
-  uint64_t bits = 0;
-  for (int i = 0; i < 4; i++)
-    bits |= (uint64_t)(unsigned)_mm_movemask_epi8(b->v[i]) << 16 * i;
-  return bits;
+  return top_bits(_mm_cmpeq_epi8(b->v0, want), _mm_cmpeq_epi8(b->v1, want), _mm_cmpeq_epi8(b->v2, want),
+                  _mm_cmpeq_epi8(b->v3, want));
 }
 
 /* Where the octets stand that are being scanned. A line begins at `line`, which is negative for one that began before them. */
@@ -123,9 +123,8 @@ static size_t smooth(mp_data *data, const char *p, size_t len)
 {
   if (data->line_limit && data->line_limit < BLOCK)
     return smooth_words(data, p, len);
-  place pl = { .was_cr = data->state == CR,
-               .was_lf = data->state == START,
-               .line = -(int64_t)data->line_len - (data->state == CR),
+  place pl = { .was_lf = data->state == START,
+               .line = -(int64_t)data->line_len,
                .limit = data->line_limit && data->line_limit < INT64_MAX ? (int64_t)data->line_limit : INT64_MAX };
   uint64_t special_dots = data->raw ? 0 : UINT64_MAX, cr, lf, stop;
   __m128i high = _mm_setzero_si128(), least = _mm_set1_epi8((char)0xff);
@@ -151,10 +150,8 @@ static size_t smooth(mp_data *data, const char *p, size_t len)
     stop |= ~valid;
     if (stop)
       break;
-    for (int k = 0; k < 4; k++) {
-      high = _mm_or_si128(high, b.v[k]);
-      least = _mm_min_epu8(least, b.v[k]);
-    }
+    high = _mm_or_si128(high, _mm_or_si128(_mm_or_si128(b.v0, b.v1), _mm_or_si128(b.v2, b.v3)));
+    least = _mm_min_epu8(least, _mm_min_epu8(_mm_min_epu8(b.v0, b.v1), _mm_min_epu8(b.v2, b.v3)));
     end_lines(&pl, (int64_t)i, lf);
     pl.was_cr = cr >> (BLOCK - 1);
     pl.was_lf = lf >> (BLOCK - 1);
@@ -170,7 +167,7 @@ static size_t smooth(mp_data *data, const char *p, size_t len)
   i += (size_t)last;
   if (i == 0)
     return 0;
-  if (_mm_movemask_epi8(high) || (above127(&b) & taken))
+  if (_mm_movemask_epi8(high) || (top_bits(b.v0, b.v1, b.v2, b.v3) & taken))
     data->faults |= MP_DATA_8BIT;
   if (_mm_movemask_epi8(_mm_cmpeq_epi8(least, _mm_setzero_si128())) || (equal(&b, '\0') & taken))
     data->faults |= MP_DATA_NUL;
@@ -199,9 +196,14 @@ int mp_data_next(mp_data *data, mp_str in, size_t *taken, mp_str *out)
   size_t run = 0; /* where the octets begin that are not given out yet */
   *out = MP_STR_NULL;
   for (size_t i = 0; i < in.len;) {
-    if (data->state <= CR && (i += smooth(data, in.ptr + i, in.len - i)) == in.len)
-      break;
     unsigned char c = (unsigned char)in.ptr[i];
+    /* Where the automaton will be needed at once, a look at the whole block would be for nothing. */
+    if (data->state <= TEXT && c != '\r' && c != '\n' && (c != '.' || data->state != START)) {
+      i += smooth(data, in.ptr + i, in.len - i);
+      if (i == in.len)
+        break;
+      c = (unsigned char)in.ptr[i];
+    }
     switch (data->state) {
     case START:
       if (c == '.') {
