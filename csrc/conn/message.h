@@ -4,6 +4,7 @@
 #define MP_CONN_MESSAGE_H
 
 #include "conn/body.h"
+#include "mail/date.h"
 #include "mail/header.h"
 #include "mail/received.h"
 #include "smtp/envelope.h"

@@ -1,0 +1,135 @@
+#include "conn/conn_impl.h"
+
+#include "base/error.h"
+
+#include <sys/random.h>
+
+static void grace_over(mp_timer *timer, int64_t now_ms);
+
+int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, const mp_handler *handler, void *ctx)
+{
+  mp_service *service = mp_mem_zalloc(sizeof *service);
+  if (!service)
+    return MP_E_NOMEM;
+  service->worker = worker;
+  service->handler = handler;
+  service->ctx = ctx;
+  service->hops = 100;
+  service->handshake_ms = 30000;
+  service->write_most = 262144;
+  mp_rules_init(&service->rules);
+  mp_list_init(&service->ports);
+  mp_list_init(&service->conns);
+  mp_timer_init(&service->grace, grace_over);
+  service->hostname = mp_mem_dup(hostname, strlen(hostname));
+  if (!service->hostname || getrandom(service->sasl_secret, sizeof service->sasl_secret, 0) != sizeof service->sasl_secret) {
+    mp_mem_free(service->hostname);
+    mp_mem_free(service);
+    return MP_E_NOMEM;
+  }
+  *out = service;
+  return 0;
+}
+
+int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls, mp_port **out)
+{
+  mp_worker *worker = service->worker;
+  mp_port *port = mp_mem_zalloc(sizeof *port);
+  if (!port || !(port->name = mp_mem_dup(name, strlen(name)))) {
+    mp_mem_free(port);
+    return MP_E_NOMEM;
+  }
+  port->service = service;
+  port->machine = *machine;
+  port->tls = tls;
+  port->machine.hostname = mp_str_c(service->hostname);
+  port->machine.banner = mp_str_c(service->banner);
+  port->machine.tls_offered = tls == MP_TLS_STARTTLS && service->tls;
+  port->machine.sasl = worker->sasl;
+  port->machine.sasl_secret = mp_str_of(service->sasl_secret, sizeof service->sasl_secret);
+  port->machine.out_blocks = &worker->out_blocks;
+  port->machine.envelopes = &worker->envelopes;
+  port->machine.envelope_blocks = &worker->envelope_blocks;
+  if (mp_server_opts_check(&port->machine)) {
+    mp_mem_free(port->name);
+    mp_mem_free(port);
+    return MP_E_INVALID;
+  }
+  mp_list_push(&service->ports, &port->node);
+  *out = port;
+  return 0;
+}
+
+static void accepted(void *ctx, mp_stream *stream)
+{
+  if (stream)
+    mp_conn_open(ctx, stream);
+}
+
+int mp_port_listen(mp_port *port, const mp_binding *binding)
+{
+  mp_worker *worker = port->service->worker;
+  return mp_listener_open(&port->listener, &worker->loop, binding, worker->number, accepted, port);
+}
+
+void mp_port_close(mp_port *port)
+{
+  if (port->listener)
+    mp_listener_close(port->listener);
+  port->listener = NULL;
+}
+
+static void dispose(mp_service *service)
+{
+  while (!mp_list_empty(&service->ports)) {
+    mp_port *port = MP_CONTAINER(service->ports.next, mp_port, node);
+    mp_port_close(port);
+    mp_list_remove(&port->node);
+    mp_mem_free(port->name);
+    mp_mem_free(port);
+  }
+  mp_timers_clear(&service->worker->loop.timers, &service->grace);
+  mp_rules_dispose(&service->rules);
+  mp_tls_config_unref(service->tls);
+  mp_mem_wipe(service->sasl_secret, sizeof service->sasl_secret);
+  mp_mem_free(service->hostname);
+  mp_mem_free(service->banner);
+  mp_mem_free(service);
+}
+
+static void grace_over(mp_timer *timer, int64_t now_ms)
+{
+  (void)now_ms;
+  mp_service *service = MP_CONTAINER(timer, mp_service, grace);
+  if (service->conn_count == 0) {
+    service->handler->stopped(service->ctx);
+    dispose(service);
+    return;
+  }
+  /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done. */
+  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
+    next = node->next;
+    conn_cut(MP_CONTAINER(node, mp_conn, node), "service stopped");
+  }
+}
+
+void mp_service_stop(mp_service *service, int64_t grace_ms)
+{
+  mp_worker *worker = service->worker;
+  if (service->stopping) {
+    mp_timers_set(&worker->loop.timers, &service->grace, mp_loop_now(&worker->loop) + grace_ms);
+    return;
+  }
+  service->stopping = true;
+  for (mp_list *node = service->ports.next; node != &service->ports; node = node->next)
+    mp_port_close(MP_CONTAINER(node, mp_port, node));
+  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
+    next = node->next;
+    mp_conn *conn = MP_CONTAINER(node, mp_conn, node);
+    if (conn->state == CONN_TALK)
+      conn_resume(conn);
+    else if (conn->state == CONN_PROXY || conn->state == CONN_HANDSHAKE)
+      conn_cut(conn, "service is stopping");
+  }
+  mp_timers_set(&worker->loop.timers, &service->grace, service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
+}
