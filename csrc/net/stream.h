@@ -12,12 +12,13 @@ typedef struct mp_stream_peer {
   bool is_unix;
   mp_ip ip, local_ip;
   uint16_t port, local_port;
-  unsigned uid;       /* unix: SO_PEERCRED */
-  int pid;
+  unsigned uid;       /* unix: SO_PEERCRED; UINT_MAX when not known, never root by accident */
+  int pid;            /* 0 when not known */
 } mp_stream_peer;
 
 typedef struct mp_stream_calls {
-  /* Octets, borrowed during the call; len 0 = end of file (once); negative = an error (once), the connection is lost. */
+  /* Octets, borrowed during the call; len 0 = end of file (once); negative = an error (once), the connection is lost: a queued write
+   * may tell that of a paused stream too. Neither closes the stream; after either there is no read() any more. */
   void (*read)(void *ctx, const char *in, mp_ssize len);
   /* What was queued has gone down to nothing. */
   void (*drained)(void *ctx);
@@ -33,18 +34,24 @@ int mp_stream_start(mp_stream *stream); /* begin or go on reading; 0 or MP_E_SYS
 void mp_stream_stop(mp_stream *stream); /* pause reading; the kernel's window closes */
 
 /* Writes `in`: what the socket takes at once is gone, the rest is copied into the queue. Returns 0, MP_E_FULL when more than `ceiling`
- * octets would wait (nothing of `in` was written), MP_E_EOF or MP_E_SYSTEM when the peer is gone, MP_E_NOMEM. */
+ * octets might have to wait (nothing of `in` was written; a single write longer than the ceiling is never taken), MP_E_EOF or
+ * MP_E_SYSTEM when the peer is gone, MP_E_NOMEM (part of `in` may have gone: only closing makes sense), MP_E_MISUSE after shutdown,
+ * finish or close. */
 int mp_stream_write(mp_stream *stream, const void *in, size_t len, size_t ceiling);
 size_t mp_stream_queued(const mp_stream *stream);
 
 void mp_stream_shutdown(mp_stream *stream); /* after what is queued has gone: end of file to the peer */
 void mp_stream_close(mp_stream *stream);    /* at once; what is queued is dropped */
-/* Closes when what is queued has gone, or after `linger_ms`. No read() comes any more. */
+/* Closes when what is queued has gone and the peer has closed too, or after `linger_ms` (0: at once). What the peer still sends is
+ * dropped meanwhile: closing over unread octets would reset the connection, and the peer could lose our last reply (RFC 9293 3.10.4,
+ * RFC 1122 4.2.2.13). No read() and no drained() any more. A memory stream closes at once. */
 void mp_stream_finish(mp_stream *stream, int64_t linger_ms);
 
 /* Memory streams: no loop handle, works on a loop that is never run. */
 int mp_stream_memory(mp_stream **stream, mp_loop *loop, const mp_stream_peer *peer); /* 0 or MP_E_NOMEM */
-void mp_stream_inject(mp_stream *stream, const char *in, mp_ssize len);  /* as if the peer had sent it; 0 = EOF; when stopped it is held */
+/* As if the peer had sent it: octets, 0 = EOF, negative = an error. read() is called inside; when the stream is stopped (or inside a
+ * read() of it) they are held, for a turn of the loop after mp_stream_start or the next inject. */
+void mp_stream_inject(mp_stream *stream, const char *in, mp_ssize len);
 mp_buf *mp_stream_written(mp_stream *stream);                            /* what was written to the peer; the caller consumes */
 bool mp_stream_finished(const mp_stream *stream);                        /* our side has shut down or closed */
 void mp_stream_release(mp_stream *stream);                               /* the tester lets go of its end (after closed() nothing is freed before this) */
