@@ -5,14 +5,14 @@
 #include "base/buf.h"
 
 typedef struct mp_tls_config mp_tls_config; /* certificates, SNI, versions; counted, so that a reload leaves open sessions alone */
-typedef struct mp_tls mp_tls;               /* one session */
+typedef struct mp_tls mp_tls; /* one session */
 
 typedef enum mp_tls_verify { MP_TLS_VERIFY_OFF, MP_TLS_VERIFY_ASK, MP_TLS_VERIFY_REQUIRE } mp_tls_verify;
 
 typedef struct mp_tls_cert { /* file names, PEM; borrowed during mp_tls_config_new */
-  const char *certificate;  /* chain, leaf first */
-  const char *key;          /* NULL: in the certificate's file */
-  const char *name;         /* SNI host name this pair serves ("*.example.org" for one label); NULL: the names in the certificate */
+  const char *certificate;   /* chain, leaf first */
+  const char *key;           /* NULL: in the certificate's file */
+  const char *name; /* SNI host name this pair serves ("*.example.org" for one label); NULL: the names in the certificate */
 } mp_tls_cert;
 
 typedef struct mp_tls_opts {
@@ -65,14 +65,14 @@ void mp_tls_sent(mp_tls *tls, size_t len);
 
 const char *mp_tls_why(const mp_tls *tls); /* reason of the last failure in one line, escaped; static or the session's */
 
-typedef struct mp_tls_info { /* views last as long as the session, after the handshake */
+typedef struct mp_tls_info {   /* views last as long as the session, after the handshake */
   mp_str version, cipher, sni; /* SNI as sent, checked to be a host name; empty when none */
   bool resumed;
-  mp_str peer_subject;         /* RFC 2253 form, empty without a certificate */
-  bool peer_verified;          /* the chain leads to a CA of client_ca */
-  const mp_str *peer_names;    /* DNS and e-mail alternative names of a verified certificate */
+  mp_str peer_subject;      /* RFC 2253 form, empty without a certificate */
+  bool peer_verified;       /* the chain leads to a CA of client_ca */
+  const mp_str *peer_names; /* DNS and e-mail alternative names of a verified certificate */
   size_t peer_name_count;
-  mp_str peer_fingerprint;     /* sha256 of the certificate, hex */
+  mp_str peer_fingerprint;       /* sha256 of the certificate, hex */
   mp_str cb_unique, cb_exporter; /* channel bindings: tls-unique (TLS 1.2 only), tls-exporter (RFC 9266) */
 } mp_tls_info;
 
