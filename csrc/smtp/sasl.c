@@ -18,17 +18,17 @@ static const char *const names[MP_MECH_COUNT] = {
 #undef ROW
 };
 
-static const mp_sasl_ops *ops_of(mp_mech mech)
-{
-  switch (mech) {
-  case MP_MECH_PLAIN:
-    return &mp_sasl_plain;
-  case MP_MECH_LOGIN:
-    return &mp_sasl_login;
-  default:
-    return NULL;
-  }
-}
+static const mp_sasl_ops *const mechanisms[MP_MECH_COUNT] = {
+  [MP_MECH_PLAIN] = &mp_sasl_plain,
+  [MP_MECH_LOGIN] = &mp_sasl_login,
+  [MP_MECH_CRAM_MD5] = &mp_sasl_cram,
+  [MP_MECH_SCRAM_SHA_1] = &mp_sasl_scram,
+  [MP_MECH_SCRAM_SHA_1_PLUS] = &mp_sasl_scram,
+  [MP_MECH_SCRAM_SHA_256] = &mp_sasl_scram,
+  [MP_MECH_SCRAM_SHA_256_PLUS] = &mp_sasl_scram,
+  [MP_MECH_XOAUTH2] = &mp_sasl_bearer,
+  [MP_MECH_OAUTHBEARER] = &mp_sasl_bearer,
+};
 
 int mp_mech_find(mp_str name)
 {
@@ -115,31 +115,29 @@ static void forget(mp_sasl *sasl)
   mp_buf_dispose(&sasl->challenge);
 }
 
-static bool wants_secret(mp_mech mech)
-{
-  return mech >= MP_MECH_SCRAM_SHA_1 && mech <= MP_MECH_SCRAM_SHA_256_PLUS;
-}
-
 int mp_sasl_new(mp_sasl **out, mp_sasl_ctx *ctx, mp_mech mech, const mp_sasl_opts *opts)
 {
   bool plus = mech == MP_MECH_SCRAM_SHA_1_PLUS || mech == MP_MECH_SCRAM_SHA_256_PLUS;
-  if (!ops_of(mech) || (plus && opts->cb_unique.len == 0 && opts->cb_exporter.len == 0) ||
+  if ((plus && opts->cb_unique.len == 0 && opts->cb_exporter.len == 0) ||
       opts->cb_unique.len > MP_SASL_BINDING_MAX || opts->cb_exporter.len > MP_SASL_BINDING_MAX ||
-      opts->secret.len > MP_SASL_SECRET_MAX || (wants_secret(mech) && opts->secret.len < MP_SASL_SECRET_MIN) ||
-      opts->iterations > MP_SCRAM_ITERATIONS_MAX)
+      opts->secret.len > MP_SASL_SECRET_MAX ||
+      (mechanisms[mech] == &mp_sasl_scram && opts->secret.len < MP_SASL_SECRET_MIN) ||
+      opts->hostname.len > MP_SASL_HOSTNAME_MAX || opts->iterations > MP_SCRAM_ITERATIONS_MAX)
     return MP_E_INVALID;
   mp_sasl *sasl = mp_mem_zalloc(sizeof *sasl);
   if (!sasl)
     return MP_E_NOMEM;
   sasl->ctx = ctx;
-  sasl->ops = ops_of(mech);
+  sasl->ops = mechanisms[mech];
   sasl->mech = mech;
   sasl->state = MP_SASL_MORE;
   sasl->iterations = opts->iterations ? opts->iterations : MP_SCRAM_ITERATIONS;
   sasl->plus_offered = opts->plus_offered;
+  mp_str hostname = opts->hostname.len ? opts->hostname : MP_STR("localhost");
+  memcpy(sasl->hostname, hostname.ptr, hostname.len);
   mp_buf_init(&sasl->challenge, MP_SASL_CHALLENGE_MAX, NULL);
-  if (mp_secret_set(&sasl->unique, opts->cb_unique) < 0 || mp_secret_set(&sasl->exporter, opts->cb_exporter) < 0 ||
-      mp_secret_set(&sasl->secret, opts->secret) < 0) {
+  if (mp_secret_set(&sasl->unique, opts->cb_unique) < 0 ||
+      mp_secret_set(&sasl->exporter, opts->cb_exporter) < 0 || mp_secret_set(&sasl->secret, opts->secret) < 0) {
     mp_sasl_free(sasl);
     return MP_E_NOMEM;
   }

@@ -15,12 +15,13 @@
 
 enum {
   MP_SASL_NAME_MAX = 255,
+  MP_SASL_HOSTNAME_MAX = 255,
   MP_SASL_PASSWORD_MAX = 1024,
   MP_SASL_SECRET_MIN = 16,
   MP_SASL_SECRET_MAX = 128,
   MP_SASL_BINDING_MAX = 256,
-  MP_SASL_MESSAGE_MAX = 9216,  /* a line of RFC 4954 4, decoded */
-  MP_SASL_SCRAM_MAX = 2048,    /* a SCRAM message: the nonce comes back in ours, so it bounds that too */
+  MP_SASL_MESSAGE_MAX = 9216, /* a line of RFC 4954 4, decoded */
+  MP_SASL_SCRAM_MAX = 2048,   /* a SCRAM message: the nonce comes back in ours, so it bounds that too */
   MP_SASL_CHALLENGE_MAX = 4096,
   MP_SASL_SETTING_MAX = 192
 };
@@ -43,12 +44,12 @@ static inline mp_str mp_secret_view(const mp_secret *secret)
 typedef struct mp_sasl_work {
   mp_job job;
   bool ran;
-  bool crypt;          /* else: derive */
-  bool match;          /* crypt: the password has this hash */
-  int rc;              /* derive: as mp_scram_derive, into `keys` */
-  mp_scram_keys keys;  /* salt, hash and iterations are set before */
+  bool crypt;         /* else: derive */
+  bool match;         /* crypt: the password has this hash */
+  int rc;             /* derive: as mp_scram_derive, into `keys` */
+  mp_scram_keys keys; /* salt, hash and iterations are set before */
   mp_secret password, hash;
-  void *scratch;       /* struct crypt_data */
+  void *scratch; /* struct crypt_data */
 } mp_sasl_work;
 
 struct mp_sasl_ctx {
@@ -71,21 +72,22 @@ struct mp_sasl {
   mp_sasl_ctx *ctx;
   const mp_sasl_ops *ops;
   mp_mech mech;
-  int state;             /* what was answered last: it says which call is legal */
-  unsigned phase;        /* the mechanism's own count of its messages */
-  bool doomed;           /* cannot succeed any more, whatever the proof says */
-  mp_job *lent;          /* the job that is out: an identity, never followed */
-  mp_sasl_work *work;    /* the job that waits to be fetched */
+  int state;          /* what was answered last: it says which call is legal */
+  unsigned phase;     /* the mechanism's own count of its messages */
+  bool doomed;        /* cannot succeed any more, whatever the proof says */
+  mp_job *lent;       /* the job that is out: an identity, never followed */
+  mp_sasl_work *work; /* the job that waits to be fetched */
   Gsasl_session *session;
   mp_buf challenge;
-  mp_secret message;     /* SCRAM: a message of the client that waits to be answered */
-  mp_secret password;    /* clear password or token */
+  mp_secret message;  /* the client's, kept until it can be answered (SCRAM), or our challenge (CRAM-MD5) */
+  mp_secret password; /* clear password, token, or the digest of CRAM-MD5 */
   mp_secret unique, exporter, secret;
   unsigned iterations;
   bool plus_offered;
-  bool keyed;            /* `keys` came from the credentials */
+  bool keyed; /* `keys` came from the credentials */
   mp_scram_keys keys;
   size_t user_len, authzid_len;
+  char hostname[MP_SASL_HOSTNAME_MAX + 1];
   char user[MP_SASL_NAME_MAX], authzid[MP_SASL_NAME_MAX];
 };
 
@@ -103,7 +105,7 @@ int mp_sasl_crypt(mp_sasl *sasl, mp_str password, mp_str hash);
 int mp_sasl_derive(mp_sasl *sasl, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations);
 
 /* Work whose outcome is FAIL: every refusal costs what a check would have cost, so that time does not tell why. */
-int mp_sasl_burn(mp_sasl *sasl);                          /* as the last crypt(3) hash, or a derivation where none was seen */
+int mp_sasl_burn(mp_sasl *sasl); /* as the last crypt(3) hash, or a derivation where none was seen */
 int mp_sasl_burn_keys(mp_sasl *sasl, mp_scram_hash hash); /* a derivation */
 
 /* Remembers how `hash` is made. */
@@ -112,12 +114,27 @@ void mp_sasl_costs(mp_sasl_ctx *ctx, mp_str hash);
 /* The salt of a user whose credentials bring none: the same at every attempt, whether there is such a user or not. */
 int mp_sasl_salt(const mp_sasl *sasl, mp_scram_hash hash, char salt[MP_SCRAM_SALT]);
 
-/* libgsasl: starts a session; sets a property as text, or in base64; runs a step, whose output becomes the challenge and
- * whose answer (GSASL_OK, GSASL_NEEDS_MORE, errors) goes to *rc. Each returns 0 or MP_E_NOMEM. */
-int mp_sasl_gs_start(mp_sasl *sasl, const char *mechanism);
-int mp_sasl_gs_set(mp_sasl *sasl, Gsasl_property property, const char *text);
+/* libgsasl. Each returns 0 or MP_E_NOMEM (start also MP_E_SYSTEM: it was built without the mechanism).
+ * A property is set as it is or in base64. A step's answer is GSASL_OK, GSASL_NEEDS_MORE or an error of theirs; its output is
+ * there with the first two. */
+int mp_sasl_gs_start(mp_sasl *sasl, const char *mechanism, bool client);
+int mp_sasl_gs_set(mp_sasl *sasl, Gsasl_property property, mp_str value);
 int mp_sasl_gs_set64(mp_sasl *sasl, Gsasl_property property, mp_str octets);
-int mp_sasl_gs_step(mp_sasl *sasl, mp_str input, int *rc);
+int mp_sasl_gs_step(mp_sasl *sasl, mp_str input, mp_secret *output, int *answer);
+
+/* The head of a GS2 message (RFC 5801 4): "n" | "y" | "p=" binding, "," ["a=" authzid] ",". */
+typedef struct mp_gs2 {
+  char flag;
+  mp_str binding; /* borrowed from the message */
+  size_t authzid_len;
+  char authzid[MP_SASL_NAME_MAX];
+} mp_gs2;
+
+/* Takes the head off the front. 0 or MP_SASL_SYNTAX. */
+int mp_gs2_parse(mp_gs2 *head, mp_str *rest);
+
+/* Decodes a saslname, "=2C" for a comma and "=3D" for "=", and checks it as mp_sasl_name. */
+int mp_gs2_name(char *out, size_t *len, mp_str text);
 
 /* What SASLprep (RFC 4013) makes of a password or name, as a C string for gsasl_free after wiping; unassigned code points
  * pass, as in a query. 0, MP_E_NOMEM or MP_E_INVALID: it cannot be prepared, or nothing is left. */

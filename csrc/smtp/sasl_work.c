@@ -14,7 +14,8 @@ static void run(mp_job *job)
     work->match = out && mp_str_eq_consttime(mp_str_c(out), mp_secret_view(&work->hash));
   } else {
     mp_str salt = mp_str_of(work->keys.salt, work->keys.salt_len);
-    work->rc = mp_scram_derive(&work->keys, work->keys.hash, mp_secret_view(&work->password), salt, work->keys.iterations);
+    work->rc = mp_scram_derive(&work->keys, work->keys.hash, mp_secret_view(&work->password), salt,
+                               work->keys.iterations);
   }
   work->ran = true;
 }
@@ -112,7 +113,8 @@ void mp_sasl_costs(mp_sasl_ctx *ctx, mp_str hash)
 int mp_sasl_salt(const mp_sasl *sasl, mp_scram_hash hash, char salt[MP_SCRAM_SALT])
 {
   static const char digits[] = "0123456789abcdef";
-  char key[2 * MP_SASL_SECRET_MAX + 1], what[1 + MP_SASL_NAME_MAX], mac[GSASL_HASH_MAX_SIZE], none[3][GSASL_HASH_MAX_SIZE];
+  char key[2 * MP_SASL_SECRET_MAX + 1], what[1 + MP_SASL_NAME_MAX], mac[GSASL_HASH_MAX_SIZE],
+      none[3][GSASL_HASH_MAX_SIZE];
   size_t n = 0;
   for (size_t i = 0; i < sasl->secret.len; i++) {
     unsigned char c = (unsigned char)sasl->secret.ptr[i];
@@ -122,8 +124,8 @@ int mp_sasl_salt(const mp_sasl *sasl, mp_scram_hash hash, char salt[MP_SCRAM_SAL
   key[n] = '\0';
   what[0] = hash == MP_SCRAM_SHA_1 ? '1' : '2';
   memcpy(what + 1, sasl->user, sasl->user_len);
-  int rc = gsasl_scram_secrets_from_password(GSASL_HASH_SHA256, key, 1, what, 1 + sasl->user_len, mac, none[0], none[1],
-                                             none[2]);
+  int rc = gsasl_scram_secrets_from_password(GSASL_HASH_SHA256, key, 1, what, 1 + sasl->user_len, mac,
+                                             none[0], none[1], none[2]);
   memcpy(salt, mac, MP_SCRAM_SALT);
   mp_mem_wipe(key, sizeof key);
   mp_mem_wipe(mac, sizeof mac);

@@ -12,18 +12,20 @@ static Gsasl_hash hash_of(mp_scram_hash hash)
 
 int mp_scram_derive(mp_scram_keys *keys, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations)
 {
-  if (salt.len == 0 || salt.len > MP_SCRAM_SALT_MAX || iterations == 0 || iterations > MP_SCRAM_ITERATIONS_MAX ||
-      password.len > MP_SASL_PASSWORD_MAX)
+  if (salt.len == 0 || salt.len > MP_SCRAM_SALT_MAX || iterations == 0 ||
+      iterations > MP_SCRAM_ITERATIONS_MAX || password.len > MP_SASL_PASSWORD_MAX)
     return MP_E_INVALID;
   char *prepared;
   int rc = mp_sasl_prep(&prepared, password);
   if (rc < 0)
     return rc;
-  mp_scram_keys made = { .hash = hash, .iterations = iterations, .salt_len = salt.len, .key_len = gsasl_hash_length(hash_of(hash)) };
+  mp_scram_keys made = {
+    .hash = hash, .iterations = iterations, .salt_len = salt.len, .key_len = gsasl_hash_length(hash_of(hash))
+  };
   memcpy(made.salt, salt.ptr, salt.len);
   char salted[GSASL_HASH_MAX_SIZE], client[GSASL_HASH_MAX_SIZE];
-  int failed = gsasl_scram_secrets_from_password(hash_of(hash), prepared, iterations, made.salt, made.salt_len, salted, client,
-                                                 made.server, made.stored);
+  int failed = gsasl_scram_secrets_from_password(hash_of(hash), prepared, iterations, made.salt,
+                                                 made.salt_len, salted, client, made.server, made.stored);
   mp_mem_wipe(prepared, strlen(prepared));
   gsasl_free(prepared);
   mp_mem_wipe(salted, sizeof salted);
@@ -49,8 +51,8 @@ int mp_scram_make(mp_buf *out, mp_scram_hash hash, mp_str password, mp_str salt,
   size_t before = mp_buf_view(out).len;
   if ((rc = mp_buf_fmt(out, "%s$%u:", schemes[hash], keys.iterations)) < 0 ||
       (rc = mp_base64_encode(out, mp_str_of(keys.salt, keys.salt_len))) < 0 || (rc = mp_buf_char(out, '$')) < 0 ||
-      (rc = mp_base64_encode(out, mp_str_of(keys.stored, keys.key_len))) < 0 || (rc = mp_buf_char(out, ':')) < 0 ||
-      (rc = mp_base64_encode(out, mp_str_of(keys.server, keys.key_len))) < 0)
+      (rc = mp_base64_encode(out, mp_str_of(keys.stored, keys.key_len))) < 0 ||
+      (rc = mp_buf_char(out, ':')) < 0 || (rc = mp_base64_encode(out, mp_str_of(keys.server, keys.key_len))) < 0)
     mp_buf_cut(out, before);
   mp_mem_wipe(&keys, sizeof keys);
   return rc;

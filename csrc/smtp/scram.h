@@ -8,17 +8,14 @@
 #include "base/buf.h"
 
 enum {
-  MP_SCRAM_ITERATIONS = 4096,          /* when nobody says otherwise (RFC 7677 4) */
-  MP_SCRAM_ITERATIONS_MAX = 1000000,   /* a second of CPU; more is a mistake or an attack on ourselves */
-  MP_SCRAM_SALT = 16,                  /* octets of a salt of our making */
+  MP_SCRAM_ITERATIONS = 4096,        /* when nobody says otherwise (RFC 7677 4) */
+  MP_SCRAM_ITERATIONS_MAX = 1000000, /* a second of CPU; more is a mistake or an attack on ourselves */
+  MP_SCRAM_SALT = 16,                /* octets of a salt of our making */
   MP_SCRAM_SALT_MAX = 128,
   MP_SCRAM_KEY_MAX = 32
 };
 
-typedef enum mp_scram_hash {
-  MP_SCRAM_SHA_1,
-  MP_SCRAM_SHA_256
-} mp_scram_hash;
+typedef enum mp_scram_hash { MP_SCRAM_SHA_1, MP_SCRAM_SHA_256 } mp_scram_hash;
 
 typedef struct mp_scram_keys {
   mp_scram_hash hash;
