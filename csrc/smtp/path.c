@@ -46,15 +46,39 @@ bool mp_domain_check(mp_str name, bool utf8, bool underscore)
   return true;
 }
 
+/* RFC 5321 4.1.3: "::" stands for two groups at least, so that six of eight may be written beside it. */
+static bool ipv6(mp_ip *ip, mp_str text)
+{
+  size_t groups = 0;
+  bool gap = false;
+  for (size_t i = 0; i < text.len; i++) {
+    unsigned char c = at(text, i);
+    bool begins = c != ':' && (i == 0 || at(text, i - 1) == ':');
+    groups += begins;
+    gap = gap || (c == ':' && at(text, i + 1) == ':');
+  }
+  if (mp_str_find(text, '.', 0) >= 0) /* an IPv4 address at the end counts as two */
+    groups++;
+  return groups <= (gap ? 6 : 8) && mp_str_find(text, ':', 0) >= 0 && mp_ip_parse(ip, text);
+}
+
+/* A tag that could be the first group of an IPv6 address: its own tag was forgotten. */
+static bool is_group(mp_str tag)
+{
+  for (size_t i = 0; i < tag.len; i++)
+    if (!is_alnum(at(tag, i)) || mp_ascii_lower(at(tag, i)) > 'f')
+      return false;
+  return tag.len <= 4;
+}
+
 /* What stands between '[' and ']' (RFC 5321 4.1.3). An IPv4 number with a leading zero is refused: readers disagree whether it
  * is octal. */
 static bool literal(mp_path *path, mp_str inner)
 {
   mp_str six = MP_STR("IPv6:");
   if (mp_str_istarts(inner, six)) {
-    mp_str text = mp_str_sub(inner, six.len, inner.len);
     path->kind = MP_DOMAIN_IPV6;
-    return mp_str_find(text, ':', 0) >= 0 && mp_ip_parse(&path->ip, text);
+    return ipv6(&path->ip, mp_str_sub(inner, six.len, inner.len));
   }
   mp_ssize colon = mp_str_find(inner, ':', 0);
   if (colon < 0) {
@@ -63,7 +87,7 @@ static bool literal(mp_path *path, mp_str inner)
   }
   path->kind = MP_DOMAIN_TAG;
   size_t tag = (size_t)colon;
-  if (tag == 0 || tag + 1 == inner.len || !is_alnum(at(inner, tag - 1)))
+  if (is_group(mp_str_sub(inner, 0, tag)) || tag + 1 == inner.len || !is_alnum(at(inner, tag - 1)))
     return false;
   for (size_t i = 0; i < tag; i++)
     if (!is_alnum(at(inner, i)) && at(inner, i) != '-')
