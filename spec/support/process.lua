@@ -51,6 +51,7 @@ local function wait(self, seconds, what, done)
     ok, why = done()
   end
   timer:close()
+  uv.run("nowait") -- closed handles are freed in a turn of the loop; a state that is closed with some left crashes
   if not ok then
     why = why or ("%s did not happen in %g s"):format(what, seconds)
     error(("%s: %s; output so far:\n%s"):format(self.name, why, self.output), 3)
@@ -94,7 +95,7 @@ end
 ---@param options spec.process.Options the list part is the command
 ---@return table process closable: stops it when it still runs
 function M.start(options)
-  local self = setmetatable({
+  local self = {
     name = options[1],
     out = "",    -- all of standard output so far
     err = "",    -- all of standard error so far
@@ -103,7 +104,7 @@ function M.start(options)
     seen = 0,    -- lines that `expect` has consumed
     partial = { out = "", err = "" },
     open = 0,    -- pipes that have not ended
-  }, Process_mt)
+  }
   local stdin, stdout, stderr = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
   local handle, pid = uv.spawn(options[1], {
     args = table.move(options, 2, #options, 1, {}),
@@ -124,7 +125,8 @@ function M.start(options)
     uv.run("nowait")
     error(("cannot start %s: %s"):format(options[1], pid), 2)
   end
-  self.handle, self.pid, self.stdin = handle, pid, stdin
+  self.handle, self.pid, self.stdin, self.pipes = handle, pid, stdin, { stdout, stderr }
+  setmetatable(self, Process_mt) -- after its handles: finalizers run in the opposite order
   reader(self, "out", stdout)
   reader(self, "err", stderr)
   if options.stdin then
@@ -232,10 +234,17 @@ function Process_mt:__close()
   end
 end
 
---- A dropped process must not outlive the specs.
+--- A process that a failed spec left behind must not outlive the run. While it lives, the loop refers to it: this is
+--- called with the end of the Lua state.
 function Process_mt:__gc()
-  if not self.code and self.handle then
-    pcall(self.handle.kill, self.handle, "sigkill")
+  if not self.code then
+    self.handle:kill("sigkill")
+    for _, handle in ipairs { self.handle, self.stdin, table.unpack(self.pipes) } do
+      if not handle:is_closing() then
+        handle:close()
+      end
+    end
+    uv.run("nowait")
   end
 end
 
