@@ -16,7 +16,7 @@ typedef struct memory {
   bool has_end, posted, inside, gone, released;
 } memory;
 
-static memory *memory_of(const mp_stream *stream)
+static memory *memory_of(mp_stream *stream)
 {
   return MP_CONTAINER(stream, memory, stream);
 }
@@ -123,7 +123,8 @@ void mp_stream_memory_close(mp_stream *stream)
 
 void mp_stream_memory_peer(const mp_stream *stream, mp_stream_peer *peer)
 {
-  *peer = memory_of(stream)->peer;
+  const memory *mem = (const void *)stream; /* its first member */
+  *peer = mem->peer;
 }
 
 void mp_stream_inject(mp_stream *stream, const char *in, mp_ssize len)

@@ -129,10 +129,12 @@ static void end(mp_stream *stream, mp_ssize how)
     return;
   stream->ended = true;
   uv_read_stop(&stream->handle.stream);
-  if (stream->finishing)
-    mp_stream_close(stream);
-  else if (stream->calls && !stream->closing)
-    stream->calls->read(stream->ctx, NULL, how);
+  if (!stream->finishing) {
+    if (stream->calls && !stream->closing)
+      stream->calls->read(stream->ctx, NULL, how);
+  } else if (how < 0 || !stream->queue) {
+    mp_stream_close(stream); /* else it may have closed one way only, and still reads */
+  }
 }
 
 static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)
@@ -206,7 +208,6 @@ static bool fly(mp_stream *stream)
   queue->flying = queue->waiting;
   mp_buf_init(&queue->waiting, SIZE_MAX, NULL);
   mp_str all = mp_buf_view(&queue->flying);
-  /* libuv's buffers are not const, but it only reads from those of a write. */
   uv_buf_t buf = { .base = queue->flying.ptr + queue->flying.off, .len = all.len };
   queue->req.data = stream;
   stream->loop->stirred = true;
