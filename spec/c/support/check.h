@@ -13,7 +13,8 @@
  *
  *   CHECK_MAIN
  *
- * Tests run in the order of the file. A failed check is printed with its place and the test goes on; the last line is
+ * Tests run in the order of the file and print their names. A failed check prints its place and the test goes on; the
+ * last line is
  * `N passed, N failed`, counted in tests, and the exit status is 1 when one failed. An argument runs only the tests
  * whose name contains it. Checks may be made from any thread, FOR_EACH_ALLOC_FAILURE counts in its own. */
 #ifndef MP_SPEC_CHECK_H
@@ -162,10 +163,12 @@ __attribute__((unused)) static bool check_failing_next(check_failing *f, const c
 __attribute__((unused)) static int check_run(int argc, char **argv)
 {
   int passed = 0, failed = 0;
+  setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* a crash must not take the name of its test with it */
   for (check_test *test = check_first; test; test = test->next) {
     if (argc > 1 && !strstr(test->name, argv[1])) {
       continue;
     }
+    printf("%s\n", test->name);
     atomic_store(&check_failures, 0);
     test->run();
 #ifdef MP_MEM_FAULTS
