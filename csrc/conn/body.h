@@ -11,7 +11,10 @@ typedef struct mp_body_store { /* shared by the bodies of one loop */
   mp_pool blocks;        /* of 16 KB */
   size_t threshold;      /* octets kept in memory; default 256 KB */
   size_t header_most;    /* a header block over this is refused by the message's owner; default 256 KB */
-  const char *folder;    /* of temporary files; default $TMPDIR or /tmp */
+  const char *folder;    /* of temporary files; default $TMPDIR or /tmp; borrowed */
+  mp_list programs;      /* deliveries to programs that wait for their turn (conn/deliver_pipe.c) */
+  unsigned running;      /* programs that run */
+  unsigned running_most; /* default 32 */
 } mp_body_store;
 
 void mp_body_store_init(mp_body_store *store, mp_loop *loop);
@@ -43,7 +46,7 @@ mp_str mp_sink_header(mp_sink *sink, int *rc);
  * Empty at the end; *rc is set on a read error. After finish; any one thread at a time. */
 mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int *rc);
 
-/* Writes all octets from `off` to the end to `fd` (writev, or copy_file_range / sendfile). For pool threads. 0 or error. */
+/* Writes all octets from `off` to the end to `fd` (writev, or copy_file_range / sendfile). For pool threads. 0, or an error with errno set. */
 int mp_sink_copy(mp_sink *sink, uint64_t off, int fd);
 
 #endif

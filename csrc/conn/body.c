@@ -1,0 +1,528 @@
+/* A sink has two lives. In memory its octets stand in blocks. Past the threshold it is spilled: the blocks become a queue, jobs in the
+ * thread pool write the front of it to the file, one job at a time, and the blocks go back to the pool.
+ *
+ *   blocks:   [ in the job ][ full, waiting ][ being filled ]
+ *             ^ offset `written` of the file              ^ `tail` octets
+ *
+ * After mp_sink_finish a sink is either wholly in memory or wholly in the file, and nothing of it changes any more: any thread may read. */
+#include "conn/body.h"
+
+#include "base/error.h"
+#include "mail/header.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+  BLOCK = 16384,
+  BLOCKS_IDLE = 128,
+  BLOCKS_FIRST = 16, /* room in the sink itself */
+  BATCH_LEAST = 8,   /* blocks worth a job while more may come */
+  BATCH_MOST = 16,
+  BEHIND = 1 << 20,      /* octets not yet in the file: feeding stops past it ... */
+  CAUGHT_UP = BEHIND / 2 /* ... and goes on at this many */
+};
+
+typedef struct spill {
+  mp_work work; /* first: this is how a job finds its spill */
+  mp_sink *sink;
+  const char *folder;
+  int fd;
+  bool busy;    /* a job runs; it owns the members below, and the blocks of its batch */
+  int error;    /* of the last job */
+  size_t batch; /* blocks in the job */
+  size_t octets;
+  uint64_t written;
+  struct iovec iov[BATCH_MOST];
+} spill;
+
+typedef enum head_state { HEAD_UNKNOWN, HEAD_FOUND, HEAD_TOOLONG } head_state;
+
+struct mp_sink {
+  mp_body_store *store;
+  unsigned refs;
+  int error;           /* sticky */
+  bool finished, owed; /* `ready` is owed to who feeds */
+  unsigned char head;  /* head_state */
+  char **blocks;
+  size_t count, room;
+  size_t tail; /* octets in the last block */
+  uint64_t size;
+  spill *spill; /* NULL: in memory */
+  void (*ready)(void *ctx, int rc);
+  void *ctx;
+  mp_buf gather;    /* the start of the message, while its header block has not ended */
+  size_t next_look; /* gather's length at which to look for the end again */
+  mp_str header;    /* HEAD_FOUND: into block 0, or into `gather` */
+  char *first[BLOCKS_FIRST];
+};
+
+void mp_body_store_init(mp_body_store *store, mp_loop *loop)
+{
+  const char *tmpdir = getenv("TMPDIR");
+  *store = (mp_body_store){
+    .loop = loop,
+    .threshold = 256 << 10,
+    .header_most = 256 << 10,
+    .folder = tmpdir && *tmpdir ? tmpdir : "/tmp",
+    .running_most = 32,
+  };
+  mp_list_init(&store->programs);
+  mp_pool_init(&store->blocks, BLOCK, BLOCKS_IDLE);
+}
+
+void mp_body_store_dispose(mp_body_store *store)
+{
+  mp_pool_dispose(&store->blocks);
+}
+
+int mp_sink_new(mp_sink **out, mp_body_store *store)
+{
+  mp_sink *sink = mp_mem_alloc(sizeof *sink);
+  if (!sink)
+    return MP_E_NOMEM;
+  *sink = (mp_sink){ .store = store, .refs = 1, .room = BLOCKS_FIRST, .tail = BLOCK, .next_look = BLOCK };
+  sink->blocks = sink->first;
+  mp_buf_init(&sink->gather, store->header_most + 1, NULL);
+  *out = sink;
+  return 0;
+}
+
+mp_sink *mp_sink_ref(mp_sink *sink)
+{
+  sink->refs++;
+  return sink;
+}
+
+/* ---- life's end -------------------------------------------------------------------------------------------------- */
+
+static void close_file(mp_work *work)
+{
+  close(((spill *)work)->fd);
+}
+
+static void file_closed(mp_work *work)
+{
+  mp_mem_free(work);
+}
+
+static void destroy(mp_sink *sink)
+{
+  for (size_t i = 0; i < sink->count; i++)
+    mp_pool_give(&sink->store->blocks, sink->blocks[i]);
+  if (sink->blocks != sink->first)
+    mp_mem_free(sink->blocks);
+  mp_buf_dispose(&sink->gather);
+  spill *sp = sink->spill;
+  if (sp && sp->fd >= 0) {
+    /* Closing the file frees its octets on the disk, which takes time. */
+    sp->work = (mp_work){ .work = close_file, .done = file_closed };
+    if (mp_loop_work(sink->store->loop, &sp->work) == 0)
+      sp = NULL;
+    else
+      close(sp->fd);
+  }
+  mp_mem_free(sp);
+  mp_mem_free(sink);
+}
+
+void mp_sink_unref(mp_sink *sink)
+{
+  if (!sink || --sink->refs > 0)
+    return;
+  sink->ready = NULL;
+  if (!sink->spill || !sink->spill->busy)
+    destroy(sink);
+}
+
+/* ---- the header block -------------------------------------------------------------------------------------------- */
+
+/* Looks for the end in what was gathered. `last`: nothing more will come. */
+static void look(mp_sink *sink, bool last)
+{
+  bool open;
+  mp_str octets = mp_buf_view(&sink->gather);
+  size_t end = mp_header_end(octets, &open);
+  size_t most = sink->store->header_most;
+  if ((open && octets.len > most) || end > most) {
+    mp_buf_dispose(&sink->gather);
+    sink->head = HEAD_TOOLONG;
+  } else if (!open || last) {
+    mp_buf_cut(&sink->gather, end);
+    sink->header = mp_buf_view(&sink->gather);
+    sink->head = HEAD_FOUND;
+  } else {
+    sink->next_look = sink->next_look * 2 <= most ? sink->next_look * 2 : most + 1;
+  }
+}
+
+/* Keeps a copy of the first octets until the header block is whole. It is looked at each time it has doubled, which is linear in all. */
+static int gather(mp_sink *sink, mp_str octets)
+{
+  while (sink->head == HEAD_UNKNOWN && octets.len) {
+    size_t most = sink->store->header_most;
+    if (sink->next_look > most + 1)
+      sink->next_look = most + 1;
+    mp_str part = mp_str_sub(octets, 0, sink->next_look - sink->gather.len);
+    if (mp_buf_str(&sink->gather, part) < 0)
+      return MP_E_NOMEM;
+    octets = mp_str_sub(octets, part.len, octets.len);
+    if (sink->gather.len == sink->next_look)
+      look(sink, false);
+  }
+  return 0;
+}
+
+static mp_str block_at(const mp_sink *sink, size_t i)
+{
+  return mp_str_of(sink->blocks[i], i + 1 == sink->count ? sink->tail : (size_t)BLOCK);
+}
+
+static int gather_blocks(mp_sink *sink)
+{
+  int rc = 0;
+  for (size_t i = 0; i < sink->count && rc == 0 && sink->head == HEAD_UNKNOWN; i++)
+    rc = gather(sink, block_at(sink, i));
+  return rc;
+}
+
+mp_str mp_sink_header(mp_sink *sink, int *rc)
+{
+  *rc = 0;
+  if (sink->head == HEAD_UNKNOWN && sink->count) {
+    /* Nearly always it ends in the first block, and no copy is needed. */
+    bool open;
+    mp_str block = block_at(sink, 0);
+    size_t end = mp_header_end(block, &open);
+    if ((!open || sink->count == 1) && end <= sink->store->header_most) {
+      sink->header = mp_str_sub(block, 0, end);
+      sink->head = HEAD_FOUND;
+    } else {
+      *rc = gather_blocks(sink);
+    }
+  }
+  if (*rc == 0 && sink->head == HEAD_UNKNOWN)
+    look(sink, true);
+  if (*rc == 0 && sink->head == HEAD_TOOLONG)
+    *rc = MP_E_TOOLONG;
+  return *rc == 0 ? sink->header : MP_STR_NULL;
+}
+
+/* ---- to the file ------------------------------------------------------------------------------------------------- */
+
+/* A file without a name. Where the file system knows none, a name for a moment. */
+static int open_unnamed(const char *folder)
+{
+  int fd = open(folder, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT))
+    return fd;
+  char path[4096];
+  size_t len = strlen(folder);
+  static const char name[] = "/moonpost-XXXXXX";
+  if (len + sizeof name > sizeof path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  memcpy(path, folder, len);
+  memcpy(path + len, name, sizeof name);
+  fd = mkostemp(path, O_CLOEXEC);
+  if (fd >= 0)
+    unlink(path);
+  return fd;
+}
+
+/* In a thread of the pool. */
+static void write_batch(mp_work *work)
+{
+  spill *sp = (spill *)work;
+  sp->error = 0;
+  if (sp->fd < 0)
+    sp->fd = open_unnamed(sp->folder);
+  if (sp->fd < 0) {
+    sp->error = mp_error_errno(errno);
+    return;
+  }
+  struct iovec *iov = sp->iov, *end = sp->iov + sp->batch;
+  uint64_t at = sp->written;
+  while (iov < end) {
+    ssize_t n = pwritev(sp->fd, iov, (int)(end - iov), (off_t)at);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0) {
+      sp->error = n < 0 ? mp_error_errno(errno) : MP_E_NOSPACE;
+      return;
+    }
+    at += (uint64_t)n;
+    size_t rest = (size_t)n;
+    while (iov < end && rest >= iov->iov_len)
+      rest -= iov++->iov_len;
+    if (iov < end) {
+      iov->iov_base = (char *)iov->iov_base + rest;
+      iov->iov_len -= rest;
+    }
+  }
+}
+
+static void batch_done(mp_work *work);
+
+/* Hands the front of the queue to the pool, when there is enough of it. */
+static void push(mp_sink *sink)
+{
+  spill *sp = sink->spill;
+  if (sp->busy || sink->error || sink->count == 0)
+    return;
+  size_t ready = sink->finished || sink->tail == BLOCK ? sink->count : sink->count - 1;
+  if (ready == 0 || (ready < BATCH_LEAST && !sink->finished))
+    return;
+  sp->batch = ready < BATCH_MOST ? ready : BATCH_MOST;
+  sp->octets = 0;
+  for (size_t i = 0; i < sp->batch; i++) {
+    size_t len = block_at(sink, i).len;
+    sp->iov[i] = (struct iovec){ .iov_base = sink->blocks[i], .iov_len = len };
+    sp->octets += len;
+  }
+  /* Octets added meanwhile go into a block of their own: the job's blocks are the job's. */
+  sp->busy = true;
+  sp->work = (mp_work){ .work = write_batch, .done = batch_done };
+  int rc = mp_loop_work(sink->store->loop, &sp->work);
+  if (rc < 0) {
+    sp->busy = false;
+    sink->error = rc;
+  }
+}
+
+static uint64_t pending(const mp_sink *sink)
+{
+  return sink->count ? (uint64_t)(sink->count - 1) * BLOCK + sink->tail : 0;
+}
+
+static void batch_done(mp_work *work)
+{
+  spill *sp = (spill *)work;
+  mp_sink *sink = sp->sink;
+  sp->busy = false;
+  if (sink->refs == 0) {
+    destroy(sink);
+    return;
+  }
+  if (sp->error < 0) {
+    sink->error = sp->error;
+  } else {
+    sp->written += sp->octets;
+    for (size_t i = 0; i < sp->batch; i++)
+      mp_pool_give(&sink->store->blocks, sink->blocks[i]);
+    sink->count -= sp->batch;
+    memmove(sink->blocks, sink->blocks + sp->batch, sink->count * sizeof *sink->blocks);
+    if (sink->count == 0)
+      sink->tail = BLOCK;
+    push(sink);
+  }
+  bool done = sink->finished ? sink->count == 0 : pending(sink) <= CAUGHT_UP;
+  if (sink->owed && (done || sink->error)) {
+    sink->owed = false;
+    if (sink->ready)
+      sink->ready(sink->ctx, sink->error); /* may drop the sink */
+  }
+}
+
+static int start_spill(mp_sink *sink)
+{
+  int rc = gather_blocks(sink);
+  if (rc < 0)
+    return rc;
+  spill *sp = mp_mem_zalloc(sizeof *sp);
+  if (!sp)
+    return MP_E_NOMEM;
+  sp->sink = sink;
+  sp->folder = sink->store->folder;
+  sp->fd = -1;
+  sink->spill = sp;
+  return 0;
+}
+
+/* ---- filling ----------------------------------------------------------------------------------------------------- */
+
+static bool add_block(mp_sink *sink)
+{
+  if (sink->count == sink->room) {
+    size_t room = sink->room * 2;
+    char **blocks = mp_mem_alloc(room * sizeof *blocks);
+    if (!blocks)
+      return false;
+    memcpy(blocks, sink->blocks, sink->count * sizeof *blocks);
+    if (sink->blocks != sink->first)
+      mp_mem_free(sink->blocks);
+    sink->blocks = blocks;
+    sink->room = room;
+  }
+  char *block = mp_pool_take(&sink->store->blocks);
+  if (!block)
+    return false;
+  sink->blocks[sink->count++] = block;
+  sink->tail = 0;
+  return true;
+}
+
+int mp_sink_add(mp_sink *sink, mp_str octets)
+{
+  if (sink->finished)
+    return MP_E_MISUSE;
+  if (!sink->error && sink->spill && gather(sink, octets) < 0)
+    sink->error = MP_E_NOMEM;
+  while (octets.len && !sink->error) {
+    if (sink->tail == BLOCK && !add_block(sink)) {
+      sink->error = MP_E_NOMEM;
+      break;
+    }
+    size_t room = (size_t)BLOCK - sink->tail;
+    size_t n = octets.len < room ? octets.len : room;
+    memcpy(sink->blocks[sink->count - 1] + sink->tail, octets.ptr, n);
+    sink->tail += n;
+    sink->size += n;
+    octets = mp_str_sub(octets, n, octets.len);
+  }
+  if (!sink->error && !sink->spill && sink->size > sink->store->threshold)
+    sink->error = start_spill(sink);
+  if (!sink->error && sink->spill)
+    push(sink);
+  if (sink->error)
+    return sink->error;
+  if (!sink->spill || pending(sink) <= BEHIND)
+    return 0;
+  sink->owed = true;
+  return 1;
+}
+
+int mp_sink_finish(mp_sink *sink)
+{
+  if (sink->error || sink->finished)
+    return sink->error ? sink->error : MP_E_MISUSE;
+  sink->finished = true;
+  if (!sink->spill)
+    return 0;
+  if (sink->head == HEAD_UNKNOWN)
+    look(sink, true);
+  push(sink);
+  if (sink->error)
+    return sink->error;
+  sink->owed = sink->spill->busy;
+  return sink->owed;
+}
+
+void mp_sink_on_ready(mp_sink *sink, void (*ready)(void *ctx, int rc), void *ctx)
+{
+  sink->ready = ready;
+  sink->ctx = ctx;
+}
+
+uint64_t mp_sink_size(const mp_sink *sink)
+{
+  return sink->size;
+}
+
+bool mp_sink_in_file(const mp_sink *sink)
+{
+  return sink->spill != NULL;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int *rc)
+{
+  *rc = 0;
+  if (off >= sink->size)
+    return MP_STR_NULL;
+  if (!sink->spill) {
+    mp_str block = block_at(sink, (size_t)(off / BLOCK));
+    return mp_str_sub(block, (size_t)(off % BLOCK), block.len);
+  }
+  ssize_t n;
+  do
+    n = pread(sink->spill->fd, scratch, room, (off_t)off);
+  while (n < 0 && errno == EINTR);
+  if (n > 0)
+    return mp_str_of(scratch, (size_t)n);
+  *rc = n < 0 ? mp_error_errno(errno) : MP_E_SYSTEM; /* shorter than we wrote it: somebody's disk lies */
+  return MP_STR_NULL;
+}
+
+static int copy_memory(mp_sink *sink, uint64_t off, int fd)
+{
+  struct iovec iov[BLOCKS_FIRST];
+  while (off < sink->size) {
+    int n = 0;
+    uint64_t at = off;
+    for (; n < BLOCKS_FIRST && at < sink->size; n++) {
+      int unused;
+      mp_str part = mp_sink_read(sink, at, NULL, 0, &unused);
+      iov[n] = (struct iovec){ .iov_base = sink->blocks[at / BLOCK] + at % BLOCK, .iov_len = part.len };
+      at += part.len;
+    }
+    ssize_t put = writev(fd, iov, n);
+    if (put < 0 && errno != EINTR)
+      return mp_error_errno(errno);
+    off += put > 0 ? (uint64_t)put : 0;
+  }
+  return 0;
+}
+
+/* By hand, for descriptors that the kernel's own copies refuse. */
+static int copy_plain(mp_sink *sink, uint64_t off, int fd)
+{
+  char *scratch = mp_mem_alloc(4 * BLOCK);
+  if (!scratch) {
+    errno = ENOMEM;
+    return MP_E_NOMEM;
+  }
+  int rc = 0;
+  while (rc == 0 && off < sink->size) {
+    mp_str part = mp_sink_read(sink, off, scratch, 4 * BLOCK, &rc);
+    off += part.len;
+    while (rc == 0 && part.len) {
+      ssize_t put = write(fd, part.ptr, part.len);
+      if (put >= 0)
+        part = mp_str_sub(part, (size_t)put, part.len);
+      else if (errno != EINTR)
+        rc = mp_error_errno(errno);
+    }
+  }
+  int kept = errno;
+  mp_mem_free(scratch);
+  errno = kept;
+  return rc;
+}
+
+/* A kernel's copy that cannot be had here says so with one of these. */
+static bool is_refusal(int err)
+{
+  return err == EXDEV || err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == EBADF || err == EPERM;
+}
+
+static int copy_file(mp_sink *sink, uint64_t off, int fd)
+{
+  off_t at = (off_t)off;
+  bool ranges = true;
+  while ((uint64_t)at < sink->size) {
+    size_t left = (size_t)(sink->size - (uint64_t)at);
+    left = left < 1u << 30 ? left : 1u << 30;
+    ssize_t n = ranges ? copy_file_range(sink->spill->fd, &at, fd, NULL, left, 0)
+                       : sendfile(fd, sink->spill->fd, &at, left);
+    if (n > 0 || (n < 0 && errno == EINTR))
+      continue;
+    if (n < 0 && !is_refusal(errno))
+      return mp_error_errno(errno);
+    if (!ranges)
+      return copy_plain(sink, (uint64_t)at, fd);
+    ranges = false;
+  }
+  return 0;
+}
+
+int mp_sink_copy(mp_sink *sink, uint64_t off, int fd)
+{
+  return sink->spill ? copy_file(sink, off, fd) : copy_memory(sink, off, fd);
+}
