@@ -1,0 +1,173 @@
+#include "conn/message.h"
+
+#include "base/error.h"
+
+#include <unistd.h>
+
+enum { STRINGS_MOST = 8192 };
+
+/* Copies what is there; an empty view takes no memory. */
+static mp_str kept(mp_arena *arena, mp_str s, bool *ok)
+{
+  return s.len ? mp_arena_str(arena, s, ok) : MP_STR_NULL;
+}
+
+static bool copy_trace(mp_message *msg, const mp_trace *trace)
+{
+  mp_arena *arena = &msg->strings;
+  bool ok = true;
+  msg->trace = *trace;
+  msg->trace.helo = kept(arena, trace->helo, &ok);
+  msg->trace.peer_name = kept(arena, trace->peer_name, &ok);
+  msg->trace.by = kept(arena, trace->by, &ok);
+  msg->trace.with = kept(arena, trace->with, &ok);
+  msg->trace.tls_version = kept(arena, trace->tls_version, &ok);
+  msg->trace.tls_cipher = kept(arena, trace->tls_cipher, &ok);
+  msg->trace.user = kept(arena, trace->user, &ok);
+  if (trace->peer) {
+    mp_ip *ip = mp_arena_alloc(arena, sizeof *ip);
+    if (!ip)
+      return false;
+    *ip = *trace->peer;
+    msg->trace.peer = ip;
+  }
+  /* One recipient may be named; more would tell each of the others (RFC 5321 4.4, 7.2). */
+  msg->trace.recipient = msg->env->count == 1 ? msg->env->rcpts[0]->path.address : MP_STR_NULL;
+  size_t len = trace->id.len < sizeof msg->id - 1 ? trace->id.len : sizeof msg->id - 1;
+  if (len)
+    memcpy(msg->id, trace->id.ptr, len);
+  msg->trace.id = mp_str_of(msg->id, len);
+  return ok;
+}
+
+int mp_message_new(mp_message **out, mp_envelope *env, mp_sink *sink, const mp_trace *trace, unsigned facts)
+{
+  mp_message *msg = mp_mem_zalloc(sizeof *msg);
+  if (!msg)
+    return MP_E_NOMEM;
+  msg->refs = 1;
+  msg->env = mp_envelope_ref(env);
+  msg->sink = mp_sink_ref(sink);
+  msg->size = mp_sink_size(sink);
+  msg->facts = facts;
+  mp_arena_init(&msg->strings, STRINGS_MOST, NULL);
+  int rc = copy_trace(msg, trace) ? 0 : MP_E_NOMEM;
+  if (rc == 0) {
+    msg->header_len = mp_sink_header(sink, &rc).len;
+    if (rc == MP_E_TOOLONG) /* told by whoever looks at the header */
+      rc = 0;
+  }
+  if (rc < 0) {
+    mp_message_unref(msg);
+    return rc;
+  }
+  *out = msg;
+  return 0;
+}
+
+mp_message *mp_message_ref(mp_message *msg)
+{
+  msg->refs++;
+  return msg;
+}
+
+void mp_message_unref(mp_message *msg)
+{
+  if (!msg || --msg->refs > 0)
+    return;
+  mp_header_free(msg->header);
+  mp_envelope_unref(msg->env);
+  mp_sink_unref(msg->sink);
+  mp_arena_dispose(&msg->strings);
+  mp_mem_free(msg);
+}
+
+mp_header *mp_message_header(mp_message *msg, int *rc)
+{
+  *rc = 0;
+  if (msg->header)
+    return msg->header;
+  mp_str block = mp_sink_header(msg->sink, rc);
+  if (*rc == 0)
+    *rc = mp_header_new(&msg->header, block);
+  return *rc == 0 ? msg->header : NULL;
+}
+
+int mp_message_hops(mp_message *msg)
+{
+  int rc;
+  mp_str block = mp_sink_header(msg->sink, &rc);
+  if (rc < 0)
+    return rc;
+  int hops = 0;
+  size_t pos = 0;
+  mp_field field;
+  while (mp_header_next(block, &pos, &field))
+    hops += mp_str_ieq(field.name, MP_STR("Received"));
+  return hops;
+}
+
+bool mp_message_delivered_to(mp_message *msg, mp_str address)
+{
+  int rc;
+  mp_str block = mp_sink_header(msg->sink, &rc);
+  size_t pos = 0;
+  mp_field field;
+  while (rc == 0 && mp_header_next(block, &pos, &field)) {
+    if (mp_str_ieq(field.name, MP_STR("Delivered-To")) && mp_str_ieq(field.value, address))
+      return true;
+  }
+  return false;
+}
+
+/* The received block without its empty line. */
+static int received_fields(mp_message *msg, mp_buf *out)
+{
+  int rc;
+  mp_str block = mp_sink_header(msg->sink, &rc);
+  if (rc < 0)
+    return rc;
+  bool crlf = block.len >= 2 && memcmp(block.ptr + block.len - 2, "\r\n", 2) == 0;
+  if (crlf && (block.len == 2 || (block.len >= 4 && memcmp(block.ptr + block.len - 4, "\r\n", 2) == 0)))
+    block.len -= 2;
+  rc = mp_buf_str(out, block);
+  /* A message that ends in the middle of a field. */
+  return rc == 0 && block.len && !crlf ? mp_buf_add(out, "\r\n", 2) : rc;
+}
+
+int mp_message_head(mp_message *msg, mp_str extra, bool received, mp_buf *out)
+{
+  size_t before = out->len;
+  int rc = mp_buf_str(out, extra);
+  if (rc == 0 && received)
+    rc = mp_received_write(out, &msg->trace);
+  if (rc == 0)
+    rc = msg->header ? mp_header_write(msg->header, out) : received_fields(msg, out);
+  if (rc == 0)
+    rc = mp_buf_add(out, "\r\n", 2);
+  if (rc < 0)
+    mp_buf_cut(out, before);
+  return rc;
+}
+
+uint64_t mp_message_body_at(const mp_message *msg)
+{
+  return msg->header_len;
+}
+
+void mp_message_id(char id[24], int64_t unix_ms, unsigned worker, uint64_t *counter)
+{
+  /* 80 bits: 42 of milliseconds (until 2109), 22 of the process, 6 of the worker, 10 of the counter. Sorted by name, messages stand in
+   * the order of time. */
+  static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+  uint64_t time = (uint64_t)unix_ms & ((UINT64_C(1) << 42) - 1);
+  uint64_t process = (uint64_t)getpid() & 0x3fffff;
+  uint64_t rest = (uint64_t)(worker & 63) << 10 | (++*counter & 1023);
+  /* 80 bits as two halves of 40: 8 digits each. */
+  uint64_t halves[2] = { time >> 2, (time & 3) << 38 | process << 16 | rest };
+  for (int half = 0; half < 2; half++) {
+    for (int i = 0; i < 8; i++)
+      id[half * 8 + i] = digits[halves[half] >> (35 - 5 * i) & 31];
+  }
+  id[16] = '\0';
+}
