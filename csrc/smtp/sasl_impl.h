@@ -100,16 +100,14 @@ int mp_sasl_identity(mp_sasl *sasl, mp_str authzid);
 /* MP_SASL_MORE with `text` as the challenge, or a negative error. */
 int mp_sasl_challenged(mp_sasl *sasl, mp_str text);
 
-/* MP_SASL_JOB with the work, or MP_E_NOMEM. Strings are copied. */
+/* MP_SASL_JOB with the work, or MP_E_NOMEM. Strings are copied. A hash that is none, or a password that cannot have one,
+ * dooms the exchange and burns; else the context remembers what such a hash costs. */
 int mp_sasl_crypt(mp_sasl *sasl, mp_str password, mp_str hash);
 int mp_sasl_derive(mp_sasl *sasl, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations);
 
 /* Work whose outcome is FAIL: every refusal costs what a check would have cost, so that time does not tell why. */
 int mp_sasl_burn(mp_sasl *sasl); /* as the last crypt(3) hash, or a derivation where none was seen */
 int mp_sasl_burn_keys(mp_sasl *sasl, mp_scram_hash hash); /* a derivation */
-
-/* Remembers how `hash` is made. */
-void mp_sasl_costs(mp_sasl_ctx *ctx, mp_str hash);
 
 /* The salt of a user whose credentials bring none: the same at every attempt, whether there is such a user or not. */
 int mp_sasl_salt(const mp_sasl *sasl, mp_scram_hash hash, char salt[MP_SCRAM_SALT]);

@@ -77,10 +77,8 @@ static int plain_credentials(mp_sasl *sasl, const mp_credentials *credentials)
     int rc = same(password, credentials->password, &right);
     return rc < 0 ? rc : right ? MP_SASL_DONE : mp_sasl_burn(sasl);
   }
-  if (credentials->hash.len && mp_str_find(credentials->hash, '\0', 0) < 0) {
-    mp_sasl_costs(sasl->ctx, credentials->hash);
+  if (credentials->hash.ptr)
     return mp_sasl_crypt(sasl, password, credentials->hash);
-  }
   mp_str scram = credentials->scram_sha256.ptr ? credentials->scram_sha256 : credentials->scram_sha1;
   int rc = mp_scram_parse(&sasl->keys, scram);
   if (rc == MP_E_NOMEM)

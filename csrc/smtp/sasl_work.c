@@ -16,6 +16,11 @@ static void run(mp_job *job)
     mp_str salt = mp_str_of(work->keys.salt, work->keys.salt_len);
     work->rc = mp_scram_derive(&work->keys, work->keys.hash, mp_secret_view(&work->password), salt,
                                work->keys.iterations);
+    if (work->rc == MP_E_INVALID) { /* a password that SASLprep refuses is refused no faster than another */
+      mp_scram_keys spent;
+      mp_scram_derive(&spent, work->keys.hash, MP_STR("nobody"), salt, work->keys.iterations);
+      mp_mem_wipe(&spent, sizeof spent);
+    }
   }
   work->ran = true;
 }
@@ -45,14 +50,14 @@ static mp_sasl_work *work_new(mp_str password)
   return work;
 }
 
-int mp_sasl_crypt(mp_sasl *sasl, mp_str password, mp_str hash)
+static int crypt_work(mp_sasl *sasl, mp_str password, mp_str setting)
 {
   mp_sasl_work *work = work_new(password);
   if (!work)
     return MP_E_NOMEM;
   work->crypt = true;
   work->scratch = mp_mem_zalloc(sizeof(struct crypt_data));
-  if (!work->scratch || mp_secret_set(&work->hash, hash) < 0) {
+  if (!work->scratch || mp_secret_set(&work->hash, setting) < 0) {
     discard(&work->job);
     return MP_E_NOMEM;
   }
@@ -86,12 +91,12 @@ int mp_sasl_burn(mp_sasl *sasl)
   if (!sasl->ctx->setting[0])
     return mp_sasl_burn_keys(sasl, MP_SCRAM_SHA_256);
   sasl->doomed = true;
-  return mp_sasl_crypt(sasl, MP_STR("nobody"), mp_str_c(sasl->ctx->setting));
+  return crypt_work(sasl, MP_STR("nobody"), mp_str_c(sasl->ctx->setting));
 }
 
-/* A setting is a hash without its digest: up to the last '$', except for bcrypt, whose salt is of fixed length and runs into
- * the digest. The old schemes without a '$' are quick, and not worth copying. */
-void mp_sasl_costs(mp_sasl_ctx *ctx, mp_str hash)
+/* A setting is a hash without its digest: up to the last '$', except for bcrypt, whose salt is of fixed length and runs
+ * into the digest. The old schemes without a '$' are quick, and not worth copying. */
+static void remember_cost(mp_sasl_ctx *ctx, mp_str hash)
 {
   enum { BCRYPT = 29 };
   size_t len = 0;
@@ -104,6 +109,24 @@ void mp_sasl_costs(mp_sasl_ctx *ctx, mp_str hash)
     return;
   memcpy(ctx->setting, hash.ptr, len);
   ctx->setting[len] = '\0';
+}
+
+/* What crypt(3) would turn down at once, a locked account's "*" or a password longer than it takes, is paid for like the
+ * rest. */
+int mp_sasl_crypt(mp_sasl *sasl, mp_str password, mp_str hash)
+{
+  if (password.len >= CRYPT_MAX_PASSPHRASE_SIZE || mp_str_find(hash, '\0', 0) >= 0)
+    return mp_sasl_burn(sasl);
+  int rc = crypt_work(sasl, password, hash);
+  if (rc < 0)
+    return rc;
+  if (crypt_checksalt(sasl->work->hash.ptr) == CRYPT_SALT_INVALID) {
+    discard(&sasl->work->job);
+    sasl->work = NULL;
+    return mp_sasl_burn(sasl);
+  }
+  remember_cost(sasl->ctx, hash);
+  return rc;
 }
 
 /* ---- libgsasl's arithmetic -------------------------------------------------------------------------------------- */

@@ -101,10 +101,34 @@ TEST(unusable_credentials_fail)
   for (size_t k = 0; k < sizeof unusable / sizeof *unusable; k++) {
     for (size_t i = 0; i < PASSWORDS; i++) {
       party p = party_of(passwords[i], "pen", &unusable[k]);
-      if (!CHECK_EQ_INT(converse(&p), MP_SASL_FAIL))
+      if (!CHECK_EQ_INT(converse(&p), MP_SASL_FAIL) || !CHECK_EQ_INT(p.jobs, p.mech != MP_MECH_CRAM_MD5))
         FAIL("by %s with %zu", mp_mech_name(p.mech), k);
     }
   }
+}
+
+/* A password that no check can be made of costs what any other does. */
+TEST(unusable_passwords_fail_no_faster)
+{
+  char *text = mp_mem_alloc(1100);
+  mp_buf scram;
+  mp_buf_init(&scram, 512, NULL);
+  REQUIRE(text && mp_scram_make(&scram, MP_SCRAM_SHA_1, MP_STR("pencil"), MP_STR_NULL, 10) == 0);
+  const mp_credentials all[] = { { .hash = mp_str_c(hashes[0]) }, { .scram_sha1 = mp_buf_view(&scram) } };
+  memset(text, 'x', 1100);
+  text[0] = '\0', text[2] = '\0';
+  mp_str tries[] = { MP_STR("\0x\0\a"), mp_str_of(text, 3 + 512), mp_str_of(text, 3 + 1024) };
+  for (size_t k = 0; k < 2; k++) {
+    for (size_t i = 0; i < 3; i++) {
+      server s = open_server(MP_MECH_PLAIN, NULL);
+      int jobs = 0;
+      CHECK_EQ_INT(advance(s.sasl, mp_sasl_step(s.sasl, tries[i]), &all[k], &jobs), MP_SASL_FAIL);
+      CHECK_EQ_INT(jobs, 1);
+      close_server(&s);
+    }
+  }
+  mp_buf_dispose(&scram);
+  mp_mem_free(text);
 }
 
 TEST(an_unknown_user_walks_like_a_wrong_password)
