@@ -74,8 +74,8 @@ int mp_sasl_new(mp_sasl **sasl, mp_sasl_ctx *ctx, mp_mech mech, const mp_sasl_op
 void mp_sasl_free(mp_sasl *sasl); /* wipes */
 
 /* Each moves the exchange and returns an mp_sasl_state or a negative error: MISUSE, which changes nothing, NOMEM or SYSTEM, which
- * end it. `input` is the decoded response;
- * a null pointer means that the client sent no initial response (a zero length one is an empty response, "="). */
+ * end it. `input` is the decoded response; a null pointer means that the client sent no initial response (a zero length one is an
+ * empty response, "="). */
 int mp_sasl_step(mp_sasl *sasl, mp_str input);
 int mp_sasl_credentials(mp_sasl *sasl, const mp_credentials *credentials);
 int mp_sasl_verdict(mp_sasl *sasl, bool accepted);

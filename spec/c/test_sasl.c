@@ -197,8 +197,9 @@ TEST(plain_has_a_grammar)
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
     if (!CHECK_EQ_INT(first_step(MP_MECH_PLAIN, wrong[i], NULL), MP_SASL_SYNTAX))
       FAIL("message %zu", i);
-  char message[4096];
+  char message[9217];
   memset(message, 'x', sizeof message);
+  CHECK_EQ_INT(first_step(MP_MECH_XOAUTH2, mp_str_of(message, sizeof message), NULL), MP_SASL_SYNTAX);
   message[0] = message[256] = '\0'; /* a name of 255 */
   CHECK_EQ_INT(first_step(MP_MECH_PLAIN, mp_str_of(message, 300), NULL), MP_SASL_CREDENTIALS);
   CHECK_EQ_INT(first_step(MP_MECH_PLAIN, mp_str_of(message, 257 + 1024), NULL), MP_SASL_CREDENTIALS);
@@ -466,16 +467,18 @@ TEST(out_of_memory_ends_an_exchange_cleanly)
 {
   mp_buf text;
   mp_buf_init(&text, 512, NULL);
-  REQUIRE(mp_scram_make(&text, MP_SCRAM_SHA_256, MP_STR("pw"), MP_STR_NULL, 10) == 0);
-  const mp_credentials all[] = { { .password = MP_STR("pw") },
+  REQUIRE(mp_scram_make(&text, MP_SCRAM_SHA_256, MP_STR("correct horse"), MP_STR_NULL, 10) == 0);
+  const mp_credentials all[] = { { .password = MP_STR("correct horse") },
                                  { .scram_sha256 = mp_buf_view(&text) },
+                                 { .hash = mp_str_c(hashes[2]) },
                                  { .ask = false } };
   for (size_t i = 0; i < PASSWORDS; i++) {
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
       bool sha1 = passwords[i] == MP_MECH_SCRAM_SHA_1 || passwords[i] == MP_MECH_SCRAM_SHA_1_PLUS;
-      bool served = k == 0 || (k == 1 && passwords[i] != MP_MECH_CRAM_MD5 && !sha1);
+      bool clear = passwords[i] == MP_MECH_PLAIN || passwords[i] == MP_MECH_LOGIN;
+      bool served = k == 0 || (k == 1 && passwords[i] != MP_MECH_CRAM_MD5 && !sha1) || (k == 2 && clear);
       FOR_EACH_ALLOC_FAILURE {
-        party p = party_of(passwords[i], "pw", &all[k]);
+        party p = party_of(passwords[i], "correct horse", &all[k]);
         int state = converse(&p);
         if (CHECK_ALLOC_FAILED())
           CHECK_EQ_INT(state, MP_E_NOMEM);

@@ -113,6 +113,18 @@ TEST(scram_reads_client_first_strictly)
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
     if (!CHECK_EQ_INT(first_step(mech, wrong[i], NULL), MP_SASL_SYNTAX))
       FAIL("message %zu", i);
+  char message[4096];
+  memset(message, 'x', sizeof message);
+  memcpy(message, "n,,n=", 5);
+  memcpy(message + 5 + 255, ",r=", 3); /* the longest name, the longest message */
+  CHECK_EQ_INT(first_step(mech, mp_str_of(message, 2048), NULL), MP_SASL_CREDENTIALS);
+  CHECK_EQ_INT(first_step(mech, mp_str_of(message, 2049), NULL), MP_SASL_SYNTAX);
+  message[5 + 255] = 'x';
+  memcpy(message + 5 + 256, ",r=", 3);
+  CHECK_EQ_INT(first_step(mech, mp_str_of(message, 2048), NULL), MP_SASL_SYNTAX);
+  message[5 + 256] = 'x';
+  memcpy(message + 5 + 257, ",r=", 3);
+  CHECK_EQ_INT(first_step(mech, mp_str_of(message, 2048), NULL), MP_SASL_SYNTAX);
   s = open_server(mech, NULL);
   CHECK_EQ_INT(mp_sasl_step(s.sasl, MP_STR_NULL), MP_SASL_MORE);
   CHECK_STR(mp_sasl_challenge(s.sasl), "");
