@@ -35,7 +35,7 @@ static int reserve(mp_buf *buf, size_t more)
   size_t need = buf->len + more;
   if (buf->off + need <= buf->cap && buf->ptr)
     return 0;
-  if (need <= buf->cap && buf->off >= buf->cap / 2) {
+  if (buf->ptr && need <= buf->cap && buf->off >= buf->cap / 2) {
     memmove(buf->ptr, buf->ptr + buf->off, buf->len);
     buf->off = 0;
     return 0;
