@@ -419,6 +419,11 @@ void mp_sink_on_ready(mp_sink *sink, void (*ready)(void *ctx, int rc), void *ctx
   sink->ctx = ctx;
 }
 
+mp_body_store *mp_sink_store(const mp_sink *sink)
+{
+  return sink->store;
+}
+
 uint64_t mp_sink_size(const mp_sink *sink)
 {
   return sink->size;

@@ -35,6 +35,7 @@ int mp_sink_add(mp_sink *sink, mp_str octets);
 int mp_sink_finish(mp_sink *sink);
 void mp_sink_on_ready(mp_sink *sink, void (*ready)(void *ctx, int rc), void *ctx); /* NULL: nobody is told any more */
 
+mp_body_store *mp_sink_store(const mp_sink *sink);
 uint64_t mp_sink_size(const mp_sink *sink);
 bool mp_sink_in_file(const mp_sink *sink);
 

@@ -183,6 +183,7 @@ void conn_sink_ready(void *ctx, int rc)
 {
   mp_conn *conn = ctx;
   bool finishing = conn->sink_finishing;
+  conn->in_pump = true; /* an answer given inside resumes nothing: that is done below */
   conn->sink_behind = conn->sink_finishing = false;
   if (rc < 0) {
     mp_reply fault = sink_fault(rc);
@@ -194,6 +195,7 @@ void conn_sink_ready(void *ctx, int rc)
   } else if (finishing) {
     message_complete(conn);
   }
+  conn->in_pump = false;
   conn_resume(conn);
 }
 

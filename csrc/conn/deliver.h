@@ -5,10 +5,10 @@
 #include "conn/message.h"
 
 typedef struct mp_outcome {
-  int rc;               /* 0, or mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, CANCELLED */
-  const char *why;      /* one line for the log that names the path or program; lasts during the call */
+  int rc;               /* 0, or mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, NOMEM, CANCELLED (the loop ended) */
+  const char *why;      /* one line for the log that names the path or program, NULL when rc is 0; lasts during the call */
   const char *path;     /* the file made, maildir and file; else NULL */
-  int status, signal;   /* pipe: exit status (sysexits(3)), or the signal that ended it */
+  int status, signal;   /* pipe: exit status (sysexits(3)), or the signal that ended it; when one is not 0, neither is rc (SYSTEM, or TIMEOUT) */
   mp_str output;        /* pipe: what it wrote to stdout and stderr, at most 64 KB */
 } mp_outcome;
 
@@ -35,18 +35,22 @@ typedef struct mp_file_opts {
   unsigned mode;
 } mp_file_opts;
 
-/* A new file: written under a temporary name beside it, fsync, linked into place (MP_E_EXISTS when the name is taken), fsync of the folder. */
+/* 0 (will report), MP_E_NOMEM or MP_E_SYSTEM.
+ * A new file: written under a temporary name beside it, fsync, linked into place (MP_E_EXISTS when the name is taken), fsync of the folder. */
 int mp_deliver_file(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp_delivered done, void *ctx);
 
 typedef struct mp_pipe_opts {
   const char *const *args;  /* NULL-terminated; no shell; args[0] is looked up in PATH */
-  const char *const *env;   /* NULL-terminated "NAME=value"; NULL: PATH, LANG and the envelope's variables only */
+  const char *const *env;   /* NULL-terminated "NAME=value", which go before PATH, LANG, SENDER, RECIPIENT (of a message that has one) and
+                               MESSAGE_ID; NULL: those only. Nothing else of our own environment is passed on */
   const char *cwd;          /* NULL: / */
-  int64_t timeout_ms;       /* then SIGTERM, and SIGKILL 2 s later, to its process group */
+  int64_t timeout_ms;       /* then SIGTERM, and SIGKILL 2 s later, to its process group; 0: 60 s */
   mp_str extra;
 } mp_pipe_opts;
 
-/* Runs a program with the message on its standard input. A program that does not read everything is fine. */
+/* Runs a program with the message on its standard input. A program that does not read everything is fine. At most 32 run at once (see
+ * mp_body_store), the others wait for their turn; the deadline counts from the start. 0 (will report), MP_E_NOMEM, MP_E_SYSTEM, or
+ * MP_E_INVALID without a program's name. */
 int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp_delivered done, void *ctx);
 
 #endif

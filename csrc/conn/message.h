@@ -20,6 +20,7 @@ typedef struct mp_message {
   mp_arena strings;
   uint64_t size;        /* octets as received */
   unsigned facts;       /* set of mp_data_fault */
+  unsigned deliveries;  /* begun so far: what tells the file names of one message apart */
 } mp_message;
 
 /* Takes a reference of each; copies the strings of `trace` (its id and recipient are filled in here). 0 or MP_E_NOMEM. */

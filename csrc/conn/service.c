@@ -133,3 +133,21 @@ void mp_service_stop(mp_service *service, int64_t grace_ms)
   }
   mp_timers_set(&worker->loop.timers, &service->grace, service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
 }
+
+void mp_service_kill(mp_service *service, const mp_handler *silent)
+{
+  service->handler = silent;
+  service->hooks = 0;
+  mp_service_stop(service, 0);
+  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
+    next = node->next;
+    mp_conn *conn = MP_CONTAINER(node, mp_conn, node);
+    conn->pending = MP_EV_NONE;
+    conn->sink_finishing = false;
+    conn->user = NULL;
+    if (conn->sink)
+      mp_sink_on_ready(conn->sink, NULL, NULL);
+    conn_cut(conn, "service is gone");
+    conn_check_gone(conn);
+  }
+}

@@ -1,0 +1,121 @@
+/* bind/mpl.h -- what the files of the binding share. A box whose pointer is NULL is closed, and valid before anything is acquired. C enters
+ * Lua through mpl_enter/mpl_leave around a protected call on the state's main thread, and never yields. */
+#ifndef MP_BIND_MPL_H
+#define MP_BIND_MPL_H
+
+#include "base/error.h"
+#include "base/str.h"
+#include "conn/conn.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdatomic.h>
+
+#define MPL_WORKER "moonpost.core.worker"
+#define MPL_TIMER "moonpost.core.timer"
+#define MPL_BINDING "moonpost.core.binding"
+#define MPL_SERVICE "moonpost.core.service"
+#define MPL_LISTENER "moonpost.core.listener"
+#define MPL_CONN "moonpost.core.conn"
+#define MPL_MESSAGE "moonpost.core.message"
+#define MPL_WIRE "moonpost.core.wire"
+#define MPL_THREAD "moonpost.core.thread"
+#define MPL_SHARED "moonpost.core.shared"
+
+typedef struct mpl_watch mpl_watch;
+typedef struct mpl_delivery mpl_delivery;
+
+/* One Lua state's side of the binding; in the registry under its own address key. */
+typedef struct mpl_state {
+  lua_State *L;            /* the main thread */
+  mp_worker *worker;       /* the state's own or its thread's; NULL until asked for */
+  bool borrowed;           /* the worker is a serving thread's */
+  mpl_watch *watch;
+  int kinds[MP_EV_COUNT];  /* registry references of the event names */
+  mp_list deliveries;      /* on their way: told that the state is gone when it closes */
+  size_t memory, memory_most;
+  lua_Alloc inner_alloc;
+  void *inner_ud;
+} mpl_state;
+
+typedef struct mpl_worker { /* box */
+  mp_worker *worker;
+  bool owned;
+  mp_list services;        /* of mpl_service */
+} mpl_worker;
+
+mpl_state *mpl_state_of(lua_State *L);
+
+/* Around every call from C into Lua: tells the watchdog that Lua runs. Nested calls count once. */
+void mpl_enter(mpl_state *state);
+void mpl_leave(mpl_state *state);
+
+/* Calls what stands on the stack (function and `nargs` arguments) protected; an error is written to the log function (or stderr) and
+ * leaves nothing. True with `nresults` values, false with none. */
+bool mpl_call(mpl_state *state, int nargs, int nresults);
+
+/* A table of methods as `name`'s metatable: __index, __gc and __close (may be NULL), __name. */
+void mpl_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
+
+/* nil, text, name-of-error; returns 3. `why` NULL: the error's own text. */
+int mpl_fail(lua_State *L, int rc, const char *why);
+
+mpl_worker *mpl_check_worker(lua_State *L, int index);
+int64_t mpl_check_ms(lua_State *L, int index); /* seconds on the stack, as milliseconds; raises below 0 and past 10 years */
+void mpl_push_str(lua_State *L, mp_str s);
+mp_str mpl_check_str(lua_State *L, int index);
+
+/* Reads a reply at `index` (code, enhanced or nil, text or nil) into *reply; views are borrowed from the Lua stack. NULL or a sentence. */
+const char *mpl_read_reply(lua_State *L, int index, mp_reply *reply);
+
+/* A table of MAIL's or RCPT's parameters, or nil when none were given. Returns 1. */
+int mpl_push_mail_params(lua_State *L, const mp_mail_params *params);
+int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params);
+void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquoted */
+
+void mpl_push_message(lua_State *L, mp_message *msg); /* takes a reference */
+void *mpl_pending(void); /* the light userdata behind core.PENDING */
+void mpl_read_answer(lua_State *L, int base, mp_event_kind kind, mp_answer *answer);
+extern const mp_handler mpl_handler;                  /* bind/dispatch.c: events into Lua */
+
+int mpl_open_worker(lua_State *L);
+int mpl_open_service(lua_State *L);
+int mpl_open_conn(lua_State *L);
+int mpl_open_message(lua_State *L);
+int mpl_open_binding(lua_State *L);
+int mpl_open_wire(lua_State *L);
+int mpl_open_watch(lua_State *L);
+void mpl_watch_free(mpl_state *state);
+
+void mpl_forget_deliveries(mpl_state *state);
+
+/* A delivery on its way. When the state closes first, nobody is told. */
+struct mpl_delivery {
+  mp_list node;
+  mpl_state *state; /* NULL: the state is gone */
+  int done;         /* registry reference of the callback */
+};
+typedef struct mpl_service { /* box; kept in the registry while the service lives */
+  mp_service *service;
+  mpl_state *state;
+  mpl_worker *worker;
+  mp_list node;
+  int self, dispatch, session, done; /* registry references */
+} mpl_service;
+
+typedef struct mpl_conn { /* box; uservalue 1: the session object. Kept in the registry while the connection lives */
+  mp_conn *conn;
+  int self;
+} mpl_conn;
+
+void mpl_kill_services(mp_list *services); /* takes each out of the list when it is gone, on a turn of its loop */
+mp_binding *mpl_check_binding(lua_State *L, int index);
+mpl_service *mpl_check_service(lua_State *L, int index);
+int mpl_service_wire(lua_State *L);   /* service:wire */
+int mpl_worker_service(lua_State *L); /* worker:service */
+mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index); /* raises */
+extern const mp_handler mpl_silent;  /* for services whose state is closing */
+void mpl_read_port(lua_State *L, int index, mp_server_opts *machine, mp_tls_mode *tls, const char **name);
+void mpl_read_limits(lua_State *L, int index, mp_service *service);
+
+#endif

@@ -1,0 +1,212 @@
+/* bind/watch.c -- Lua that does not return to the loop. A monitor thread looks twenty times a second whether the worker is still inside the same
+ * call from C; when that call has used its CPU time, a signal to the worker's thread arms a debug hook on the coroutine that runs, and the hook
+ * raises. Without such a call the hook is never set: a permanent one costs a multiple of the whole message path.
+ * The hook stays armed at every instruction until the coroutine is left, so that a pcall in the script cannot swallow it. */
+#include "bind/mpl.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { LOOK_MS = 50, WATCH_SIGNAL = SIGURG };
+
+struct mpl_watch {
+  pthread_t monitor, watched;
+  clockid_t cpu;
+  pthread_mutex_t lock;
+  pthread_cond_t stop_cond;
+  bool stop;
+  atomic_uint epoch;             /* odd while Lua runs */
+  unsigned depth;
+  _Atomic(lua_State *) running;  /* the coroutine to interrupt */
+  atomic_long limit_ms;
+};
+
+/* The signal handler has no argument of ours; it finds the watch of the thread that it interrupted. */
+static _Thread_local mpl_watch *mine;
+
+static void interrupt(lua_State *L, lua_Debug *ar)
+{
+  (void)ar;
+  luaL_error(L, "interrupted: ran too long without waiting (hook CPU time is limited)");
+}
+
+static void on_signal(int number)
+{
+  (void)number;
+  mpl_watch *watch = mine;
+  lua_State *co = watch ? atomic_load(&watch->running) : NULL;
+  if (co && atomic_load(&watch->epoch) & 1)
+    lua_sethook(co, interrupt, LUA_MASKCOUNT, 1);
+}
+
+static int64_t ms_of(clockid_t clock)
+{
+  struct timespec now;
+  if (clock_gettime(clock, &now) != 0)
+    return 0;
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void *monitor(void *arg)
+{
+  mpl_watch *watch = arg;
+  unsigned seen = 0;
+  int64_t cpu_start = 0, wall_start = 0, told = 0;
+  pthread_mutex_lock(&watch->lock);
+  while (!watch->stop) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LOOK_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+      until.tv_sec++;
+      until.tv_nsec -= 1000000000L;
+    }
+    pthread_cond_timedwait(&watch->stop_cond, &watch->lock, &until);
+    unsigned epoch = atomic_load(&watch->epoch);
+    if (epoch != seen || !(epoch & 1)) {
+      seen = epoch;
+      cpu_start = ms_of(watch->cpu);
+      wall_start = ms_of(CLOCK_MONOTONIC);
+      told = 0;
+      continue;
+    }
+    int64_t limit = atomic_load(&watch->limit_ms);
+    int64_t cpu = ms_of(watch->cpu) - cpu_start, wall = ms_of(CLOCK_MONOTONIC) - wall_start;
+    if (limit <= 0 || (cpu < limit && wall < limit * 10))
+      continue;
+    pthread_kill(watch->watched, WATCH_SIGNAL);
+    if (wall - told >= 5000) {
+      told = wall;
+      if (wall >= 5000)
+        fprintf(stderr, "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
+                (long long)(wall / 1000));
+    }
+  }
+  pthread_mutex_unlock(&watch->lock);
+  return NULL;
+}
+
+void mpl_enter(mpl_state *state)
+{
+  mpl_watch *watch = state->watch;
+  if (watch && watch->depth++ == 0) {
+    atomic_store_explicit(&watch->running, state->L, memory_order_relaxed);
+    atomic_fetch_add_explicit(&watch->epoch, 1, memory_order_release);
+  }
+}
+
+void mpl_leave(mpl_state *state)
+{
+  mpl_watch *watch = state->watch;
+  if (watch && --watch->depth == 0) {
+    atomic_fetch_add_explicit(&watch->epoch, 1, memory_order_release);
+    if (lua_gethook(state->L) == interrupt)
+      lua_sethook(state->L, NULL, 0, 0);
+  }
+}
+
+/* core.resume: coroutine.resume that tells the watchdog who runs. */
+static int core_resume(lua_State *L)
+{
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argcheck(L, co, 1, "a coroutine is needed");
+  int nargs = lua_gettop(L) - 1;
+  if (!lua_checkstack(co, nargs)) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "too many arguments to resume");
+    return 2;
+  }
+  lua_xmove(L, co, nargs);
+  mpl_watch *watch = mpl_state_of(L)->watch;
+  lua_State *before = NULL;
+  if (watch) {
+    before = atomic_load_explicit(&watch->running, memory_order_relaxed);
+    atomic_store_explicit(&watch->running, co, memory_order_relaxed);
+  }
+  int nres = 0;
+  int rc = lua_resume(co, L, nargs, &nres);
+  if (watch) {
+    atomic_store_explicit(&watch->running, before, memory_order_relaxed);
+    if (lua_gethook(co) == interrupt)
+      lua_sethook(co, NULL, 0, 0);
+  }
+  if (rc == LUA_OK || rc == LUA_YIELD) {
+    if (!lua_checkstack(L, nres + 1)) {
+      lua_pop(co, nres);
+      lua_pushboolean(L, 0);
+      lua_pushliteral(L, "too many results to resume");
+      return 2;
+    }
+    lua_pushboolean(L, 1);
+    lua_xmove(co, L, nres);
+    return nres + 1;
+  }
+  lua_pushboolean(L, 0);
+  lua_xmove(co, L, 1);
+  return 2;
+}
+
+void mpl_watch_free(mpl_state *state)
+{
+  mpl_watch *watch = state->watch;
+  if (!watch)
+    return;
+  state->watch = NULL;
+  pthread_mutex_lock(&watch->lock);
+  watch->stop = true;
+  pthread_cond_signal(&watch->stop_cond);
+  pthread_mutex_unlock(&watch->lock);
+  pthread_join(watch->monitor, NULL);
+  if (mine == watch)
+    mine = NULL;
+  pthread_cond_destroy(&watch->stop_cond);
+  pthread_mutex_destroy(&watch->lock);
+  mp_mem_free(watch);
+}
+
+static int core_watchdog(lua_State *L)
+{
+  mpl_state *state = mpl_state_of(L);
+  int64_t limit = mpl_check_ms(L, 1);
+  if (state->watch) {
+    atomic_store(&state->watch->limit_ms, (long)limit);
+    return 0;
+  }
+  if (limit == 0)
+    return 0;
+  mpl_watch *watch = mp_mem_zalloc(sizeof *watch);
+  if (!watch)
+    return luaL_error(L, "out of memory");
+  atomic_init(&watch->epoch, 0);
+  atomic_init(&watch->running, NULL);
+  atomic_init(&watch->limit_ms, (long)limit);
+  watch->watched = pthread_self();
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_mutex_init(&watch->lock, NULL);
+  pthread_cond_init(&watch->stop_cond, &attr);
+  pthread_condattr_destroy(&attr);
+  mine = watch;
+  struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+  sigemptyset(&action.sa_mask);
+  if (pthread_getcpuclockid(watch->watched, &watch->cpu) != 0 || sigaction(WATCH_SIGNAL, &action, NULL) != 0
+      || pthread_create(&watch->monitor, NULL, monitor, watch) != 0) {
+    mine = NULL;
+    mp_mem_free(watch);
+    return luaL_error(L, "the watchdog cannot be started");
+  }
+  state->watch = watch;
+  return 0;
+}
+
+int mpl_open_watch(lua_State *L)
+{
+  lua_pushcfunction(L, core_watchdog);
+  lua_setfield(L, -2, "watchdog");
+  lua_pushcfunction(L, core_resume);
+  lua_setfield(L, -2, "resume");
+  return 0;
+}

@@ -1,0 +1,80 @@
+#include "conn/deliver_impl.h"
+
+#include "base/error.h"
+#include "conn/disk.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { HEAD_MORE = 2 << 20 }; /* edits, and fields put on top */
+
+int delivery_init(delivery *d, mp_message *msg, mp_str extra, mp_delivered done, void *ctx)
+{
+  *d = (delivery){ .done = done, .ctx = ctx };
+  mp_buf_init(&d->head, mp_sink_store(msg->sink)->header_most + HEAD_MORE, NULL);
+  int rc = mp_message_head(msg, extra, true, &d->head);
+  if (rc < 0) {
+    mp_buf_dispose(&d->head);
+    return rc;
+  }
+  d->msg = mp_message_ref(msg);
+  d->number = ++msg->deliveries;
+  return 0;
+}
+
+void delivery_dispose(delivery *d)
+{
+  mp_buf_dispose(&d->head);
+  mp_message_unref(d->msg);
+  d->msg = NULL;
+}
+
+void delivery_report(delivery *d)
+{
+  d->out.why = d->out.rc < 0 ? d->why : NULL;
+  if (d->out.rc < 0)
+    d->out.path = NULL;
+  d->done(d->ctx, &d->out);
+}
+
+void delivery_error(delivery *d, int rc, const char *fmt, ...)
+{
+  if (d->out.rc < 0)
+    return;
+  d->out.rc = rc;
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(d->why, sizeof d->why, fmt, ap);
+  va_end(ap);
+}
+
+void delivery_fail(delivery *d, const char *verb, const char *path)
+{
+  int sys = errno;
+  char text[128];
+  delivery_error(d, mp_error_errno(sys), "cannot %s %.300s: %s", verb, path, strerror_r(sys, text, sizeof text));
+  errno = sys;
+}
+
+bool delivery_store(delivery *d, int fd, const char *path)
+{
+  if (mp_disk_write(fd, mp_buf_view(&d->head)) < 0) {
+    delivery_fail(d, "write", path);
+    return false;
+  }
+  errno = 0;
+  int rc = mp_sink_copy(d->msg->sink, mp_message_body_at(d->msg), fd);
+  if (rc < 0) {
+    if (errno)
+      delivery_fail(d, "write", path);
+    delivery_error(d, rc, "cannot write %.300s: the message is shorter on disk than it was", path);
+    return false;
+  }
+  if (fsync(fd) < 0) {
+    delivery_fail(d, "sync", path);
+    return false;
+  }
+  return true;
+}
