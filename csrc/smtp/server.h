@@ -92,6 +92,7 @@ typedef struct mp_server_opts { /* shared by many machines, unchanged while one 
   unsigned idle_commands;    /* NOOP, RSET, HELP, VRFY, EXPN in a row without a MAIL: counted as errors past it; default 100 */
   unsigned envelope_memory;  /* octets an envelope may take; default 1 MB: 452 4.5.3 */
   uint64_t hold_max;         /* FUTURERELEASE: seconds; default 30 days */
+  int64_t wall_ms;           /* FUTURERELEASE: what must be added to now_ms to give ms since 1970; default 0 */
   int64_t by_min;            /* DELIVERBY: seconds; 0 = not said */
   mp_str priority_profile;   /* MT-PRIORITY: "MIXER", "NSEP", "STANAG4406"; may be empty */
   unsigned auth_delay_ms;    /* before a failed AUTH is answered; default 1000, tests use 0 */
@@ -225,6 +226,7 @@ int mp_server_mech(const mp_server *srv);              /* mp_mech or -1 */
 bool mp_server_tls(const mp_server *srv);
 bool mp_server_esmtp(const mp_server *srv);
 const char *mp_server_with(const mp_server *srv);      /* "ESMTPSA", "UTF8LMTP": RFC 3848 and RFC 6531 4.3, for Received */
+const char *mp_server_state(const mp_server *srv);     /* for traces: "START", "RCPT", ...; static */
 unsigned mp_server_errors(const mp_server *srv);
 bool mp_server_early_talker(const mp_server *srv);
 
