@@ -86,7 +86,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static int init_common(mp_loop *loop)
 {
-  *loop = (mp_loop){ .tick_due = INT64_MAX };
+  *loop = (mp_loop){ .tick_due = INT64_MAX, .stirred = true };
   mp_timers_init(&loop->timers);
   mp_list_init(&loop->posted);
   mp_list_init(&loop->left);
