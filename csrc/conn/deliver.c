@@ -58,6 +58,22 @@ void delivery_fail(delivery *d, const char *verb, const char *path)
   errno = sys;
 }
 
+void delivery_note(delivery *d, const char *more)
+{
+  size_t len = strlen(d->why);
+  snprintf(d->why + len, sizeof d->why - len, "%s", more);
+}
+
+const char *delivery_split(const char *path, char **copy, char **folder)
+{
+  size_t len = strlen(path), cut = len;
+  while (cut > 0 && path[cut - 1] != '/')
+    cut--;
+  *copy = mp_mem_dup(path, len);
+  *folder = cut ? mp_mem_dup(path, cut) : mp_mem_dup(".", 1);
+  return *copy ? *copy + cut : NULL;
+}
+
 bool delivery_store(delivery *d, int fd, const char *path)
 {
   if (mp_disk_write(fd, mp_buf_view(&d->head)) < 0) {

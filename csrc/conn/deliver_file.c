@@ -20,8 +20,10 @@ typedef struct file {
 /* linkat never replaces; where there are no hard links, a rename that is told not to. */
 static int put_in_place(int folder, const char *temporary, const char *name)
 {
-  if (linkat(folder, temporary, folder, name, 0) == 0)
-    return unlinkat(folder, temporary, 0);
+  if (linkat(folder, temporary, folder, name, 0) == 0) {
+    unlinkat(folder, temporary, 0);
+    return 0;
+  }
   if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS && errno != EMLINK)
     return -1;
   return renameat2(folder, temporary, folder, name, RENAME_NOREPLACE);
@@ -95,18 +97,10 @@ int mp_deliver_file(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp
   }
   f->create = opts->create;
   f->mode = opts->mode ? opts->mode : DELIVERY_MODE;
-  size_t len = strlen(opts->path), folder = len;
-  while (folder > 0 && opts->path[folder - 1] != '/')
-    folder--;
-  f->path = mp_mem_dup(opts->path, len);
-  f->folder = folder ? mp_mem_dup(opts->path, folder) : mp_mem_dup(".", 1);
+  f->name = delivery_split(opts->path, &f->path, &f->folder);
   f->d.work.work = run;
   f->d.work.done = done;
-  rc = f->path && f->folder ? 0 : MP_E_NOMEM;
-  if (rc == 0) {
-    f->name = f->path + folder;
-    rc = mp_loop_work(loop, &f->d.work);
-  }
+  rc = f->path && f->folder ? mp_loop_work(loop, &f->d.work) : MP_E_NOMEM;
   if (rc < 0)
     release(f);
   return rc;

@@ -27,6 +27,11 @@ void delivery_fail(delivery *d, const char *verb, const char *path);
 /* The same for an error that is no errno's; `why` may be of any kind. */
 void delivery_error(delivery *d, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+void delivery_note(delivery *d, const char *more); /* appended to what was noted */
+
+/* Copies `path`, and what of it is in front of its last '/'; NULL in both, or one, is out of memory. The name in the folder, into *path. */
+const char *delivery_split(const char *path, char **copy, char **folder);
+
 /* Writes head and body to `fd` and syncs it. False when it failed, which is noted with `path`. */
 bool delivery_store(delivery *d, int fd, const char *path);
 

@@ -42,8 +42,8 @@ static void make_name(maildir *m)
 {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  snprintf(m->name, sizeof m->name, "%lld.M%06ldP%ldQ%u_%s.%s", (long long)now.tv_sec, now.tv_nsec / 1000, (long)getpid(),
-           m->d.number, m->d.msg->id, m->host);
+  snprintf(m->name, sizeof m->name, "%lld.M%06ldP%ldQ%u_%s.%s", (long long)now.tv_sec, now.tv_nsec / 1000,
+           (long)getpid(), m->d.number, m->d.msg->id, m->host);
 }
 
 /* A path in the Maildir, for the log and for the outcome. */
@@ -87,7 +87,8 @@ static bool open_folders(maildir *m)
     delivery_fail(&m->d, "open", m->folder);
     return false;
   }
-  if (m->create && (faccessat(m->box, "tmp", F_OK, 0) < 0 || faccessat(m->box, "new", F_OK, 0) < 0) && !make_subs(m))
+  if (m->create && (faccessat(m->box, "tmp", F_OK, 0) < 0 || faccessat(m->box, "new", F_OK, 0) < 0) &&
+      !make_subs(m))
     return false;
   m->tmp = open_sub(m, "tmp");
   m->new = m->tmp < 0 ? -1 : open_sub(m, "new");
@@ -162,7 +163,8 @@ static void done(mp_work *work)
   release(m);
 }
 
-int mp_deliver_maildir(mp_loop *loop, mp_message *msg, const mp_maildir_opts *opts, mp_delivered delivered, void *ctx)
+int mp_deliver_maildir(mp_loop *loop, mp_message *msg, const mp_maildir_opts *opts, mp_delivered delivered,
+                       void *ctx)
 {
   maildir *m = mp_mem_zalloc(sizeof *m);
   if (!m)

@@ -23,10 +23,14 @@ static int make_one(char *path, size_t len, unsigned mode)
 {
   char cut = path[len];
   path[len] = '\0';
-  int rc = mkdir(path, mode);
+  int rc = mkdir(path, mode), sys = errno;
+  /* Some file systems refuse before they look whether it is there. */
+  bool there = rc < 0 && (sys == EEXIST || access(path, F_OK) == 0);
   path[len] = cut;
-  if (rc < 0)
-    return errno == EEXIST ? 0 : -1;
+  if (rc < 0) {
+    errno = sys;
+    return there ? 0 : -1;
+  }
   size_t parent = len;
   while (parent > 0 && path[parent - 1] != '/')
     parent--;
