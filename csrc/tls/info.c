@@ -14,7 +14,7 @@ enum {
   BINDING_ROOM = 64     /* a Finished message is 12 to 48 octets (TLS 1.2: 12) */
 };
 
-struct mp_tls_facts {
+struct mp_tls_known {
   char *text; /* what the views point into */
   mp_str sni, subject, fingerprint, unique, exporter;
   bool verified;
@@ -22,7 +22,7 @@ struct mp_tls_facts {
   mp_str names[];
 };
 
-void mp_tls_facts_free(struct mp_tls_facts *facts)
+void mp_tls_known_free(struct mp_tls_known *facts)
 {
   if (!facts)
     return;
@@ -158,14 +158,14 @@ static void put_peer(draft *d, SSL *ssl)
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
-static mp_str settle(const struct mp_tls_facts *facts, span s)
+static mp_str settle(const struct mp_tls_known *facts, span s)
 {
   return s.len ? mp_str_of(facts->text + s.at, s.len) : MP_STR_NULL;
 }
 
-static struct mp_tls_facts *finish(draft *d)
+static struct mp_tls_known *finish(draft *d)
 {
-  struct mp_tls_facts *facts = mp_mem_zalloc(sizeof *facts + d->count * sizeof facts->names[0]);
+  struct mp_tls_known *facts = mp_mem_zalloc(sizeof *facts + d->count * sizeof facts->names[0]);
   size_t len;
   if (!facts)
     return NULL;
@@ -186,7 +186,7 @@ static struct mp_tls_facts *finish(draft *d)
   return facts;
 }
 
-static struct mp_tls_facts *gather(SSL *ssl)
+static struct mp_tls_known *gather(SSL *ssl)
 {
   draft d = { .failed = 0 };
   mp_buf_init(&d.text, TEXT_MOST, NULL);
@@ -197,7 +197,7 @@ static struct mp_tls_facts *gather(SSL *ssl)
   bind_exporter(&d, ssl);
   bind_unique(&d, ssl);
   put_peer(&d, ssl);
-  struct mp_tls_facts *facts = d.failed ? NULL : finish(&d);
+  struct mp_tls_known *facts = d.failed ? NULL : finish(&d);
   mp_buf_dispose(&d.text);
   ERR_clear_error();
   return facts;
@@ -213,7 +213,7 @@ void mp_tls_info_get(mp_tls *tls, mp_tls_info *info)
   info->resumed = SSL_session_reused(tls->ssl) == 1;
   if (!tls->facts)
     tls->facts = gather(tls->ssl);
-  const struct mp_tls_facts *facts = tls->facts;
+  const struct mp_tls_known *facts = tls->facts;
   if (!facts)
     return; /* out of memory: the peer is nobody, and nothing can be bound */
   info->sni = facts->sni;

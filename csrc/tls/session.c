@@ -106,7 +106,7 @@ void mp_tls_free(mp_tls *tls)
     return;
   SSL_free(tls->ssl);
   mp_tls_config_unref(tls->config);
-  mp_tls_facts_free(tls->facts);
+  mp_tls_known_free(tls->facts);
   mp_buf_dispose(&tls->out);
   mp_mem_free(tls->why);
   mp_mem_free(tls);
@@ -130,7 +130,6 @@ static int end(mp_tls *tls, int error, const char *reason)
     mp_tls_say(line, sizeof line, "%s", reason);
   tls->why = mp_mem_dup(line, strlen(line));
   tls->failed = error;
-  tls->ready = false;
   drop_input(tls);
   return error;
 }

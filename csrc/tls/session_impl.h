@@ -11,12 +11,12 @@ struct mp_tls {
   size_t unread;
   mp_buf out;
   char *why;                  /* of the failure; heap */
-  struct mp_tls_facts *facts; /* made when first asked for (info.c) */
+  struct mp_tls_known *facts; /* made when first asked for (info.c) */
   int failed;                 /* the error that ended the session; nothing is done after it */
   int starved;                /* why the BIO could not take ciphertext: MP_E_NOMEM, MP_E_FULL */
   bool ready, eof, closed;
 };
 
-void mp_tls_facts_free(struct mp_tls_facts *facts); /* NULL does nothing */
+void mp_tls_known_free(struct mp_tls_known *facts); /* NULL does nothing */
 
 #endif

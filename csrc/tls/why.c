@@ -44,10 +44,11 @@ int mp_tls_say_errno(int sys, const char *path, char *why, size_t room)
 
 const char *mp_tls_reason(const char *otherwise)
 {
-  unsigned long code = ERR_get_error();
-  ERR_clear_error();
-  if (code == 0)
-    return otherwise;
-  const char *text = ERR_reason_error_string(code);
+  unsigned long code, told = 0;
+  while ((code = ERR_get_error()) != 0) {
+    if (told == 0 || (ERR_GET_LIB(told) != ERR_LIB_SSL && ERR_GET_LIB(code) == ERR_LIB_SSL))
+      told = code;
+  }
+  const char *text = told ? ERR_reason_error_string(told) : NULL;
   return text ? text : otherwise;
 }

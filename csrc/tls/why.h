@@ -12,8 +12,8 @@ void mp_tls_say(char *why, size_t room, const char *fmt, ...) __attribute__((for
 /* "PATH: no such file or directory". Returns the mp_error of `sys`. */
 int mp_tls_say_errno(int sys, const char *path, char *why, size_t room);
 
-/* The oldest entry of OpenSSL's error queue of this thread (the cause; later ones are consequences) in OpenSSL's words, or
- * `otherwise` when there is none. Static; the queue is left empty. */
+/* OpenSSL's words for the oldest entry in this thread's error queue (the cause; later ones are consequences), those of TLS itself before
+ * those of the arithmetic below it; `otherwise` when there is none. Static; the queue is left empty. */
 const char *mp_tls_reason(const char *otherwise);
 
 #endif
