@@ -239,12 +239,11 @@ bool mp_helo_check(mp_str name, bool lax)
   if (name.len == 0 || name.len > DOMAIN_MOST || !mp_text_printable(name, false))
     return false;
   bool wrapped = name.len > 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']';
-  if (!lax) {
-    mp_path scratch = { .kind = MP_DOMAIN_NONE };
-    return wrapped ? literal(&scratch, mp_str_sub(name, 1, name.len - 2)) : mp_domain_check(name, false, false);
-  }
-  for (size_t i = wrapped; i < name.len - wrapped; i++)
+  mp_path scratch = { .kind = MP_DOMAIN_NONE };
+  if (wrapped ? literal(&scratch, mp_str_sub(name, 1, name.len - 2)) : mp_domain_check(name, false, false))
+    return true;
+  for (size_t i = wrapped; lax && i < name.len - wrapped; i++)
     if (memchr(" []<>()", name.ptr[i], 7))
       return false;
-  return true;
+  return lax;
 }

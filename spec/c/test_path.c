@@ -301,6 +301,7 @@ TEST(helo_is_a_domain_or_a_literal)
     CHECK(!mp_helo_check(mp_str_c(lax[i]), false));
     CHECK(mp_helo_check(mp_str_c(lax[i]), true));
   }
+  CHECK(mp_helo_check(LIT("[tag:<x>]"), false) && mp_helo_check(LIT("[tag:<x>]"), true)); /* lax takes no less */
   static const char *const bad[] = { "", " ", "a b", "a\tb", "a\rb", "a\177", "b\303\274cher", "a[b", "[a", "a]", "<a>", "a(b)", "[[a]]" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     if (mp_helo_check(mp_str_c(bad[i]), true) || mp_helo_check(mp_str_c(bad[i]), false))
