@@ -10,11 +10,25 @@
  *     while ((rc = mp_server_next(srv, &ev)) > 0) { act on ev; if it wants an answer that is not there yet, stop feeding }
  *     taken = mp_server_feed(srv, in, len, now_ms); in += taken; len -= taken;
  *   } while (taken > 0 or an event came);
- *   send mp_server_output(); keep what was not taken and feed it again after the answer
+ *   send mp_server_output(); keep what was not taken and feed it again after the answer (or the tick)
+ *
+ * Every answer and every tick may bring events: take them with mp_server_next before waiting for octets.
+ *
+ * Talking out of turn. A reply that a pipelined group must wait for (RFC 2920 3.1: to HELO, EHLO, LHLO, AUTH and each of its steps,
+ * STARTTLS, DATA, XCLIENT, the banner; without PIPELINING to every command) has to leave output() before the peer may speak on. Octets
+ * that stand behind such a command in the same feed, are fed while its event waits, or before the reply was sent, came out of turn: 554
+ * and close, or by tolerate_early only noted. QUIT alone may follow anything.
+ *
+ * A body. CHUNK events come only between an accepted DATA event and MESSAGE or ABORT. ABORT says, as soon as it is known, that the message
+ * cannot be: nothing more of it is told, the machine reads to its end and answers by itself, in this order: 552 5.3.4 over the size,
+ * 550 5.6.0 NUL, 550 5.5.2 bare CR or LF, 550 5.6.0 overlong line, the reply of mp_server_body_failed. Over `size` + `overrun` octets it says
+ * 421 and closes. A session that ends in a body tells ABORT, then CLOSE; RSET and HELO between two BDAT tell RESET alone.
+ * A refused BDAT's octets are read and dropped before its reply; behind it every BDAT is answered 503 until RSET or one with LAST.
  */
 #ifndef MP_SMTP_SERVER_H
 #define MP_SMTP_SERVER_H
 
+#include "smtp/data.h"
 #include "smtp/envelope.h"
 #include "smtp/proxy.h"
 #include "smtp/reply.h"
@@ -141,7 +155,7 @@ typedef struct mp_tls_facts { /* by value from the floor beside us; strings borr
   X(CHUNK, "chunk")             /* told only: message octets, borrowed from what was fed     */ \
   X(MESSAGE, "message")         /* wants a verdict: the message is complete                  */ \
   X(ABORT, "abort")             /* told only: drop the octets; the machine answers by itself */ \
-  X(RESET, "reset")             /* told only: a transaction was forgotten (RSET, HELO, STARTTLS) */ \
+  X(RESET, "reset")             /* told only: a transaction was forgotten (RSET, HELO, a refused BDAT LAST) */ \
   X(QUIT, "quit")               /* told only                                                 */ \
   X(CLOSE, "close")             /* told only, last: send output() and close                  */
 
@@ -175,33 +189,41 @@ typedef struct mp_event { /* views last until the next feed(), next(), answer or
 
 typedef struct mp_server mp_server;
 
-/* 0 or MP_E_NOMEM. `opts` is borrowed for the machine's life. The first event is CONNECT. */
+/* 0 or MP_E_NOMEM (*srv is NULL). `opts` is borrowed for the machine's life. The first event is CONNECT. */
 int mp_server_new(mp_server **srv, const mp_server_opts *opts, unsigned trust, bool tls_from_start, int64_t now_ms);
 void mp_server_free(mp_server *srv);
 void mp_server_trust(mp_server *srv, unsigned trust);
 
-/* Takes octets until an event is there or all are taken. Returns how many (0 while an event waits; octets fed then before the banner
- * count as early talk), or MP_E_NOMEM (nothing taken, the session is closing with 421) or MP_E_CLOSED. `in` need not outlive the
- * events of this call. */
+/* Takes octets until an event is there or all are taken. Returns how many, or MP_E_NOMEM (nothing taken, the session is closing with
+ * 421) or MP_E_CLOSED. Takes none while an event waits or is to be fetched, while a reply is held back (greet_delay_ms, auth_delay_ms: until
+ * the tick) and while output() holds more than 64 KB; feeding then is right, since what was fed may have come out of turn.
+ * `in` must stay until the events of this call were taken, and no longer. */
 mp_ssize mp_server_feed(mp_server *srv, const void *in, size_t len, int64_t now_ms);
 
 /* 1 with an event, 0 when more octets (or an answer, or time) are needed. After CLOSE always 0. */
 int mp_server_next(mp_server *srv, mp_event *ev);
 
-/* Answers the event that waits. NULL = no objection, default text. A 2xx (for DATA: none) accepts with that text, 4xx and 5xx refuse,
- * 421 and 521 refuse and close. Returns 0, MP_E_MISUSE when nothing waits, MP_E_INVALID when the reply fails mp_reply_check or its
+/* Answers the event that waits. NULL = no objection (to AUTH and TOKEN too: the proof is good), default text. A 2xx (for DATA: 354) accepts
+ * with that text, 4xx and 5xx refuse, 421 and 521 refuse and close; to CONNECT every refusal closes. The text of CONNECT stands behind
+ * "220 hostname", of HELO behind "250 hostname" (its first line). An enhanced code that is missing is filled in. A 4xx to AUTH or TOKEN is
+ * no failed attempt: it is neither delayed nor counted.
+ * Returns 0, MP_E_MISUSE when nothing waits or the event wants another call, MP_E_INVALID when the reply fails mp_reply_check or its
  * class makes no sense here (nothing was answered then). */
 int mp_server_reply(mp_server *srv, const mp_reply *reply, int64_t now_ms);
 
-/* LMTP, before mp_server_reply answers MESSAGE: the reply of one recipient (RFC 2033 4.2). Those without one get mp_server_reply's. */
+/* LMTP, before mp_server_reply answers MESSAGE: the reply of one recipient (RFC 2033 4.2), its text cut to 512 octets. Those without one get
+ * mp_server_reply's. 0, MP_E_MISUSE, MP_E_INVALID (no such recipient, or as mp_server_reply), or MP_E_NOMEM (the recipient has none). */
 int mp_server_reply_rcpt(mp_server *srv, size_t index, const mp_reply *reply);
 
 int mp_server_credentials(mp_server *srv, const mp_credentials *credentials, int64_t now_ms); /* answers CREDENTIALS */
 int mp_server_credentials_fail(mp_server *srv, const mp_reply *reply, int64_t now_ms);        /* the lookup refused or failed: 454 4.7.0 when NULL */
-int mp_server_worked(mp_server *srv, mp_job *job, int64_t now_ms);                            /* answers JOB; takes the job */
-int mp_server_tls_done(mp_server *srv, const mp_tls_facts *facts, int64_t now_ms);            /* answers STARTTLS; forgets HELO, AUTH, envelope */
+int mp_server_worked(mp_server *srv, mp_job *job, int64_t now_ms);                            /* answers JOB; takes the job, save on MISUSE */
+int mp_server_tls_done(mp_server *srv, const mp_tls_facts *facts, int64_t now_ms);            /* answers STARTTLS; forgets HELO, AUTH, envelope.
+                                       With tls_from_start: before CONNECT is answered, so that the channel bindings are known */
 
-/* The body cannot be kept (disk full, sink broken): the rest is read and dropped, then `reply` is the answer (452 4.3.1 when NULL). */
+/* The body cannot be kept (disk full, sink broken): ABORT follows, the rest is read and dropped, then `reply` (4xx or 5xx) is the answer, 452
+ * 4.3.1 when NULL. While MESSAGE waits or is to be fetched it answers that, without an ABORT. 0, also when it was said before, MP_E_MISUSE
+ * outside a body, MP_E_INVALID. */
 int mp_server_body_failed(mp_server *srv, const mp_reply *reply);
 
 /* Says `reply` and closes, whatever was going on (the waiting event is dropped). */
@@ -210,7 +232,8 @@ void mp_server_close(mp_server *srv, const mp_reply *reply, const char *why);
 mp_str mp_server_output(const mp_server *srv);       /* borrowed until the next call that is not output() */
 void mp_server_sent(mp_server *srv, size_t len);
 
-/* Absolute, on the clock of `now_ms`; INT64_MAX when nothing is due (an event waits: its time is the driver's affair). */
+/* Absolute, on the clock of `now_ms`; INT64_MAX when nothing is due (an event waits: its time is the driver's affair). A driver that holds
+ * octets back for reasons of its own does not tick meanwhile. */
 int64_t mp_server_deadline(const mp_server *srv);
 void mp_server_tick(mp_server *srv, int64_t now_ms); /* a deadline that has passed: 421 4.4.2 and close; a delayed reply: released */
 

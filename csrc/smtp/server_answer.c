@@ -103,12 +103,8 @@ int mp_server_credentials_fail(mp_server *srv, const mp_reply *reply, int64_t no
 
 int mp_server_worked(mp_server *srv, mp_job *job, int64_t now_ms)
 {
-  if (srv->waiting != MP_EV_JOB) {
-    job->free(job);
+  if (srv->waiting != MP_EV_JOB)
     return MP_E_MISUSE;
-  }
   srv->now_ms = now_ms;
-  srv->waiting = MP_EV_NONE;
-  mp_srv_auth_worked(srv, job);
-  return 0;
+  return mp_srv_auth_worked(srv, job);
 }

@@ -269,10 +269,12 @@ void mp_srv_auth_credentials(mp_server *srv, const mp_credentials *credentials, 
     mp_srv_nomem(srv);
 }
 
-void mp_srv_auth_worked(mp_server *srv, mp_job *job)
+int mp_srv_auth_worked(mp_server *srv, mp_job *job)
 {
   int state = mp_sasl_worked(srv->sasl, job);
-  if (state == MP_E_MISUSE)
-    job->free(job); /* another's: it proves nothing here */
+  if (state == MP_E_MISUSE) /* another's job: it proves nothing here */
+    return MP_E_MISUSE;
+  srv->waiting = MP_EV_NONE;
   advance(srv, state);
+  return 0;
 }

@@ -3,7 +3,6 @@
 #define MP_SMTP_SERVER_IMPL_H
 
 #include "base/error.h"
-#include "smtp/data.h"
 #include "smtp/line.h"
 #include "smtp/server.h"
 
@@ -165,6 +164,6 @@ void mp_srv_auth_line(mp_server *srv, mp_str line);
 void mp_srv_auth_broken(mp_server *srv, mp_str line); /* a response that is no line: said, and the exchange is over */
 void mp_srv_auth_release(mp_server *srv);             /* HELD is over */
 void mp_srv_auth_credentials(mp_server *srv, const mp_credentials *credentials, const mp_reply *refusal);
-void mp_srv_auth_worked(mp_server *srv, mp_job *job);
+int mp_srv_auth_worked(mp_server *srv, mp_job *job);
 
 #endif

@@ -12,6 +12,7 @@
 #ifndef MP_SPEC_WIRE_H
 #define MP_SPEC_WIRE_H
 
+#include "base/error.h"
 #include "smtp/server.h"
 #include "support/check.h"
 
