@@ -26,10 +26,12 @@ struct mp_stream {
   mp_timer linger;
   bool is_memory : 1;
   bool reading : 1; /* wanted by the owner */
-  bool ended : 1;   /* end of file or an error was told: no read() any more */
+  bool ended : 1;   /* end of file or an error was told: no octets any more */
+  bool lost : 1;    /* it was an error */
   bool shut : 1;    /* nothing may be written any more: shutdown or finish */
   bool half : 1;    /* ... and the peer was told */
-  bool broken : 1;  /* octets of the middle are lost for want of memory: nothing more may go behind them */
+  /* Octets of the middle are lost for want of memory: nothing more may go behind them. */
+  bool broken : 1;
   bool finishing : 1;
   bool closing : 1;
 };

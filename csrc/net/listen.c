@@ -31,7 +31,6 @@ static void on_connection(uv_poll_t *poll, int status, int events);
 
 static void go_on(mp_listener *listener)
 {
-  listener->loop->stirred = true;
   uv_poll_start(&listener->poll, UV_READABLE, on_connection);
 }
 
@@ -44,7 +43,6 @@ static void pause_for_a_moment(mp_listener *listener)
 {
   uv_poll_stop(&listener->poll);
   uv_timer_start(&listener->pause, on_pause_over, PAUSE_MS, 0);
-  listener->loop->stirred = true;
   listener->accepted(listener->ctx, NULL);
 }
 

@@ -8,14 +8,14 @@
 typedef struct mp_endpoint {
   bool is_unix;
   mp_ip ip;
-  uint16_t port;       /* 0: the system picks */
-  char path[108];      /* unix */
-  unsigned mode;       /* unix: permission bits of the socket file; 0 = 0660 */
+  uint16_t port;  /* 0: the system picks */
+  char path[108]; /* unix */
+  unsigned mode;  /* unix: permission bits of the socket file; 0 = 0660 */
 } mp_endpoint;
 
 typedef struct mp_binding {
-  mp_endpoint at;      /* with the real port after binding */
-  int *fds;            /* TCP: one SO_REUSEPORT socket per worker; unix: one, shared */
+  mp_endpoint at; /* with the real port after binding */
+  int *fds;       /* TCP: one SO_REUSEPORT socket per worker; unix: one, shared */
   unsigned count;
   uint64_t device, inode; /* unix: of the socket file that is ours */
 } mp_binding;
@@ -24,8 +24,10 @@ typedef struct mp_binding {
  * v6 only. A unix socket file that nobody listens on is replaced, any other file is not. Returns 0, or MP_E_INUSE, MP_E_DENIED,
  * MP_E_INVALID (the path), MP_E_EXISTS (a file that is no socket), MP_E_NOTFOUND, MP_E_NOMEM, MP_E_SYSTEM with one line in `why`
  * ("0.0.0.0:25: permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"); nothing is left open then. */
-int mp_binding_open(mp_binding *binding, const mp_endpoint *at, unsigned workers, int backlog, char *why, size_t room);
-void mp_binding_close(mp_binding *binding); /* removes a unix socket's file, unless another has taken its place */
+int mp_binding_open(mp_binding *binding, const mp_endpoint *at, unsigned workers, int backlog, char *why,
+                    size_t room);
+/* Removes a unix socket's file, unless another has taken its place. */
+void mp_binding_close(mp_binding *binding);
 
 /* "0.0.0.0:25", "[::1]:25", "unix:/run/mp.sock", with a NUL; returns its length. */
 enum { MP_ENDPOINT_TEXT = 128 };

@@ -1,6 +1,6 @@
-/* The loop's own handles (wake, tick, prepare) are unreferenced, and `wake` is referenced only while a turn may block. So
- * libuv's own notion of being alive counts what others put on the loop, a paused stream (whose handle is idle for libuv)
- * is counted by us in `alive`, and a loop on which only a post can happen still waits for that post. */
+/* `wake` keeps libuv's loop going, so that one on which only a post can happen waits for that post, and
+ * uv_backend_timeout speaks the truth to foreign loops. Whether anything is alive is asked with `wake` set aside; a paused
+ * stream, whose handle is idle for libuv, is counted by us. */
 #include "net/loop.h"
 
 #include "base/error.h"
@@ -76,7 +76,6 @@ static void on_prepare(uv_prepare_t *prepare)
 {
   mp_loop *loop = MP_CONTAINER(prepare, mp_loop, prepare);
   int64_t due = mp_timers_next(&loop->timers);
-  loop->stirred = false;
   if (due >= loop->tick_due)
     return;
   int64_t now = (int64_t)uv_now(&loop->uv);
@@ -86,7 +85,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static int init_common(mp_loop *loop)
 {
-  *loop = (mp_loop){ .tick_due = INT64_MAX, .stirred = true };
+  *loop = (mp_loop){ .tick_due = INT64_MAX };
   mp_timers_init(&loop->timers);
   mp_list_init(&loop->posted);
   mp_list_init(&loop->left);
@@ -117,7 +116,6 @@ int mp_loop_init(mp_loop *loop)
   uv_timer_init(&loop->uv, &loop->tick);
   uv_prepare_init(&loop->uv, &loop->prepare);
   uv_prepare_start(&loop->prepare, on_prepare);
-  uv_unref((uv_handle_t *)&loop->wake);
   uv_unref((uv_handle_t *)&loop->tick);
   uv_unref((uv_handle_t *)&loop->prepare);
   return 0;
@@ -149,6 +147,16 @@ static void close_left(uv_handle_t *handle, void *arg)
     uv_close(handle, NULL);
 }
 
+static bool is_alive_uv(mp_loop *loop)
+{
+  if (loop->is_virtual)
+    return false;
+  uv_unref((uv_handle_t *)&loop->wake);
+  bool alive = uv_loop_alive(&loop->uv);
+  uv_ref((uv_handle_t *)&loop->wake);
+  return alive;
+}
+
 void mp_loop_dispose(mp_loop *loop)
 {
   loop->turning = true;
@@ -163,7 +171,7 @@ void mp_loop_dispose(mp_loop *loop)
       uv_walk(&loop->uv, close_left, loop);
     run_posts(loop);
     more = has_posts(loop) || !mp_list_empty(&loop->left);
-    if (!loop->is_virtual && uv_loop_alive(&loop->uv)) {
+    if (is_alive_uv(loop)) {
       uv_run(&loop->uv, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
       more = true;
     }
@@ -193,8 +201,7 @@ int64_t mp_loop_now(const mp_loop *loop)
 
 static bool is_alive(mp_loop *loop)
 {
-  return loop->alive > 0 || loop->timers.count > 0 || has_posts(loop) ||
-         (!loop->is_virtual && uv_loop_alive(&loop->uv));
+  return loop->alive > 0 || loop->timers.count > 0 || has_posts(loop) || is_alive_uv(loop);
 }
 
 static void turn_virtual(mp_loop *loop)
@@ -222,9 +229,7 @@ void mp_loop_advance(mp_loop *loop, int64_t ms)
 static void run_uv(mp_loop *loop, uv_run_mode mode)
 {
   loop->turning = true;
-  uv_ref((uv_handle_t *)&loop->wake);
   uv_run(&loop->uv, mode);
-  uv_unref((uv_handle_t *)&loop->wake);
   loop->turning = false;
 }
 
@@ -270,17 +275,10 @@ int mp_loop_fd(const mp_loop *loop)
 
 int mp_loop_timeout(const mp_loop *loop)
 {
-  int wait = -1;
-  if (loop->is_virtual) {
-    if (!mp_list_empty(&loop->posted))
-      return 0;
-  } else {
-    if (loop->stirred)
-      return 0;
-    /* Of a loop that is not alive libuv says 0, which would have the foreign loop spin. */
-    if (uv_loop_alive(&loop->uv))
-      wait = uv_backend_timeout(&loop->uv);
-  }
+  if (loop->is_virtual && !mp_list_empty(&loop->posted))
+    return 0;
+  /* libuv says 0 too while it has to tell the kernel of a new interest, which takes a turn. */
+  int wait = loop->is_virtual ? -1 : uv_backend_timeout(&loop->uv);
   int64_t due = mp_timers_next(&loop->timers);
   if (due == INT64_MAX)
     return wait;

@@ -15,41 +15,47 @@ enum { MP_LOOP_READ = 65536 };
 
 typedef struct mp_loop {
   uv_loop_t uv;
-  mp_timers timers;      /* on mp_loop_now's clock */
-  uv_timer_t tick;       /* armed for the earliest of `timers` */
+  mp_timers timers; /* on mp_loop_now's clock */
+  uv_timer_t tick;  /* armed for the earliest of `timers` */
   int64_t tick_due;
   uv_async_t wake;
-  uv_mutex_t lock;       /* of `posted` */
+  uv_mutex_t lock; /* of `posted` */
   mp_list posted;
-  uv_prepare_t prepare;  /* re-arms `tick` once a turn, whatever was set during it */
-  char *read_buf;        /* MP_LOOP_READ octets, shared by every stream of the loop: a read is dealt with before the next */
+  uv_prepare_t prepare; /* re-arms `tick` once a turn, whatever was set during it */
+  /* MP_LOOP_READ octets, shared by every stream of the loop: a read is dealt with before the next */
+  char *read_buf;
   bool read_busy;
-  bool turning;          /* inside a turn */
-  bool stirred;          /* something was started since the kernel was asked last: a foreign loop has to turn once more */
-  bool stopping;         /* under `lock` */
-  mp_list left;          /* mp_leftover: what mp_loop_dispose closes, beside streams on handles */
-  bool is_virtual;       /* no libuv inside: a clock the test turns, work done in place */
+  bool turning;    /* inside a turn */
+  bool stopping;   /* under `lock` */
+  mp_list left;    /* mp_leftover: what mp_loop_dispose closes, beside streams on handles */
+  bool is_virtual; /* no libuv inside: a clock the test turns, work done in place */
   int64_t virtual_now;
-  unsigned alive;        /* streams, listeners, works not yet closed */
+  unsigned alive; /* streams, listeners, works not yet closed */
 } mp_loop;
 
-int mp_loop_init(mp_loop *loop);    /* 0, MP_E_NOMEM or MP_E_SYSTEM */
-int mp_loop_init_virtual(mp_loop *loop, int64_t now_ms); /* for tests; mp_loop_turn runs posts and due timers, never blocks */
-void mp_loop_advance(mp_loop *loop, int64_t ms);         /* virtual only: timers on the way run, each at its own time, and posts */
+int mp_loop_init(mp_loop *loop); /* 0, MP_E_NOMEM or MP_E_SYSTEM */
+/* For tests; mp_loop_turn runs posts and due timers, never blocks. */
+int mp_loop_init_virtual(mp_loop *loop, int64_t now_ms);
+/* Virtual only: timers on the way run, each at its own time, and posts. */
+void mp_loop_advance(mp_loop *loop, int64_t ms);
 
 /* Closes what is left and runs until it is gone: `closed` of streams, `done` of works and `run` of posts are called, timers that are
  * set are forgotten. Nobody may post any more, and not from inside a turn. */
 void mp_loop_dispose(mp_loop *loop);
 
-int64_t mp_loop_now(const mp_loop *loop); /* milliseconds, monotonic, of this turn; outside of turns, of this moment */
+/* Milliseconds, monotonic, of this turn; outside of turns, of this moment. */
+int64_t mp_loop_now(const mp_loop *loop);
 
 /* Runs until mp_loop_stop, or one turn: `wait` says whether to block until something happens. A virtual loop runs while something
  * is to be done at its present time. */
 void mp_loop_run(mp_loop *loop);
-bool mp_loop_turn(mp_loop *loop, bool wait); /* false when nothing is alive but the loop's own handles; a set timer is alive */
-void mp_loop_stop(mp_loop *loop);            /* from any thread or inside the loop; one that comes early ends the next run at once */
-int mp_loop_fd(const mp_loop *loop);         /* for loops of other programs: readable when a turn has work */
-int mp_loop_timeout(const mp_loop *loop);    /* milliseconds until a turn has work anyway; -1 never */
+/* False when nothing is alive but the loop's own handles; a set timer is alive. */
+bool mp_loop_turn(mp_loop *loop, bool wait);
+/* From any thread or inside the loop; one that comes early ends the next run at once. */
+void mp_loop_stop(mp_loop *loop);
+/* For loops of other programs: readable when a turn has work. */
+int mp_loop_fd(const mp_loop *loop);
+int mp_loop_timeout(const mp_loop *loop); /* milliseconds until a turn has work anyway; -1 never */
 
 /* A note to the loop's thread; run there on a later turn. The storage is the caller's until `run` is called. Any thread. */
 typedef struct mp_post mp_post;
@@ -70,7 +76,8 @@ struct mp_work {
   void (*work)(mp_work *work);
   void (*done)(mp_work *work);
 };
-int mp_loop_work(mp_loop *loop, mp_work *work); /* 0 or MP_E_SYSTEM. On a virtual loop `work` runs at once and `done` on the next turn */
+/* 0 or MP_E_SYSTEM. On a virtual loop `work` runs at once and `done` on the next turn */
+int mp_loop_work(mp_loop *loop, mp_work *work);
 
 /* For what lives on the loop without a stream's handle: mp_loop_dispose calls `close`, which takes the node out. */
 typedef struct mp_leftover mp_leftover;

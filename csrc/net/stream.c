@@ -122,12 +122,14 @@ static void on_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
   stream->loop->read_busy = true;
 }
 
-/* Tells the end, once. The stream may be closed behind the call. */
+/* Tells the end of what is read, or that the connection is lost; the latter may follow the former. The stream may be closed
+ * behind the call. */
 static void end(mp_stream *stream, mp_ssize how)
 {
-  if (stream->ended)
+  if (stream->lost || (stream->ended && how == 0))
     return;
   stream->ended = true;
+  stream->lost = how < 0;
   uv_read_stop(&stream->handle.stream);
   if (!stream->finishing) {
     if (stream->calls && !stream->closing)
@@ -161,7 +163,6 @@ int mp_stream_start(mp_stream *stream)
     mp_stream_memory_start(stream);
     return 0;
   }
-  stream->loop->stirred = true;
   int err = uv_read_start(&stream->handle.stream, on_alloc, on_read);
   return err == 0 || err == UV_EALREADY ? 0 : MP_E_SYSTEM;
 }
@@ -192,7 +193,6 @@ static void half_close(mp_stream *stream)
   bool gone = shutdown(fd_of(stream), SHUT_WR) != 0 || stream->ended;
   if (!stream->finishing)
     return;
-  stream->loop->stirred = true;
   int err = gone ? 0 : uv_read_start(&stream->handle.stream, on_alloc, on_read);
   if (gone || (err != 0 && err != UV_EALREADY))
     mp_stream_close(stream);
@@ -210,7 +210,6 @@ static bool fly(mp_stream *stream)
   mp_str all = mp_buf_view(&queue->flying);
   uv_buf_t buf = { .base = queue->flying.ptr + queue->flying.off, .len = all.len };
   queue->req.data = stream;
-  stream->loop->stirred = true;
   return uv_write(&queue->req, &stream->handle.stream, &buf, 1, on_written) == 0;
 }
 
@@ -229,10 +228,7 @@ static void on_written(uv_write_t *req, int status)
   queue_free(stream);
   if (status != 0) {
     stream->broken = true;
-    if (stream->ended && stream->finishing)
-      mp_stream_close(stream);
-    else
-      end(stream, mp_error_errno(-status));
+    end(stream, mp_error_errno(-status));
   } else if (stream->shut) {
     half_close(stream);
   } else if (stream->calls && stream->calls->drained) {
@@ -331,7 +327,6 @@ void mp_stream_close(mp_stream *stream)
     mp_stream_memory_close(stream);
     return;
   }
-  stream->loop->stirred = true;
   uv_close(&stream->handle.any, on_closed);
 }
 

@@ -12,13 +12,14 @@ typedef struct mp_stream_peer {
   bool is_unix;
   mp_ip ip, local_ip;
   uint16_t port, local_port;
-  unsigned uid;       /* unix: SO_PEERCRED; UINT_MAX when not known, never root by accident */
-  int pid;            /* 0 when not known */
+  unsigned uid; /* unix: SO_PEERCRED; UINT_MAX when not known, never root by accident */
+  int pid;      /* 0 when not known */
 } mp_stream_peer;
 
 typedef struct mp_stream_calls {
-  /* Octets, borrowed during the call; len 0 = end of file (once); negative = an error (once), the connection is lost: a queued write
-   * may tell that of a paused stream too. Neither closes the stream; after either there is no read() any more. */
+  /* Octets, borrowed during the call; len 0 = end of file (once); negative = an error (once), the connection is lost.
+   * Neither closes the stream, and no octets come after either. The error may come after the end of file, and while the
+   * stream is stopped: when it is what was queued that got lost. */
   void (*read)(void *ctx, const char *in, mp_ssize len);
   /* What was queued has gone down to nothing. */
   void (*drained)(void *ctx);
@@ -26,7 +27,8 @@ typedef struct mp_stream_calls {
   void (*closed)(void *ctx);
 } mp_stream_calls;
 
-void mp_stream_attach(mp_stream *stream, const mp_stream_calls *calls, void *ctx); /* `calls` is borrowed for ever (static) */
+/* `calls` is borrowed for ever (static) */
+void mp_stream_attach(mp_stream *stream, const mp_stream_calls *calls, void *ctx);
 void mp_stream_peer_get(const mp_stream *stream, mp_stream_peer *peer);
 mp_loop *mp_stream_loop(const mp_stream *stream);
 
@@ -48,12 +50,16 @@ void mp_stream_close(mp_stream *stream);    /* at once; what is queued is droppe
 void mp_stream_finish(mp_stream *stream, int64_t linger_ms);
 
 /* Memory streams: no loop handle, works on a loop that is never run. */
-int mp_stream_memory(mp_stream **stream, mp_loop *loop, const mp_stream_peer *peer); /* 0 or MP_E_NOMEM */
+/* 0 or MP_E_NOMEM */
+int mp_stream_memory(mp_stream **stream, mp_loop *loop, const mp_stream_peer *peer);
 /* As if the peer had sent it: octets, 0 = EOF, negative = an error. read() is called inside; when the stream is stopped (or inside a
  * read() of it) they are held, for a turn of the loop after mp_stream_start or the next inject. */
 void mp_stream_inject(mp_stream *stream, const char *in, mp_ssize len);
-mp_buf *mp_stream_written(mp_stream *stream);                            /* what was written to the peer; the caller consumes */
-bool mp_stream_finished(const mp_stream *stream);                        /* our side has shut down or closed */
-void mp_stream_release(mp_stream *stream);                               /* the tester lets go of its end (after closed() nothing is freed before this) */
+/* What was written to the peer; the caller consumes. */
+mp_buf *mp_stream_written(mp_stream *stream);
+/* Our side has shut down or closed. */
+bool mp_stream_finished(const mp_stream *stream);
+/* The tester lets go of its end (after closed() nothing is freed before this). */
+void mp_stream_release(mp_stream *stream);
 
 #endif

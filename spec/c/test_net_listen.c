@@ -110,13 +110,19 @@ static char folder[64];
 static mp_endpoint in_folder(const char *name)
 {
   mp_endpoint at = { .is_unix = true };
-  if (!folder[0]) {
+  if (folder[0] == '\0') { /* every test has its own, and removes it */
     const char *tmp = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%.40s/mp-net-XXXXXX", tmp ? tmp : "/tmp");
     CHECK(mkdtemp(folder) != NULL);
   }
   snprintf(at.path, sizeof at.path, "%s/%s", folder, name);
   return at;
+}
+
+static void leave_folder(void)
+{
+  CHECK_EQ_INT(rmdir(folder), 0);
+  folder[0] = '\0';
 }
 
 TEST(a_connection_is_accepted_with_no_delay_and_both_addresses)
@@ -360,6 +366,7 @@ TEST(a_unix_socket_has_its_mode_its_peer_and_goes_with_its_binding)
   mp_binding_close(&b);
   CHECK(lstat(at.path, &st) != 0 && errno == ENOENT);
   close(fd);
+  leave_folder();
 }
 
 TEST(a_stale_socket_file_is_replaced_a_live_one_and_other_files_are_not)
@@ -387,6 +394,7 @@ TEST(a_stale_socket_file_is_replaced_a_live_one_and_other_files_are_not)
   CHECK(strstr(why, "is not a socket") != NULL);
   CHECK(lstat(at.path, &st) == 0);
   unlink(at.path);
+  leave_folder();
 }
 
 TEST(a_path_that_cannot_be_is_explained)
@@ -399,7 +407,26 @@ TEST(a_path_that_cannot_be_is_explained)
   CHECK(strstr(why, "1 to 107 octets") != NULL);
   at = in_folder("missing/sock");
   CHECK_EQ_INT(mp_binding_open(&b, &at, 1, BACKLOG, why, sizeof why), MP_E_NOTFOUND);
-  rmdir(folder);
+  leave_folder();
+}
+
+TEST(no_descriptor_is_left_open)
+{
+  int before = dup(0);
+  close(before);
+  mp_loop loop;
+  mp_binding b, other;
+  taker t = { 0 };
+  mp_endpoint at = tcp("127.0.0.1", 0);
+  REQUIRE(mp_loop_init(&loop) == 0);
+  REQUIRE(mp_binding_open(&b, &at, 2, BACKLOG, why, sizeof why) == 0);
+  CHECK_EQ_INT(mp_binding_open(&other, &b.at, 2, BACKLOG, why, sizeof why), MP_E_INUSE);
+  REQUIRE(take(&t, &loop, &b, 1));
+  mp_loop_dispose(&loop);
+  mp_binding_close(&b);
+  int after = dup(0);
+  close(after);
+  CHECK_EQ_INT(after, before);
 }
 
 /* ---- privileges -------------------------------------------------------------------------------------------------- */

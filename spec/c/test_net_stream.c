@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -389,6 +390,25 @@ TEST(a_peer_that_goes_while_octets_wait_is_an_error_of_a_paused_stream_too)
   pair_close(&p);
 }
 
+TEST(octets_lost_after_the_end_of_file_are_an_error_still)
+{
+  pair p;
+  REQUIRE(pair_open(&p, true));
+  struct sigaction old, ignore = { .sa_handler = SIG_IGN };
+  sigaction(SIGPIPE, &ignore, &old);
+  mp_stream_start(p.s.stream);
+  shutdown(p.peer, SHUT_WR);
+  UNTIL(&p, p.s.eofs == 1);
+  fill(&p); /* the owner now waits for drained(), which will not come */
+  close(p.peer);
+  p.peer = -1;
+  UNTIL(&p, p.s.errors == 1);
+  CHECK_EQ_INT(p.s.eofs, 1);
+  CHECK_EQ_INT(p.s.drained, 0);
+  sigaction(SIGPIPE, &old, NULL);
+  pair_close(&p);
+}
+
 TEST(a_direct_write_to_a_gone_peer_raises_no_signal)
 {
   pair p;
@@ -453,6 +473,47 @@ TEST(a_queue_without_memory_breaks_the_stream_not_the_order)
     if (rc < 0)
       CHECK_EQ_INT(mp_stream_write(p.s.stream, "x", 1, CEILING), MP_E_EOF);
     pair_close(&p);
+  }
+}
+
+/* libuv tells the kernel of a new interest only when a turn is about to wait: a read started outside of a turn, or inside
+ * one behind that point, would be unknown to whoever polls our descriptor. */
+TEST(a_foreign_loop_sees_reads_that_were_started_between_its_turns)
+{
+  pair p;
+  REQUIRE(pair_open(&p, false));
+  mp_loop_turn(&p.loop, false);
+  p.s.stop_in_read = true;
+  for (size_t round = 1; round <= 3; round++) {
+    mp_stream_start(p.s.stream);
+    while (mp_loop_timeout(&p.loop) == 0)
+      mp_loop_turn(&p.loop, false);
+    CHECK_EQ_INT(p.s.in.len, round - 1);
+    CHECK_EQ_INT(send(p.peer, "x", 1, 0), 1);
+    struct pollfd fd = { .fd = mp_loop_fd(&p.loop), .events = POLLIN };
+    CHECK_EQ_INT(poll(&fd, 1, SLOW_MS), 1);
+    mp_loop_turn(&p.loop, false);
+    CHECK_EQ_INT(p.s.in.len, round);
+  }
+  pair_close(&p);
+}
+
+TEST(no_descriptor_is_left_open)
+{
+  int before = dup(0);
+  close(before);
+  for (int how = 0; how < 3; how++) {
+    pair p;
+    REQUIRE(pair_open(&p, how > 0));
+    mp_stream_start(p.s.stream);
+    if (how == 1)
+      fill(&p);
+    if (how == 2)
+      mp_stream_finish(p.s.stream, SLOW_MS);
+    pair_close(&p);
+    int after = dup(0);
+    close(after);
+    CHECK_EQ_INT(after, before);
   }
 }
 
