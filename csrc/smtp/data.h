@@ -10,18 +10,18 @@ enum mp_data_fault {
   MP_DATA_BARE_CR = 1,
   MP_DATA_BARE_LF = 2,
   MP_DATA_NUL = 4,
-  MP_DATA_LONG_LINE = 8,   /* a line over line_limit octets (CRLF not counted) */
-  MP_DATA_8BIT = 16        /* octets above 127 occurred: a fact, not a fault */
+  MP_DATA_LONG_LINE = 8, /* a line over line_limit octets (CRLF not counted) */
+  MP_DATA_8BIT = 16      /* octets above 127 occurred: a fact, not a fault */
 };
 
 typedef struct mp_data {
-  unsigned char state;     /* see data.c */
-  bool repair;             /* bare CR and bare LF become CRLF in the output instead of only being noted */
-  bool raw;                /* BDAT: no dot-stuffing, no end; only notes faults (and repairs) */
-  unsigned faults;         /* set of mp_data_fault seen so far */
-  size_t line_limit;       /* 0 = none */
+  unsigned char state; /* see data.c */
+  bool repair;         /* bare CR and bare LF become CRLF in the output instead of only being noted */
+  bool raw;            /* BDAT: no dot-stuffing, no end; only notes faults (and repairs) */
+  unsigned faults;     /* set of mp_data_fault seen so far */
+  size_t line_limit;   /* 0 = none */
   size_t line_len;
-  uint64_t size;           /* message octets given out so far */
+  uint64_t size; /* message octets given out so far */
 } mp_data;
 
 void mp_data_init(mp_data *data, bool raw, bool repair, size_t line_limit);

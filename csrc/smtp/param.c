@@ -18,10 +18,10 @@ static bool refuse(mp_reply *refusal, mp_reply reply)
   return false;
 }
 
-#define BAD(text) refuse(refusal, MP_REPLY(501, 5, 5, 4, text))
-#define UNKNOWN refuse(refusal, MP_REPLY(555, 5, 5, 4, "Parameter not recognized or not implemented"))
+#define BAD(text)     refuse(refusal, MP_REPLY(501, 5, 5, 4, text))
+#define UNKNOWN       refuse(refusal, MP_REPLY(555, 5, 5, 4, "Parameter not recognized or not implemented"))
 #define UNIMPLEMENTED refuse(refusal, MP_REPLY(504, 5, 5, 4, "BODY value not implemented"))
-#define TOO_BIG refuse(refusal, MP_REPLY(552, 5, 3, 4, "Message size exceeds fixed limit"))
+#define TOO_BIG       refuse(refusal, MP_REPLY(552, 5, 3, 4, "Message size exceeds fixed limit"))
 
 /* ---- xtext ------------------------------------------------------------------------------------------------------ */
 
@@ -152,7 +152,8 @@ static bool parse_by(mp_mail_params *params, mp_str value)
   mp_ssize semicolon = mp_str_find(value, ';', 0);
   if (semicolon < 0)
     return false;
-  mp_str time = mp_str_sub(value, 0, (size_t)semicolon), mode = mp_str_sub(value, (size_t)semicolon + 1, value.len);
+  mp_str time = mp_str_sub(value, 0, (size_t)semicolon),
+         mode = mp_str_sub(value, (size_t)semicolon + 1, value.len);
   bool minus = time.len && time.ptr[0] == '-';
   if (time.len && (minus || time.ptr[0] == '+'))
     time = mp_str_sub(time, 1, time.len);
@@ -187,10 +188,12 @@ static bool check_auth(mp_str value, bool utf8)
   if (mp_str_eq(value, MP_STR("<>")))
     return true;
   mp_path path;
-  return xtext_into(value, room, sizeof room, &mailbox) && mp_mailbox_parse(&path, mailbox, utf8 ? MP_PATH_UTF8 : 0) == 0;
+  return xtext_into(value, room, sizeof room, &mailbox) &&
+         mp_mailbox_parse(&path, mailbox, utf8 ? MP_PATH_UTF8 : 0) == 0;
 }
 
-static bool take_mail(mp_mail_params *params, unsigned bit, const param *p, unsigned allowed, uint64_t max_size, mp_reply *refusal)
+static bool take_mail(mp_mail_params *params, unsigned bit, const param *p, unsigned allowed,
+                      uint64_t max_size, mp_reply *refusal)
 {
   bool flag = bit == MP_PARAM_SMTPUTF8 || bit == MP_PARAM_REQUIRETLS;
   mp_str value = p->value, decoded;
@@ -219,11 +222,13 @@ static bool take_mail(mp_mail_params *params, unsigned bit, const param *p, unsi
     return params->ret == MP_RET_FULL || mp_str_ieq(value, MP_STR("HDRS")) || BAD("RET is FULL or HDRS");
   case MP_PARAM_ENVID:
     params->envid = value;
-    return (xtext_into(value, room, sizeof room, &decoded) && mp_text_printable(decoded, false)) || BAD("Bad ENVID");
+    return (xtext_into(value, room, sizeof room, &decoded) && mp_text_printable(decoded, false)) ||
+           BAD("Bad ENVID");
   case MP_PARAM_BY:
     return parse_by(params, value) || BAD("Bad BY");
   case MP_PARAM_HOLDFOR: /* RFC 4865 3: one to nine digits, the first not zero */
-    return (value.len <= 9 && value.ptr[0] != '0' && mp_str_u64(value, 999999999, &params->hold_for)) || BAD("Bad HOLDFOR");
+    return (value.len <= 9 && value.ptr[0] != '0' && mp_str_u64(value, 999999999, &params->hold_for)) ||
+           BAD("Bad HOLDFOR");
   case MP_PARAM_HOLDUNTIL:
     params->hold_until = value;
     return mp_stamp_parse(value, &params->hold_until_s) || BAD("HOLDUNTIL is no date and time of RFC 3339");
@@ -239,11 +244,12 @@ static bool take_mail(mp_mail_params *params, unsigned bit, const param *p, unsi
 
 bool mp_mail_params_parse(mp_mail_params *params, mp_str in, unsigned allowed, uint64_t max_size, mp_reply *refusal)
 {
-  static const char *const names[] = { "SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY",
-                                       "REQUIRETLS", "AUTH" };
-  static const unsigned bits[] = { MP_PARAM_SIZE, MP_PARAM_BODY, MP_PARAM_SMTPUTF8, MP_PARAM_RET, MP_PARAM_ENVID, MP_PARAM_BY,
-                                   MP_PARAM_HOLDFOR, MP_PARAM_HOLDUNTIL, MP_PARAM_PRIORITY, MP_PARAM_REQUIRETLS,
-                                   MP_PARAM_AUTH };
+  static const char *const names[] = { "SIZE",    "BODY",      "SMTPUTF8",    "RET",        "ENVID", "BY",
+                                       "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY", "REQUIRETLS", "AUTH" };
+  static const unsigned bits[] = { MP_PARAM_SIZE,       MP_PARAM_BODY,      MP_PARAM_SMTPUTF8,
+                                   MP_PARAM_RET,        MP_PARAM_ENVID,     MP_PARAM_BY,
+                                   MP_PARAM_HOLDFOR,    MP_PARAM_HOLDUNTIL, MP_PARAM_PRIORITY,
+                                   MP_PARAM_REQUIRETLS, MP_PARAM_AUTH };
   *params = (mp_mail_params){ .given = 0 };
   param p;
   int rc;
@@ -323,7 +329,8 @@ static bool check_orcpt(mp_str value, bool utf8)
   mp_ssize semicolon = mp_str_find(value, ';', 0);
   if (semicolon <= 0 || value.len > ORCPT_MOST)
     return false;
-  mp_str type = mp_str_sub(value, 0, (size_t)semicolon), address = mp_str_sub(value, (size_t)semicolon + 1, value.len);
+  mp_str type = mp_str_sub(value, 0, (size_t)semicolon),
+         address = mp_str_sub(value, (size_t)semicolon + 1, value.len);
   for (size_t i = 0; i < type.len; i++)
     if (!is_alnum((unsigned char)type.ptr[i]) && type.ptr[i] != '-')
       return false;

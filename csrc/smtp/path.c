@@ -108,7 +108,8 @@ static mp_ssize domain_end(mp_str in, size_t from)
     return close < 0 ? MP_E_SYNTAX : close + 1;
   }
   size_t i = from;
-  while (i < in.len && (is_alnum(at(in, i)) || at(in, i) == '-' || at(in, i) == '.' || at(in, i) == '_' || at(in, i) >= 0x80))
+  while (i < in.len &&
+         (is_alnum(at(in, i)) || at(in, i) == '-' || at(in, i) == '.' || at(in, i) == '_' || at(in, i) >= 0x80))
     i++;
   return i == from ? (mp_ssize)MP_E_SYNTAX : (mp_ssize)i;
 }
@@ -148,7 +149,9 @@ static mp_ssize mailbox(mp_path *path, mp_str in, size_t from, unsigned flags)
   if (at(in, (size_t)end) != '@') {
     path->address = path->local;
     path->domain = mp_str_sub(in, (size_t)end, 0);
-    return (flags & MP_PATH_POSTMASTER) && mp_str_ieq(path->local, MP_STR("postmaster")) ? end : (mp_ssize)MP_E_SYNTAX;
+    return (flags & MP_PATH_POSTMASTER) && mp_str_ieq(path->local, MP_STR("postmaster"))
+               ? end
+               : (mp_ssize)MP_E_SYNTAX;
   }
   size_t start = (size_t)end + 1;
   end = domain_end(in, start);
@@ -165,7 +168,9 @@ static mp_ssize mailbox(mp_path *path, mp_str in, size_t from, unsigned flags)
   if (path->domain.ptr[0] == '[')
     return literal(path, mp_str_sub(path->domain, 1, path->domain.len - 2)) ? end : (mp_ssize)MP_E_SYNTAX;
   path->kind = MP_DOMAIN_NAME;
-  return mp_domain_check(path->domain, flags & MP_PATH_UTF8, flags & MP_PATH_LAX_UNDERSCORE) ? end : (mp_ssize)MP_E_SYNTAX;
+  return mp_domain_check(path->domain, flags & MP_PATH_UTF8, flags & MP_PATH_LAX_UNDERSCORE)
+             ? end
+             : (mp_ssize)MP_E_SYNTAX;
 }
 
 /* Index behind "@a,@b:" at `from`; MP_E_SYNTAX when that is no route. */

@@ -5,32 +5,32 @@
 #include "base/ip.h"
 
 typedef enum mp_domain_kind {
-  MP_DOMAIN_NONE,    /* "<>", "<postmaster>" */
-  MP_DOMAIN_NAME,    /* host name, A-label or U-label */
-  MP_DOMAIN_IPV4,    /* [192.0.2.1] */
-  MP_DOMAIN_IPV6,    /* [IPv6:2001:db8::1] */
-  MP_DOMAIN_TAG      /* [tag:content] */
+  MP_DOMAIN_NONE, /* "<>", "<postmaster>" */
+  MP_DOMAIN_NAME, /* host name, A-label or U-label */
+  MP_DOMAIN_IPV4, /* [192.0.2.1] */
+  MP_DOMAIN_IPV6, /* [IPv6:2001:db8::1] */
+  MP_DOMAIN_TAG   /* [tag:content] */
 } mp_domain_kind;
 
 typedef struct mp_path {
-  mp_str address;    /* "local@domain" as received, without route and brackets; empty for "<>" */
-  mp_str local;      /* as received: quotes included when it is a quoted-string */
-  mp_str domain;     /* as received, brackets included for a literal; empty for "<>" and "<postmaster>" */
-  mp_str route;      /* "@a,@b" of a source route, which is accepted and ignored (RFC 5321 appendix C) */
-  bool quoted;       /* local is a quoted-string */
-  bool utf8;         /* octets outside ASCII occur: needs SMTPUTF8 */
+  mp_str address; /* "local@domain" as received, without route and brackets; empty for "<>" */
+  mp_str local;   /* as received: quotes included when it is a quoted-string */
+  mp_str domain;  /* as received, brackets included for a literal; empty for "<>" and "<postmaster>" */
+  mp_str route;   /* "@a,@b" of a source route, which is accepted and ignored (RFC 5321 appendix C) */
+  bool quoted;    /* local is a quoted-string */
+  bool utf8;      /* octets outside ASCII occur: needs SMTPUTF8 */
   mp_domain_kind kind;
-  mp_ip ip;          /* of an IPv4 or IPv6 literal */
+  mp_ip ip; /* of an IPv4 or IPv6 literal */
 } mp_path;
 
 enum mp_path_flags {
-  MP_PATH_REVERSE = 1,       /* "<>" is allowed */
-  MP_PATH_POSTMASTER = 2,    /* "<postmaster>" without a domain is allowed, in any case */
-  MP_PATH_UTF8 = 4,          /* SMTPUTF8 is in force: UTF-8 in local part and domain (must be well-formed) */
-  MP_PATH_LAX_BRACKETS = 8,  /* a bare address without <> is taken */
-  MP_PATH_LAX_DOTS = 16,     /* leading, trailing and doubled dots in an unquoted local part are taken */
+  MP_PATH_REVERSE = 1,      /* "<>" is allowed */
+  MP_PATH_POSTMASTER = 2,   /* "<postmaster>" without a domain is allowed, in any case */
+  MP_PATH_UTF8 = 4,         /* SMTPUTF8 is in force: UTF-8 in local part and domain (must be well-formed) */
+  MP_PATH_LAX_BRACKETS = 8, /* a bare address without <> is taken */
+  MP_PATH_LAX_DOTS = 16,    /* leading, trailing and doubled dots in an unquoted local part are taken */
   MP_PATH_LAX_UNDERSCORE = 32, /* '_' in host names is taken */
-  MP_PATH_LAX_LENGTH = 64    /* local part over 64 octets is taken (path limit still holds) */
+  MP_PATH_LAX_LENGTH = 64      /* local part over 64 octets is taken (path limit still holds) */
 };
 
 /* Parses one path at the start of `in`. Returns the number of octets it took (parameters may follow behind a space), or

@@ -5,8 +5,8 @@
 #include "base/ip.h"
 
 typedef struct mp_proxy {
-  bool known;            /* false for LOCAL and UNKNOWN, and for unix addresses */
-  bool local;            /* v2 LOCAL: the proxy speaks for itself (health check) */
+  bool known; /* false for LOCAL and UNKNOWN, and for unix addresses */
+  bool local; /* v2 LOCAL: the proxy speaks for itself (health check) */
   mp_ip source, destination;
   uint16_t source_port, destination_port;
 } mp_proxy;
@@ -18,17 +18,23 @@ enum { MP_PROXY_MOST = 536 }; /* longest header that is taken: v1 107, v2 16 + 5
 mp_ssize mp_proxy_parse(mp_proxy *proxy, mp_str in);
 
 typedef struct mp_xclient {
-  unsigned given;        /* set of MP_XCLIENT_* */
-  unsigned unavailable;  /* those given as [UNAVAILABLE] or [TEMPUNAVAIL] */
+  unsigned given;           /* set of MP_XCLIENT_* */
+  unsigned unavailable;     /* those given as [UNAVAILABLE] or [TEMPUNAVAIL] */
   mp_str name, helo, login; /* xtext-decoded into the caller's scratch */
   mp_ip addr, destaddr;
   uint16_t port, destport;
-  bool esmtp;            /* PROTO=ESMTP */
+  bool esmtp; /* PROTO=ESMTP */
 } mp_xclient;
 
 enum {
-  MP_XCLIENT_NAME = 1, MP_XCLIENT_ADDR = 2, MP_XCLIENT_PORT = 4, MP_XCLIENT_PROTO = 8, MP_XCLIENT_HELO = 16,
-  MP_XCLIENT_LOGIN = 32, MP_XCLIENT_DESTADDR = 64, MP_XCLIENT_DESTPORT = 128
+  MP_XCLIENT_NAME = 1,
+  MP_XCLIENT_ADDR = 2,
+  MP_XCLIENT_PORT = 4,
+  MP_XCLIENT_PROTO = 8,
+  MP_XCLIENT_HELO = 16,
+  MP_XCLIENT_LOGIN = 32,
+  MP_XCLIENT_DESTADDR = 64,
+  MP_XCLIENT_DESTPORT = 128
 };
 
 /* Parses "ADDR=... NAME=..." (IPv6 with the prefix "IPV6:"). `scratch` (at least in.len octets) receives decoded values.

@@ -77,8 +77,8 @@ static int write_line(mp_buf *out, const mp_reply *reply, bool enhanced, bool ut
 {
   int rc = mp_buf_fmt(out, "%03d%c", reply->code, last ? ' ' : '-');
   if (rc == 0 && enhanced && reply->enhanced[0])
-    rc = mp_buf_fmt(out, "%u.%u.%u%s", (unsigned)reply->enhanced[0], (unsigned)reply->enhanced[1], (unsigned)reply->enhanced[2],
-                    text.len ? " " : "");
+    rc = mp_buf_fmt(out, "%u.%u.%u%s", (unsigned)reply->enhanced[0], (unsigned)reply->enhanced[1],
+                    (unsigned)reply->enhanced[2], text.len ? " " : "");
   size_t from = out->len;
   if (rc == 0)
     rc = mp_buf_str(out, text);

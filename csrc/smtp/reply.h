@@ -7,10 +7,11 @@
 typedef struct mp_reply {
   int code;                   /* 200 to 599 */
   unsigned short enhanced[3]; /* { 0 } = none: written only where ENHANCEDSTATUSCODES has been announced */
-  mp_str text;                /* may hold LF between lines; no other control character, checked by mp_reply_check */
+  mp_str text; /* may hold LF between lines; no other control character, checked by mp_reply_check */
 } mp_reply;
 
-#define MP_REPLY(code_, a, b, c, text_) ((mp_reply){ .code = (code_), .enhanced = { (a), (b), (c) }, .text = MP_STR(text_) })
+#define MP_REPLY(code_, a, b, c, text_) \
+  ((mp_reply){ .code = (code_), .enhanced = { (a), (b), (c) }, .text = MP_STR(text_) })
 
 /* NULL when `reply` may go on the wire, else a static sentence that says what is wrong: code out of range, an enhanced code
  * whose class does not fit (RFC 2034 4), a control character, octets outside ASCII that are not UTF-8, or a text over 8 KB. */

@@ -75,7 +75,8 @@ static bool take(mp_xclient *xclient, unsigned bit, mp_str value)
 
 static unsigned find(mp_str name)
 {
-  static const char *const names[] = { "NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT" };
+  static const char *const names[] = { "NAME", "ADDR",  "PORT",     "PROTO",
+                                       "HELO", "LOGIN", "DESTADDR", "DESTPORT" };
   for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
     if (mp_str_ieq(name, mp_str_c(names[i])))
       return 1u << i;

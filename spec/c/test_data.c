@@ -9,8 +9,8 @@
 void portable_init(mp_data *data, bool raw, bool repair, size_t line_limit);
 int portable_next(mp_data *data, mp_str in, size_t *taken, mp_str *out);
 int portable_finish(mp_data *data, mp_str *out);
-#define mp_data_init portable_init
-#define mp_data_next portable_next
+#define mp_data_init   portable_init
+#define mp_data_next   portable_next
 #define mp_data_finish portable_finish
 #define MP_DATA_PORTABLE
 #include "smtp/data.c"
@@ -181,15 +181,15 @@ static void check_row(mp_str in, mp_str commands, mp_str want, mp_str repaired, 
 }
 
 #define LIT(s) mp_str_of("" s, sizeof(s) - 1)
-#define NEXT "MAIL FROM:<eve@example.org>\r\nQUIT\r\n"
+#define NEXT   "MAIL FROM:<eve@example.org>\r\nQUIT\r\n"
 
 /* A row of which the whole input is one message that ends with CRLF.CRLF. */
-#define ROW(NAME, IN, OUT, REPAIRED, FAULTS)                                  \
-  TEST(NAME)                                                                  \
-  {                                                                           \
-    check_row(LIT(IN), LIT(""), LIT(OUT), LIT(REPAIRED), FAULTS);             \
-    check_row(LIT(IN), LIT(NEXT), LIT(OUT), LIT(REPAIRED), FAULTS);           \
-    check_row(LIT(IN), LIT(".\r\n.\r\n"), LIT(OUT), LIT(REPAIRED), FAULTS);   \
+#define ROW(NAME, IN, OUT, REPAIRED, FAULTS)                                \
+  TEST(NAME)                                                                \
+  {                                                                         \
+    check_row(LIT(IN), LIT(""), LIT(OUT), LIT(REPAIRED), FAULTS);           \
+    check_row(LIT(IN), LIT(NEXT), LIT(OUT), LIT(REPAIRED), FAULTS);         \
+    check_row(LIT(IN), LIT(".\r\n.\r\n"), LIT(OUT), LIT(REPAIRED), FAULTS); \
   }
 
 /* A sequence that must not end the data: behind it stands what an attacker wants to be read as commands, then the true end. */
@@ -220,12 +220,15 @@ ROW(a_first_lf_is_bare, "\n.\r\n" NEXT ".\r\n", "\n.\r\n" NEXT, "\r\n.\r\n" NEXT
 ROW(a_first_crlf_is_a_line, "\r\n.\r\n", "\r\n", "\r\n", 0)
 ROW(a_first_cr_is_bare, "\r\r\n.\r\n", "\r\r\n", "\r\n\r\n", MP_DATA_BARE_CR)
 
-ROW(stuffed_dots_are_removed_once, "a\r\n..b\r\n...\r\n....c\r\n.\r\n", "a\r\n.b\r\n..\r\n...c\r\n", "a\r\n.b\r\n..\r\n...c\r\n", 0)
+ROW(stuffed_dots_are_removed_once, "a\r\n..b\r\n...\r\n....c\r\n.\r\n", "a\r\n.b\r\n..\r\n...c\r\n",
+    "a\r\n.b\r\n..\r\n...c\r\n", 0)
 ROW(dots_inside_lines_stay, "a.b\r\nc..\r\n .d\r\n.\r\n", "a.b\r\nc..\r\n .d\r\n", "a.b\r\nc..\r\n .d\r\n", 0)
 ROW(a_dot_behind_bare_lf_is_not_unstuffed, "a\n..b\r\n.\r\n", "a\n..b\r\n", "a\r\n..b\r\n", MP_DATA_BARE_LF)
 ROW(a_dot_behind_bare_cr_is_not_unstuffed, "a\r..b\r\n.\r\n", "a\r..b\r\n", "a\r\n..b\r\n", MP_DATA_BARE_CR)
-ROW(runs_of_cr_are_bare_but_the_last, "a\r\r\r\nb\r\n.\r\n", "a\r\r\r\nb\r\n", "a\r\n\r\n\r\nb\r\n", MP_DATA_BARE_CR)
-ROW(runs_of_lf_are_bare_but_the_first, "a\r\n\n\nb\r\n.\r\n", "a\r\n\n\nb\r\n", "a\r\n\r\n\r\nb\r\n", MP_DATA_BARE_LF)
+ROW(runs_of_cr_are_bare_but_the_last, "a\r\r\r\nb\r\n.\r\n", "a\r\r\r\nb\r\n", "a\r\n\r\n\r\nb\r\n",
+    MP_DATA_BARE_CR)
+ROW(runs_of_lf_are_bare_but_the_first, "a\r\n\n\nb\r\n.\r\n", "a\r\n\n\nb\r\n", "a\r\n\r\n\r\nb\r\n",
+    MP_DATA_BARE_LF)
 ROW(a_dot_line_cr_then_end, "a\r\n.\r\r\n.\r\n", "a\r\n\r\r\n", "a\r\n\r\n\r\n", MP_DATA_BARE_CR)
 ROW(a_stuffed_dot_line_is_not_the_end, "a\r\n..\r\nb\r\n.\r\n", "a\r\n.\r\nb\r\n", "a\r\n.\r\nb\r\n", 0)
 ROW(octets_above_127_are_a_fact, "caf\303\251\r\n.\r\n", "caf\303\251\r\n", "caf\303\251\r\n", MP_DATA_8BIT)
@@ -365,8 +368,8 @@ TEST(a_line_over_the_limit_is_noted_and_one_at_it_is_not)
               for (size_t s = 0; s < SLICES; s += 2) {
                 decode(&decoders[d], &res, mp_str_of(in, n), slices[s], false, false, limits[l]);
                 if ((res.faults & MP_DATA_LONG_LINE ? 1 : 0) != (int)over)
-                  FAIL("decoder %s, limit %zu, line of %zu behind %zu lines, slices of %zu", decoders[d].name, limits[l], longest,
-                       before, slices[s]);
+                  FAIL("decoder %s, limit %zu, line of %zu behind %zu lines, slices of %zu", decoders[d].name,
+                       limits[l], longest, before, slices[s]);
               }
           }
 }
@@ -440,7 +443,8 @@ static uint64_t next_random(uint64_t *state)
 /* Made of pieces that matter, between plain octets in runs of up to `plain`. */
 static size_t make_body(char *p, size_t most, unsigned plain, uint64_t *rnd)
 {
-  static const char *const pieces[] = { "\r\n", "\r\n", "\r\n.", "\r\n..", ".", "\r", "\n", "\r\n.\r", "\r\n.\n", "\n.\r\n", "\200" };
+  static const char *const pieces[] = { "\r\n", "\r\n",    "\r\n.",   "\r\n..",  ".",   "\r",
+                                        "\n",   "\r\n.\r", "\r\n.\n", "\n.\r\n", "\200" };
   size_t n = 0;
   while (n + plain + 8 < most) {
     uint64_t pick = next_random(rnd) % 16;
@@ -486,8 +490,8 @@ TEST(made_up_bodies_are_decoded_as_the_model_does)
       held &= CHECK_EQ_STR(output(&got), output(&want));
       if (!held) {
         static char quoted[20000];
-        FAIL("round %d, decoder %s, slice %zu, raw %d, repair %d, limit %zu: \"%s\"", round, decoders[d].name, slice, raw, repair,
-             limit, check_quote(body, quoted, sizeof quoted));
+        FAIL("round %d, decoder %s, slice %zu, raw %d, repair %d, limit %zu: \"%s\"", round, decoders[d].name,
+             slice, raw, repair, limit, check_quote(body, quoted, sizeof quoted));
         return;
       }
     }

@@ -19,7 +19,8 @@ static int add_sender(mp_envelope *env, const char *line)
   mp_reply refusal;
   mp_ssize n = mp_path_parse(&path, mp_str_of(copy, len), MP_PATH_REVERSE | MP_PATH_UTF8);
   int rc = MP_E_SYNTAX;
-  if (CHECK(n > 0) && CHECK(mp_mail_params_parse(&params, mp_str_of(copy + n, len - (size_t)n), ALL, 0, &refusal)))
+  if (CHECK(n > 0) &&
+      CHECK(mp_mail_params_parse(&params, mp_str_of(copy + n, len - (size_t)n), ALL, 0, &refusal)))
     rc = mp_envelope_mail(env, &path, &params);
   free(copy);
   return rc;
@@ -35,7 +36,8 @@ static mp_recipient *add_rcpt(mp_envelope *env, const char *line)
   mp_reply refusal;
   mp_recipient *rcpt = NULL;
   mp_ssize n = mp_path_parse(&path, mp_str_of(copy, len), MP_PATH_POSTMASTER);
-  if (CHECK(n > 0) && CHECK(mp_rcpt_params_parse(&params, mp_str_of(copy + n, len - (size_t)n), ALL, false, &refusal)))
+  if (CHECK(n > 0) &&
+      CHECK(mp_rcpt_params_parse(&params, mp_str_of(copy + n, len - (size_t)n), ALL, false, &refusal)))
     rcpt = mp_envelope_rcpt(env, &path, &params);
   free(copy);
   return rcpt;
@@ -72,7 +74,8 @@ TEST(empty_parts_stay_empty)
   mp_envelope *env = mp_envelope_new(MAX, NULL, NULL);
   REQUIRE(env);
   CHECK_EQ_INT(add_sender(env, "<>"), 0);
-  CHECK_EQ_INT(env->sender.address.len + env->sender.local.len + env->sender.domain.len + env->sender.route.len, 0);
+  CHECK_EQ_INT(env->sender.address.len + env->sender.local.len + env->sender.domain.len + env->sender.route.len,
+               0);
   CHECK_EQ_INT(env->params.envid.len, 0);
   mp_recipient *rcpt = add_rcpt(env, "<Postmaster>");
   REQUIRE(rcpt);
@@ -87,7 +90,9 @@ TEST(parts_from_elsewhere_are_copied_too)
   mp_envelope *env = mp_envelope_new(MAX, NULL, NULL);
   REQUIRE(env);
   char local[] = "jo", domain[] = "b";
-  mp_path path = { .address = LIT("jo@b"), .local = mp_str_of(local, 2), .domain = mp_str_of(domain, 1), .kind = MP_DOMAIN_NAME };
+  mp_path path = {
+    .address = LIT("jo@b"), .local = mp_str_of(local, 2), .domain = mp_str_of(domain, 1), .kind = MP_DOMAIN_NAME
+  };
   mp_mail_params params = { .given = 0 };
   CHECK_EQ_INT(mp_envelope_mail(env, &path, &params), 0);
   local[0] = domain[0] = 'X';
@@ -157,9 +162,10 @@ TEST(the_ceiling_holds)
   CHECK(n > 4 && n < 40);
   CHECK_EQ_INT(env->count, n);
   CHECK_STR(env->rcpts[n - 1]->path.address, "somebody@example.org");
-  CHECK_EQ_INT(add_sender(env, "<0123456789012345678901234567890123456789@example.org> "
-                               "ENVID=01234567890123456789012345678901234567890123456789012345678901234567890123456789"),
-               MP_E_NOMEM);
+  CHECK_EQ_INT(
+      add_sender(env, "<0123456789012345678901234567890123456789@example.org> "
+                      "ENVID=01234567890123456789012345678901234567890123456789012345678901234567890123456789"),
+      MP_E_NOMEM);
   CHECK_EQ_INT(env->sender.address.len, 0);
   mp_envelope_unref(env);
 }
@@ -194,8 +200,7 @@ TEST(structs_and_blocks_go_back_to_their_pools)
 
 TEST(without_memory_the_envelope_is_as_it_was)
 {
-  FOR_EACH_ALLOC_FAILURE
-  {
+  FOR_EACH_ALLOC_FAILURE {
     mp_pool structs, blocks;
     mp_pool_init(&structs, sizeof(mp_envelope), 4);
     mp_pool_init(&blocks, 256, 4);

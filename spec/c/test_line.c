@@ -205,8 +205,7 @@ TEST(a_limit_past_the_ceiling_is_the_ceiling)
 
 TEST(without_memory_nothing_is_taken_and_trying_again_works)
 {
-  FOR_EACH_ALLOC_FAILURE
-  {
+  FOR_EACH_ALLOC_FAILURE {
     mp_line line;
     mp_line_init(&line, 512, NULL);
     mp_str text, pieces[] = { LIT("NO"), LIT("OP"), LIT("\r\n") };

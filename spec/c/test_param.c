@@ -67,7 +67,10 @@ TEST(no_parameters)
 TEST(many_at_once_in_any_case_and_order)
 {
   mp_mail_params params;
-  CHECK_EQ_INT(mail(&params, " size=12 Body=8bitmime SMTPUTF8 RET=hdrs ENVID=a+2Bb BY=60;R HOLDFOR=9 mt-priority=-3 REQUIRETLS AUTH=<> "), 250);
+  CHECK_EQ_INT(
+      mail(&params,
+           " size=12 Body=8bitmime SMTPUTF8 RET=hdrs ENVID=a+2Bb BY=60;R HOLDFOR=9 mt-priority=-3 REQUIRETLS AUTH=<> "),
+      250);
   CHECK_EQ_INT(params.given, ALL & ~(MP_PARAM_HOLDUNTIL | MP_PARAM_NOTIFY | MP_PARAM_ORCPT | MP_PARAM_BINARY));
   CHECK_EQ_INT(params.size, 12);
   CHECK_EQ_INT(params.body, MP_BODY_8BIT);
@@ -81,8 +84,24 @@ TEST(many_at_once_in_any_case_and_order)
 
 TEST(what_is_no_list_of_parameters)
 {
-  static const char *const bad[] = { "SIZE=1", "  SIZE=1", " SIZE=1  BODY=7BIT", " =1", " -X=1", " SIZE =1", " SIZE= 1", " SIZE=1=2", " SIZE=", " SIZE==1",
-                                     " SIZE=1\t BODY=7BIT", " SIZE=1;", " S_IZE=1", " SIZE=1\177", " X=\001", " (c) SIZE=1", " ENVID=\377", " ENVID=\302\205" };
+  static const char *const bad[] = { "SIZE=1",
+                                     "  SIZE=1",
+                                     " SIZE=1  BODY=7BIT",
+                                     " =1",
+                                     " -X=1",
+                                     " SIZE =1",
+                                     " SIZE= 1",
+                                     " SIZE=1=2",
+                                     " SIZE=",
+                                     " SIZE==1",
+                                     " SIZE=1\t BODY=7BIT",
+                                     " SIZE=1;",
+                                     " S_IZE=1",
+                                     " SIZE=1\177",
+                                     " X=\001",
+                                     " (c) SIZE=1",
+                                     " ENVID=\377",
+                                     " ENVID=\302\205" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     check_mail(bad[i], 501);
   mp_mail_params params;
@@ -191,8 +210,9 @@ TEST(deliver_by)
   CHECK(params.by_seconds == -999999999 && params.by_mode == 'N' && params.by_trace);
   CHECK_EQ_INT(mail(&params, " BY=+999999999;N"), 250);
   CHECK_EQ_INT(params.by_seconds, 999999999);
-  static const char *const bad[] = { " BY", " BY=", " BY=1", " BY=;R", " BY=1;", " BY=1;X", " BY=1;RX", " BY=1;RTT", " BY=1234567890;R", " BY=-;N",
-                                     " BY=--1;N", " BY=0;R", " BY=-1;R", " BY=1R", " BY=1;;R" };
+  static const char *const bad[] = { " BY",       " BY=",     " BY=1",     " BY=;R",           " BY=1;",
+                                     " BY=1;X",   " BY=1;RX", " BY=1;RTT", " BY=1234567890;R", " BY=-;N",
+                                     " BY=--1;N", " BY=0;R",  " BY=-1;R",  " BY=1R",           " BY=1;;R" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     check_mail(bad[i], 501);
 }
@@ -260,8 +280,15 @@ TEST(notify)
   CHECK_EQ_INT(rcpt(&params, " NOTIFY=NEVER", false), 250);
   CHECK_EQ_INT(params.notify, MP_NOTIFY_NEVER);
   CHECK_EQ_INT(params.given, MP_PARAM_NOTIFY);
-  static const char *const bad[] = { " NOTIFY", " NOTIFY=", " NOTIFY=NEVER,SUCCESS", " NOTIFY=DELAY,NEVER", " NOTIFY=SUCCESS,", " NOTIFY=,SUCCESS",
-                                     " NOTIFY=SUCCESS,,DELAY", " NOTIFY=ALWAYS", " NOTIFY=SUCCESS, DELAY" };
+  static const char *const bad[] = { " NOTIFY",
+                                     " NOTIFY=",
+                                     " NOTIFY=NEVER,SUCCESS",
+                                     " NOTIFY=DELAY,NEVER",
+                                     " NOTIFY=SUCCESS,",
+                                     " NOTIFY=,SUCCESS",
+                                     " NOTIFY=SUCCESS,,DELAY",
+                                     " NOTIFY=ALWAYS",
+                                     " NOTIFY=SUCCESS, DELAY" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     check_rcpt(bad[i], false, 501);
 }
@@ -273,8 +300,19 @@ TEST(orcpt)
   CHECK_STR(params.orcpt, "rfc822;a+2Bb@c");
   check_rcpt(" ORCPT=x400;/C=..", false, 501); /* '=' is no octet of a value */
   check_rcpt(" ORCPT=x400;/C+3DDE", false, 250);
-  static const char *const bad[] = { " ORCPT", " ORCPT=rfc822", " ORCPT=rfc822;", " ORCPT=;a@b", " ORCPT=rfc(c)822;a@b", " ORCPT=rfc822;a+0Ab@c", " ORCPT=rfc822;a+0Db@c",
-                                     " ORCPT=rfc822;a+00b@c", " ORCPT=rfc822;a+1Bb@c", " ORCPT=rfc822;a+7F", " ORCPT=rfc822;a+C3+B8", " ORCPT=rfc822;a+2", " ORCPT=rfc822;\303\270@c" };
+  static const char *const bad[] = { " ORCPT",
+                                     " ORCPT=rfc822",
+                                     " ORCPT=rfc822;",
+                                     " ORCPT=;a@b",
+                                     " ORCPT=rfc(c)822;a@b",
+                                     " ORCPT=rfc822;a+0Ab@c",
+                                     " ORCPT=rfc822;a+0Db@c",
+                                     " ORCPT=rfc822;a+00b@c",
+                                     " ORCPT=rfc822;a+1Bb@c",
+                                     " ORCPT=rfc822;a+7F",
+                                     " ORCPT=rfc822;a+C3+B8",
+                                     " ORCPT=rfc822;a+2",
+                                     " ORCPT=rfc822;\303\270@c" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     check_rcpt(bad[i], false, 501);
     check_rcpt(bad[i], true, 501);
@@ -294,8 +332,11 @@ TEST(orcpt_of_rfc_6533)
   check_rcpt(" ORCPT=utf-8;\\x{20}\\x{2B}\\x{3D}\\x{5C}@b", true, 250);
   check_rcpt(" ORCPT=utf-8;j\303\270rgen@b", true, 250);
   check_rcpt(" ORCPT=utf-8;j\303\270rgen@b", false, 501);
-  static const char *const bad[] = { "\\", "\\x", "\\x{", "\\x{}", "\\x{F}", "\\x{0F8}", "\\x{0A}", "\\x{A}", "\\x{D}", "\\x{1B}", "\\x{7F}", "\\x{85}", "\\x{41}",
-                                     "\\x{f8}", "\\x{D800}", "\\x{DFFF}", "\\x{110000}", "\\x{1000000}", "\\y{F8}", "\\x{F8", "a+2B", "\377", "\302\205", "\\x{XY}" };
+  static const char *const bad[] = { "\\",        "\\x",         "\\x{",         "\\x{}",   "\\x{F}",
+                                     "\\x{0F8}",  "\\x{0A}",     "\\x{A}",       "\\x{D}",  "\\x{1B}",
+                                     "\\x{7F}",   "\\x{85}",     "\\x{41}",      "\\x{f8}", "\\x{D800}",
+                                     "\\x{DFFF}", "\\x{110000}", "\\x{1000000}", "\\y{F8}", "\\x{F8",
+                                     "a+2B",      "\377",        "\302\205",     "\\x{XY}" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char in[64];
     snprintf(in, sizeof in, " ORCPT=utf-8;%s", bad[i]);
@@ -339,8 +380,7 @@ TEST(xtext_comes_back_as_it_went)
 
 TEST(xtext_without_memory_adds_nothing)
 {
-  FOR_EACH_ALLOC_FAILURE
-  {
+  FOR_EACH_ALLOC_FAILURE {
     mp_buf coded, back;
     mp_buf_init(&coded, 1024, NULL);
     mp_buf_init(&back, 1024, NULL);
@@ -359,7 +399,10 @@ TEST(xtext_without_memory_adds_nothing)
 
 TEST(stamps)
 {
-  static const struct { const char *text; int64_t seconds; } good[] = {
+  static const struct {
+    const char *text;
+    int64_t seconds;
+  } good[] = {
     { "1970-01-01T00:00:00Z", 0 },
     { "1969-12-31T23:59:59Z", -1 },
     { "2000-02-29T00:00:00Z", 951782400 },
@@ -375,10 +418,30 @@ TEST(stamps)
     CHECK(mp_stamp_parse(mp_str_c(good[i].text), &seconds));
     CHECK_EQ_INT(seconds, good[i].seconds);
   }
-  static const char *const bad[] = { "", "2026-07-01", "2026-07-01T12:00:00", "2026-07-01t12:00:00Z", "2026-07-01T12:00:00z", "2026-07-01 12:00:00Z", "2026-13-01T12:00:00Z",
-                                     "2026-00-01T12:00:00Z", "2026-02-29T12:00:00Z", "1900-02-29T12:00:00Z", "2026-04-31T12:00:00Z", "2026-07-00T12:00:00Z", "2026-07-01T24:00:00Z",
-                                     "2026-07-01T12:60:00Z", "2026-07-01T12:00:61Z", "2026-07-01T12:00:00.Z", "2026-07-01T12:00:00+2:00", "2026-07-01T12:00:00+24:00",
-                                     "2026-07-01T12:00:00+02:60", "2026-07-01T12:00:00+0200", "2026-07-01T12:00:00ZZ", "2026-7-01T12:00:00Z", "-026-07-01T12:00:00Z", "2026-07-01T12:00:00+02:00Z" };
+  static const char *const bad[] = { "",
+                                     "2026-07-01",
+                                     "2026-07-01T12:00:00",
+                                     "2026-07-01t12:00:00Z",
+                                     "2026-07-01T12:00:00z",
+                                     "2026-07-01 12:00:00Z",
+                                     "2026-13-01T12:00:00Z",
+                                     "2026-00-01T12:00:00Z",
+                                     "2026-02-29T12:00:00Z",
+                                     "1900-02-29T12:00:00Z",
+                                     "2026-04-31T12:00:00Z",
+                                     "2026-07-00T12:00:00Z",
+                                     "2026-07-01T24:00:00Z",
+                                     "2026-07-01T12:60:00Z",
+                                     "2026-07-01T12:00:61Z",
+                                     "2026-07-01T12:00:00.Z",
+                                     "2026-07-01T12:00:00+2:00",
+                                     "2026-07-01T12:00:00+24:00",
+                                     "2026-07-01T12:00:00+02:60",
+                                     "2026-07-01T12:00:00+0200",
+                                     "2026-07-01T12:00:00ZZ",
+                                     "2026-7-01T12:00:00Z",
+                                     "-026-07-01T12:00:00Z",
+                                     "2026-07-01T12:00:00+02:00Z" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     if (mp_stamp_parse(mp_str_c(bad[i]), &seconds))
       FAIL("\"%s\" is taken", bad[i]);

@@ -41,8 +41,9 @@ static void check_bad(mp_str in, unsigned flags, int error)
   free(copy);
 }
 
-#define GOOD(in, flags, local, domain) check_path(LIT(in), flags, sizeof(in) - 1, LIT(local), LIT(domain), LIT(""))
-#define BAD(in, flags) check_bad(LIT(in), flags, MP_E_SYNTAX)
+#define GOOD(in, flags, local, domain) \
+  check_path(LIT(in), flags, sizeof(in) - 1, LIT(local), LIT(domain), LIT(""))
+#define BAD(in, flags)  check_bad(LIT(in), flags, MP_E_SYNTAX)
 #define LONG(in, flags) check_bad(in, flags, MP_E_TOOLONG)
 
 TEST(a_plain_mailbox)
@@ -124,25 +125,31 @@ TEST(quoted_local_parts_are_kept_whole)
 
 TEST(control_characters_are_refused_wherever_they_stand)
 {
-  static const char *const templates[] = { "?<a@b>", "<?a@b>", "<a?a@b>", "<a?@b>", "<a@?b>", "<a@b?>", "<a@b?b>", "<a@b.?>",
-                                           "<@x?:a@b>", "<a@[?192.0.2.1]>", "<a@[192.0.2.1?]>", "<a@[x:y?z]>", "<\"?\"@b>",
-                                           "<\"\\?\"@b>", "<a@b>?" };
+  static const char *const templates[] = { "?<a@b>",           "<?a@b>",           "<a?a@b>",
+                                           "<a?@b>",           "<a@?b>",           "<a@b?>",
+                                           "<a@b?b>",          "<a@b.?>",          "<@x?:a@b>",
+                                           "<a@[?192.0.2.1]>", "<a@[192.0.2.1?]>", "<a@[x:y?z]>",
+                                           "<\"?\"@b>",        "<\"\\?\"@b>",      "<a@b>?" };
   for (size_t t = 0; t < sizeof templates / sizeof *templates; t++)
     for (int c = 0; c < 0x20 + 1; c++) {
       char in[32];
       size_t n = strlen(templates[t]);
       memcpy(in, templates[t], n);
       *(char *)memchr(in, '?', n) = c == 0x20 ? 0x7f : (char)c;
-      check_bad(mp_str_of(in, n), MP_PATH_REVERSE | MP_PATH_UTF8 | MP_PATH_LAX_BRACKETS | MP_PATH_LAX_DOTS, MP_E_SYNTAX);
+      check_bad(mp_str_of(in, n), MP_PATH_REVERSE | MP_PATH_UTF8 | MP_PATH_LAX_BRACKETS | MP_PATH_LAX_DOTS,
+                MP_E_SYNTAX);
     }
 }
 
 TEST(what_is_no_path)
 {
-  static const char *const bad[] = { "",       "<",      ">",       "<a",      "<a@",     "<a@b",     "<@b>",     "<@>",       "a@b",      "<a>",
-                                     "<a@>",   "<a@@b>", "<a@b@c>", "<a b@c>", "<a@b c>", "<a@.b>",   "<a@b.>",   "<a@b..c>",  "<a@-b>",   "<a@b->",
-                                     "<a@b-.c>", "<.a@b>", "<a.@b>", "<a..b@c>", "<a,b@c>", "<a;b@c>", "<(c)a@b>", "<a(c)@b>",  "<a@b(c)>", "<a@(c)b>",
-                                     "< a@b>", "<a@b >", "<a @b>",  "<a@ b>",  "<<a@b>>", "<a@b_c>",  "<a@b/c>",  "<a:b@c>",   "<a[b]@c>", "<a@b,c@d>" };
+  static const char *const bad[] = { "",        "<",       ">",        "<a",       "<a@",      "<a@b",
+                                     "<@b>",    "<@>",     "a@b",      "<a>",      "<a@>",     "<a@@b>",
+                                     "<a@b@c>", "<a b@c>", "<a@b c>",  "<a@.b>",   "<a@b.>",   "<a@b..c>",
+                                     "<a@-b>",  "<a@b->",  "<a@b-.c>", "<.a@b>",   "<a.@b>",   "<a..b@c>",
+                                     "<a,b@c>", "<a;b@c>", "<(c)a@b>", "<a(c)@b>", "<a@b(c)>", "<a@(c)b>",
+                                     "< a@b>",  "<a@b >",  "<a @b>",   "<a@ b>",   "<<a@b>>",  "<a@b_c>",
+                                     "<a@b/c>", "<a:b@c>", "<a[b]@c>", "<a@b,c@d>" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     check_bad(mp_str_c(bad[i]), 0, MP_E_SYNTAX);
 }
@@ -184,10 +191,34 @@ TEST(address_literals)
   check_literal(LIT("<a@[IPv6:2001:db8::192.0.2.1]>"), MP_DOMAIN_IPV6, "2001:db8::c000:201");
   check_literal(LIT("<a@[x25:123]>"), MP_DOMAIN_TAG, "");
   check_literal(LIT("<a@[a-b:!~]>"), MP_DOMAIN_TAG, "");
-  static const char *const bad[] = { "[]", "[192.0.2]", "[192.0.2.256]", "[192.0.2.1", "[192.0.2.1]x", "[192.0.2.1].x", "[ 192.0.2.1]",
-                                     "[192.0.2.01]", "[2001:db8::1]", "[IPv6:]", "[IPv6:192.0.2.1]", "[IPv6:2001:db8::1::2]",
-                                     "[IPv6:12345::]", "[IPv6:1:2:3:4:5:6::8]", "[IPv6:::3:4:5:6:7:192.0.2.1]", "[fe80::1%eth0]", "[::1]", "[IPv6:::1%eth0]", "[tag:]", "[:x]", "[a-:x]", "[t g:x]", "[tag:a[b]",
-                                     "[tag:a\\b]", "[tag:a b]", "[[192.0.2.1]]", "x[192.0.2.1]", "[host]" };
+  static const char *const bad[] = { "[]",
+                                     "[192.0.2]",
+                                     "[192.0.2.256]",
+                                     "[192.0.2.1",
+                                     "[192.0.2.1]x",
+                                     "[192.0.2.1].x",
+                                     "[ 192.0.2.1]",
+                                     "[192.0.2.01]",
+                                     "[2001:db8::1]",
+                                     "[IPv6:]",
+                                     "[IPv6:192.0.2.1]",
+                                     "[IPv6:2001:db8::1::2]",
+                                     "[IPv6:12345::]",
+                                     "[IPv6:1:2:3:4:5:6::8]",
+                                     "[IPv6:::3:4:5:6:7:192.0.2.1]",
+                                     "[fe80::1%eth0]",
+                                     "[::1]",
+                                     "[IPv6:::1%eth0]",
+                                     "[tag:]",
+                                     "[:x]",
+                                     "[a-:x]",
+                                     "[t g:x]",
+                                     "[tag:a[b]",
+                                     "[tag:a\\b]",
+                                     "[tag:a b]",
+                                     "[[192.0.2.1]]",
+                                     "x[192.0.2.1]",
+                                     "[host]" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char in[64];
     snprintf(in, sizeof in, "<a@%s>", bad[i]);
@@ -260,7 +291,8 @@ TEST(lengths)
 /* Each of these would take hours in a parser that looks at an octet more than a fixed number of times. */
 TEST(long_input_takes_linear_time)
 {
-  static const char *const repeated[] = { "(", "<", "\"", "\\", "@", "@a,", ".", "a.", "[", "\\\"", "a", "\"\\\"\"", "\342\200\213", " " };
+  static const char *const repeated[] = { "(",  "<", "\"",   "\\", "@",        "@a,",          ".",
+                                          "a.", "[", "\\\"", "a",  "\"\\\"\"", "\342\200\213", " " };
   enum { SIZE = 1 << 20 };
   char *in = malloc(SIZE + 8);
   for (size_t r = 0; r < sizeof repeated / sizeof *repeated; r++)
@@ -302,7 +334,8 @@ TEST(helo_is_a_domain_or_a_literal)
     CHECK(mp_helo_check(mp_str_c(lax[i]), true));
   }
   CHECK(mp_helo_check(LIT("[tag:<x>]"), false) && mp_helo_check(LIT("[tag:<x>]"), true)); /* lax takes no less */
-  static const char *const bad[] = { "", " ", "a b", "a\tb", "a\rb", "a\177", "b\303\274cher", "a[b", "[a", "a]", "<a>", "a(b)", "[[a]]" };
+  static const char *const bad[] = { "",    " ",  "a b", "a\tb", "a\rb", "a\177", "b\303\274cher",
+                                     "a[b", "[a", "a]",  "<a>",  "a(b)", "[[a]]" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     if (mp_helo_check(mp_str_c(bad[i]), true) || mp_helo_check(mp_str_c(bad[i]), false))
       FAIL("\"%s\" is let pass", bad[i]);
@@ -369,7 +402,10 @@ static size_t unescape(const char *p, const char *end, char *out)
       }
       continue;
     }
-    static const struct { const char *name; char c; } named[] = { { "&amp;", '&' }, { "&lt;", '<' }, { "&gt;", '>' }, { "&quot;", '"' }, { "&apos;", '\'' } };
+    static const struct {
+      const char *name;
+      char c;
+    } named[] = { { "&amp;", '&' }, { "&lt;", '<' }, { "&gt;", '>' }, { "&quot;", '"' }, { "&apos;", '\'' } };
     size_t i = 0;
     while (i < 5 && strncmp(p, named[i].name, strlen(named[i].name)) != 0)
       i++;
@@ -379,7 +415,8 @@ static size_t unescape(const char *p, const char *end, char *out)
   return n;
 }
 
-static const char *element(const char *from, const char *end, const char *open, const char *close, const char **stop)
+static const char *element(const char *from, const char *end, const char *open, const char *close,
+                           const char **stop)
 {
   const char *start = strstr(from, open);
   if (!start || start >= end)
@@ -405,13 +442,14 @@ TEST(the_public_suite_of_addresses)
     char octets[1024];
     mp_str mailbox = mp_str_of(octets, address ? unescape(address, stop, octets) : 0);
     mp_str name = mp_str_of(category, (size_t)(category_stop - category));
-    bool valid = mp_str_eq(name, LIT("VALID_CATEGORY")) || mp_str_eq(name, LIT("DNSWARN")) || mp_str_eq(name, LIT("RFC5321"));
+    bool valid = mp_str_eq(name, LIT("VALID_CATEGORY")) || mp_str_eq(name, LIT("DNSWARN")) ||
+                 mp_str_eq(name, LIT("RFC5321"));
     mp_path path;
     int rc = mp_mailbox_parse(&path, mailbox, 0);
     if ((rc == 0) != valid) {
       char shown[400];
-      FAIL("test %d: \"%s\" is %s, the suite says %.*s", atoi(p + 10), check_quote(mailbox, shown, sizeof shown),
-           rc == 0 ? "taken" : "refused", (int)name.len, name.ptr);
+      FAIL("test %d: \"%s\" is %s, the suite says %.*s", atoi(p + 10),
+           check_quote(mailbox, shown, sizeof shown), rc == 0 ? "taken" : "refused", (int)name.len, name.ptr);
     }
     cases++;
     p = end;

@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "smtp/proxy.h"
 
-#define LIT(s) mp_str_of("" s, sizeof(s) - 1)
+#define LIT(s)    mp_str_of("" s, sizeof(s) - 1)
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 
 static mp_ssize parse(mp_proxy *proxy, mp_str in)
@@ -32,7 +32,8 @@ static bool check_header(mp_proxy *proxy, mp_str header)
       return false;
   memcpy(in, header.ptr, header.len);
   memcpy(in + header.len, "EHLO a\r\n", 8);
-  return CHECK_EQ_INT(parse(proxy, mp_str_of(in, header.len + 8)), header.len) && CHECK_EQ_INT(parse(proxy, header), header.len);
+  return CHECK_EQ_INT(parse(proxy, mp_str_of(in, header.len + 8)), header.len) &&
+         CHECK_EQ_INT(parse(proxy, header), header.len);
 }
 
 static void check_bad(mp_str in)
@@ -99,7 +100,8 @@ TEST(version_1_bad)
 
 TEST(what_can_be_no_header_is_refused_at_its_first_octet)
 {
-  static const char *const bad[] = { "E", "EHLO a\r\n", "PE", "PROXX", "\n", "\r\r", "\r\n\r\nQ", "GET / HTTP/1.1\r\n", "\026\003\001" };
+  static const char *const bad[] = { "E",         "EHLO a\r\n",         "PE",          "PROXX", "\n", "\r\r",
+                                     "\r\n\r\nQ", "GET / HTTP/1.1\r\n", "\026\003\001" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     check_bad(mp_str_c(bad[i]));
   check_bad(LIT("\0"));
@@ -146,7 +148,9 @@ TEST(version_2_over_ipv6)
 TEST(version_2_tlvs_are_skipped)
 {
   mp_proxy proxy;
-  REQUIRE(check_header(&proxy, LIT(SIGNATURE "\x21\x11\x00\x14\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x02\x00\x02mx\xee\0\0")));
+  REQUIRE(check_header(
+      &proxy,
+      LIT(SIGNATURE "\x21\x11\x00\x14\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x02\x00\x02mx\xee\0\0")));
   CHECK(proxy.known);
 }
 
@@ -183,7 +187,7 @@ TEST(version_2_bad)
   check_bad(LIT(SIGNATURE "\x21\x41\x00\x00"));
   check_bad(LIT(SIGNATURE "\x21\x13\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19"));
   check_bad(LIT(SIGNATURE "\x21\x11\x00\x0b\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00")); /* too short for its family */
-  check_bad(LIT(SIGNATURE "\x21\x11\x00\x0e\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x02\x00"));      /* half a TLV */
+  check_bad(LIT(SIGNATURE "\x21\x11\x00\x0e\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x02\x00")); /* half a TLV */
   check_bad(LIT(SIGNATURE "\x21\x11\x00\x10\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x02\x00\x02m")); /* TLV past the end */
   check_bad(LIT(SIGNATURE "\x21\x11\xff\xff"));
 }
@@ -212,7 +216,8 @@ static uint32_t crc32c(const unsigned char *p, size_t len)
 
 static size_t with_checksum(unsigned char *out)
 {
-  static const char head[] = SIGNATURE "\x21\x11\x00\x18\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x03\x00\x04\0\0\0\0\x02\x00\x02";
+  static const char head[] = SIGNATURE
+      "\x21\x11\x00\x18\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x00\x19\x03\x00\x04\0\0\0\0\x02\x00\x02";
   size_t len = sizeof head - 1;
   memcpy(out, head, len);
   memcpy(out + len, "mx", 2);
@@ -277,7 +282,10 @@ static int xclient(mp_xclient *out, mp_str in)
 TEST(xclient_with_every_attribute)
 {
   mp_xclient got;
-  REQUIRE(xclient(&got, LIT("NAME=spike.porcupine.org ADDR=168.100.189.2 PORT=56324 proto=esmtp HELO=spike+20x LOGIN=us+2Ber+40a DESTADDR=IPV6:2001:db8::1 DESTPORT=25")) == 0);
+  REQUIRE(
+      xclient(&got,
+              LIT("NAME=spike.porcupine.org ADDR=168.100.189.2 PORT=56324 proto=esmtp HELO=spike+20x LOGIN=us+2Ber+40a DESTADDR=IPV6:2001:db8::1 DESTPORT=25")) ==
+      0);
   CHECK_EQ_INT(got.given, 255);
   CHECK_EQ_INT(got.unavailable, 0);
   CHECK_STR(got.name, "spike.porcupine.org");
@@ -309,10 +317,40 @@ TEST(xclient_takes_several_spaces)
 
 TEST(xclient_bad)
 {
-  static const char *const bad[] = { "", " ", "NAME", "NAME=", "=a", "FOO=bar", "NAME=a NAME=a", "ADDR=2001:db8::1", "ADDR=IPV6:192.0.2.1", "ADDR=IPV6:", "ADDR=host",
-                                     "ADDR=192.0.2.1 x", "PORT=65536", "PORT=a", "PORT=-1", "PORT=000025", "PROTO=LMTP", "HELO=a+0Ab", "HELO=a+0Db", "HELO=a+00", "HELO=a+7F",
-                                     "HELO=a+", "HELO=a+2", "HELO=a+G0", "HELO=a+2G", "HELO=+C3+B8", "LOGIN=a+0D+0Ab", "LOGIN=+FF", "LOGIN=+C2+85", "NAME=a+20b", "NAME=a..b", "NAME=-a",
-                                     "NAME=a\tPORT=1", "LOGIN=a\001b" };
+  static const char *const bad[] = { "",
+                                     " ",
+                                     "NAME",
+                                     "NAME=",
+                                     "=a",
+                                     "FOO=bar",
+                                     "NAME=a NAME=a",
+                                     "ADDR=2001:db8::1",
+                                     "ADDR=IPV6:192.0.2.1",
+                                     "ADDR=IPV6:",
+                                     "ADDR=host",
+                                     "ADDR=192.0.2.1 x",
+                                     "PORT=65536",
+                                     "PORT=a",
+                                     "PORT=-1",
+                                     "PORT=000025",
+                                     "PROTO=LMTP",
+                                     "HELO=a+0Ab",
+                                     "HELO=a+0Db",
+                                     "HELO=a+00",
+                                     "HELO=a+7F",
+                                     "HELO=a+",
+                                     "HELO=a+2",
+                                     "HELO=a+G0",
+                                     "HELO=a+2G",
+                                     "HELO=+C3+B8",
+                                     "LOGIN=a+0D+0Ab",
+                                     "LOGIN=+FF",
+                                     "LOGIN=+C2+85",
+                                     "NAME=a+20b",
+                                     "NAME=a..b",
+                                     "NAME=-a",
+                                     "NAME=a\tPORT=1",
+                                     "LOGIN=a\001b" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mp_xclient got;
     if (xclient(&got, mp_str_c(bad[i])) != MP_E_SYNTAX)

@@ -39,7 +39,8 @@ TEST(no_text)
 
 TEST(the_enhanced_code_stands_on_every_line)
 {
-  check_written(550, "5.7.1", MP_STR("One\nTwo\nThree"), true, false, "550-5.7.1 One\r\n550-5.7.1 Two\r\n550 5.7.1 Three\r\n");
+  check_written(550, "5.7.1", MP_STR("One\nTwo\nThree"), true, false,
+                "550-5.7.1 One\r\n550-5.7.1 Two\r\n550 5.7.1 Three\r\n");
   check_written(250, "", MP_STR("mx\nPIPELINING\n"), true, false, "250-mx\r\n250-PIPELINING\r\n250 \r\n");
 }
 
@@ -145,11 +146,11 @@ TEST(a_reply_that_does_not_fit_leaves_nothing)
 
 TEST(without_memory_nothing_is_written)
 {
-  FOR_EACH_ALLOC_FAILURE
-  {
+  FOR_EACH_ALLOC_FAILURE {
     mp_buf out;
     mp_buf_init(&out, 65536, NULL);
-    mp_reply reply = MP_REPLY(250, 2, 0, 0, "One\nTwo\nThree\nFour, which needs a second block because it is long enough for that");
+    mp_reply reply = MP_REPLY(
+        250, 2, 0, 0, "One\nTwo\nThree\nFour, which needs a second block because it is long enough for that");
     int rc = mp_reply_write(&out, &reply, true, true);
     CHECK_EQ_INT(rc, CHECK_ALLOC_FAILED() ? MP_E_NOMEM : 0);
     if (rc < 0)
@@ -212,8 +213,10 @@ TEST(enhanced_codes_are_read)
   CHECK(mp_reply_enhanced_parse(MP_STR("5.7.1"), e) && e[0] == 5 && e[1] == 7 && e[2] == 1);
   CHECK(mp_reply_enhanced_parse(MP_STR("2.0.0"), e) && e[0] == 2 && e[1] == 0 && e[2] == 0);
   CHECK(mp_reply_enhanced_parse(MP_STR("4.999.999"), e) && e[1] == 999 && e[2] == 999);
-  static const char *const bad[] = { "",     "5",       "5.7",     "5.7.",    ".7.1",    "5..1",   "1.0.0",  "3.0.0", "6.0.0", "0.0.0",
-                                     "52.0.0", "5.1000.0", "5.0.1000", "5.7.1.2", "5.7.1 ", " 5.7.1", "5.-7.1", "5.07.1", "5,7,1", "a.b.c" };
+  static const char *const bad[] = { "",       "5",        "5.7",      "5.7.",    ".7.1",
+                                     "5..1",   "1.0.0",    "3.0.0",    "6.0.0",   "0.0.0",
+                                     "52.0.0", "5.1000.0", "5.0.1000", "5.7.1.2", "5.7.1 ",
+                                     " 5.7.1", "5.-7.1",   "5.07.1",   "5,7,1",   "a.b.c" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     if (mp_reply_enhanced_parse(mp_str_c(bad[i]), e))
       FAIL("\"%s\" is read", bad[i]);

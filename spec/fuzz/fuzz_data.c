@@ -9,8 +9,8 @@
 void portable_init(mp_data *decoder, bool raw, bool repair, size_t line_limit);
 int portable_next(mp_data *decoder, mp_str in, size_t *taken, mp_str *out);
 int portable_finish(mp_data *decoder, mp_str *out);
-#define mp_data_init portable_init
-#define mp_data_next portable_next
+#define mp_data_init   portable_init
+#define mp_data_next   portable_next
 #define mp_data_finish portable_finish
 #define MP_DATA_PORTABLE
 #include "smtp/data.c"

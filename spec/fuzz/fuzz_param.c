@@ -44,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
       demand(mp_text_printable(params.orcpt, utf8));
       demand(!(params.notify & MP_NOTIFY_NEVER) || params.notify == MP_NOTIFY_NEVER);
       if (params.orcpt.len && !mp_str_istarts(params.orcpt, MP_STR("utf-8;")))
-        check_xtext(mp_str_sub(params.orcpt, (size_t)mp_str_find(params.orcpt, ';', 0) + 1, params.orcpt.len), false);
+        check_xtext(mp_str_sub(params.orcpt, (size_t)mp_str_find(params.orcpt, ';', 0) + 1, params.orcpt.len),
+                    false);
       return 0;
     }
   } else {

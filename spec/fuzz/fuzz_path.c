@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
       demand(path.address.ptr[path.local.len] == '@');
       demand(path.quoted == (path.local.ptr[0] == '"'));
       demand(mp_mailbox_parse(&again, path.address, flags) == 0);
-      demand(mp_str_eq(path.local, again.local) && mp_str_eq(path.domain, again.domain) && path.kind == again.kind);
+      demand(mp_str_eq(path.local, again.local) && mp_str_eq(path.domain, again.domain) &&
+             path.kind == again.kind);
       demand(path.kind != MP_DOMAIN_NAME || mp_domain_check(path.domain, true, true));
     }
   }

@@ -21,7 +21,8 @@ static void attributes(mp_str in)
   demand(rc == 0 || rc == MP_E_SYNTAX);
   if (rc == 0) {
     demand(got.given != 0 && (got.unavailable & ~got.given) == 0);
-    demand(mp_text_printable(got.name, false) && mp_text_printable(got.helo, false) && mp_text_printable(got.login, true));
+    demand(mp_text_printable(got.name, false) && mp_text_printable(got.helo, false) &&
+           mp_text_printable(got.login, true));
   }
   free(scratch);
 }
