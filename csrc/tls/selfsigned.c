@@ -50,7 +50,11 @@ static int make_folders(const char *path, char *why, size_t room)
   int rc = 0;
   for (char *slash = strchr(copy + 1, '/'); rc == 0 && slash; slash = strchr(slash + 1, '/')) {
     *slash = '\0';
-    if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+    struct stat st;
+    bool is_there = stat(copy, &st) == 0;
+    if (is_there && !S_ISDIR(st.st_mode))
+      rc = mp_tls_say_errno(ENOTDIR, copy, why, room);
+    else if (!is_there && mkdir(copy, 0755) < 0 && errno != EEXIST)
       rc = mp_tls_say_errno(errno, copy, why, room);
     *slash = '/';
   }

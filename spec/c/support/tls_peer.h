@@ -205,7 +205,7 @@ PEER_FN void peer_init(peer *p, peer_opts opts)
   SSL_set_bio(p->ssl, p->in, p->out);
   SSL_set_connect_state(p->ssl);
   if (opts.sni)
-    SSL_set_tlsext_host_name(p->ssl, opts.sni);
+    SSL_ctrl(p->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)opts.sni);
   if (opts.id) {
     SSL_use_certificate(p->ssl, opts.id->cert);
     SSL_use_PrivateKey(p->ssl, opts.id->key);
