@@ -1,0 +1,357 @@
+/* Sinks: in memory and in a file, on a real loop and on a virtual one, with memory, disk and reader in trouble. */
+#include "support/message.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+enum { BIG = 3 << 20 };
+
+static const char head[] = "Subject: x\r\nTo: y\r\n\r\n";
+
+static char *big; /* BIG octets that begin with `head` */
+
+static mp_str all(size_t len)
+{
+  if (!big)
+    big = octets_make(head, BIG);
+  return mp_str_of(big, len);
+}
+
+/* What mp_sink_read gives, from `off`, in scratch buffers of `room` octets, is what went in. */
+static void check_read(mp_sink *sink, mp_str want, uint64_t off, size_t room)
+{
+  char scratch[70000];
+  int rc = 0;
+  uint64_t at = off;
+  for (;;) {
+    mp_str part = mp_sink_read(sink, at, scratch, room, &rc);
+    if (part.len == 0)
+      break;
+    REQUIRE(at + part.len <= want.len && memcmp(part.ptr, want.ptr + at, part.len) == 0);
+    at += part.len;
+  }
+  CHECK_EQ_INT(rc, 0);
+  CHECK_EQ_INT(at, want.len > off ? want.len : off);
+}
+
+static void check_copy(mp_sink *sink, mp_str want, uint64_t off)
+{
+  int fd = open(temp_path("copy"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  CHECK_EQ_INT(write(fd, "front", 5), 5);
+  CHECK_EQ_INT(mp_sink_copy(sink, off, fd), 0);
+  close(fd);
+  size_t len;
+  char *octets = file_read(temp_path("copy"), &len);
+  REQUIRE(octets);
+  CHECK_EQ_INT(len, 5 + want.len - off);
+  CHECK(len < 5 || memcmp(octets + 5, want.ptr + off, len - 5) == 0);
+  free(octets);
+}
+
+TEST(what_goes_in_comes_out_in_memory_and_from_a_file)
+{
+  static const size_t sizes[] = { 0,     1,      30,     16383,          16384,   16385,
+                                  65536, 262144, 262145, 262144 + 16384, 1 << 20, BIG };
+  for (int virtual = 0; virtual < 2; virtual ++) {
+    post_office office;
+    office_open(&office, virtual);
+    office.store.folder = temp_folder;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+      static const size_t slices[] = { 65536, 1000, 16384 };
+      for (size_t j = 0; j < 3; j++) {
+        mp_str octets = all(sizes[i]);
+        mp_sink *sink;
+        REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+        CHECK_EQ_INT(sink_fill(&office, sink, octets, slices[j]), 0);
+        CHECK_EQ_INT(mp_sink_size(sink), octets.len);
+        CHECK_EQ_INT(mp_sink_in_file(sink), octets.len > 262144);
+        check_read(sink, octets, 0, 65536);
+        check_read(sink, octets, octets.len / 3, 777);
+        check_read(sink, octets, octets.len, 777);
+        check_read(sink, octets, octets.len + 5, 777);
+        check_copy(sink, octets, 0);
+        check_copy(sink, octets, octets.len / 2);
+        int rc;
+        mp_str header = mp_sink_header(sink, &rc);
+        CHECK_EQ_INT(rc, 0);
+        CHECK_EQ_INT(header.len, octets.len < 18 ? (octets.len < 8 ? 0 : octets.len) : sizeof head - 1);
+        CHECK(header.len == 0 || memcmp(header.ptr, head, header.len) == 0);
+        CHECK_EQ_INT(temp_count(temp_folder, NULL), 1); /* the copy: the temporary file has no name */
+        mp_sink_unref(sink);
+      }
+    }
+    office_close(&office);
+  }
+}
+
+TEST(octets_reach_a_socket_and_a_pipe_too)
+{
+  post_office office;
+  office_open(&office, false);
+  for (int i = 0; i < 4; i++) {
+    mp_str octets = all(i & 1 ? 300000 : 100000);
+    mp_sink *sink;
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    CHECK_EQ_INT(sink_fill(&office, sink, octets, 65536), 0);
+    int ends[2];
+    REQUIRE(i & 2 ? pipe(ends) == 0 : socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    pid_t child = fork();
+    if (child == 0) { /* the reader compares */
+      close(ends[1]);
+      size_t at = 0;
+      char buf[5000];
+      for (ssize_t n; (n = read(ends[0], buf, sizeof buf)) > 0; at += (size_t)n) {
+        if (at + (size_t)n > octets.len || memcmp(buf, octets.ptr + at, (size_t)n) != 0)
+          _exit(1);
+      }
+      _exit(at == octets.len ? 0 : 2);
+    }
+    close(ends[0]);
+    CHECK_EQ_INT(mp_sink_copy(sink, 0, ends[1]), 0);
+    close(ends[1]);
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK_EQ_INT(status, 0);
+    mp_sink_unref(sink);
+  }
+  office_close(&office);
+}
+
+TEST(a_header_block_over_several_blocks_is_contiguous_and_stays_in_memory)
+{
+  enum { LINES = 3000 };
+  static char octets[LINES * 20 + 400000];
+  size_t len = 0;
+  for (int i = 0; i < LINES; i++)
+    len += (size_t)sprintf(octets + len, "X-Field-%d: value\r\n", i);
+  size_t fields = len;
+  memcpy(octets + len, "\r\n", 2);
+  memset(octets + len + 2, 'b', 300000);
+  post_office office;
+  office_open(&office, false);
+  for (int i = 0; i < 6; i++) {
+    /* In memory; in the file, with the end of the block before, at and behind the threshold. */
+    static const size_t thresholds[] = { 256 << 10, 256 << 10, 100, 20000, 50000, 0 };
+    office.store.threshold = thresholds[i];
+    mp_str whole = mp_str_of(octets, i == 0 ? fields + 2 : fields + 2 + 300000);
+    mp_sink *sink;
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    CHECK_EQ_INT(sink_fill(&office, sink, whole, i & 1 ? 1000 : 65536), 0);
+    CHECK_EQ_INT(mp_sink_in_file(sink), i > 0);
+    int rc;
+    mp_str header = mp_sink_header(sink, &rc);
+    CHECK_EQ_INT(rc, 0);
+    CHECK_EQ_STR(header, mp_str_of(octets, fields + 2));
+    CHECK(mp_sink_header(sink, &rc).ptr == header.ptr);
+    mp_sink_unref(sink);
+  }
+  office_close(&office);
+}
+
+TEST(a_header_block_over_its_ceiling_is_told)
+{
+  static char octets[300000];
+  memset(octets, 'v', sizeof octets);
+  memcpy(octets, "A: ", 3);
+  post_office office;
+  office_open(&office, false);
+  office.store.header_most = 100000;
+  for (int i = 0; i < 4; i++) {
+    office.store.threshold = i & 1 ? 1000 : 1 << 20;
+    size_t len = i < 2 ? 100001 : 100000;
+    memcpy(octets + len - 4, "\r\n\r\n", 4);
+    mp_sink *sink;
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    CHECK_EQ_INT(sink_fill(&office, sink, mp_str_of(octets, sizeof octets), 65536), 0);
+    int rc;
+    mp_str header = mp_sink_header(sink, &rc);
+    CHECK_EQ_INT(rc, i < 2 ? MP_E_TOOLONG : 0);
+    CHECK_EQ_INT(header.len, i < 2 ? 0 : len);
+    check_read(sink, mp_str_of(octets, sizeof octets), 0, 65536); /* nothing was lost */
+    memset(octets + len - 4, 'v', 4);
+    mp_sink_unref(sink);
+  }
+  office_close(&office);
+}
+
+TEST(who_feeds_too_fast_is_held_until_the_disk_caught_up)
+{
+  post_office office;
+  office_open(&office, false);
+  mp_sink *sink;
+  REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+  int noted = NOT_READY, held = 0;
+  mp_sink_on_ready(sink, note_ready, &noted);
+  size_t at = 0;
+  for (; at < BIG; at += 65536) {
+    int rc = mp_sink_add(sink, mp_str_sub(all(BIG), at, 65536));
+    CHECK(rc == 0 || rc == 1);
+    if (rc == 1) {
+      CHECK_EQ_INT(noted, NOT_READY); /* never from inside */
+      CHECK_EQ_INT(wait_ready(&office, &noted), 0);
+      noted = NOT_READY;
+      held++;
+    }
+  }
+  /* No turn was made in between: it was after 1 MB, and then again when 512 KB more had been taken. */
+  CHECK(held >= 3 && held <= 5);
+  CHECK_EQ_INT(mp_sink_finish(sink), 1);
+  CHECK_EQ_INT(mp_sink_finish(sink), MP_E_MISUSE);
+  CHECK_EQ_INT(mp_sink_add(sink, MP_STR("x")), MP_E_MISUSE);
+  CHECK_EQ_INT(wait_ready(&office, &noted), 0);
+  check_read(sink, all(BIG), 0, 65536);
+  mp_sink_unref(sink);
+  office_close(&office);
+}
+
+TEST(a_sink_may_be_dropped_while_its_octets_are_on_the_way)
+{
+  post_office office;
+  office_open(&office, false);
+  for (int i = 0; i < 20; i++) {
+    mp_sink *sink;
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    int noted = NOT_READY;
+    mp_sink_on_ready(sink, note_ready, &noted);
+    CHECK(mp_sink_add(mp_sink_ref(sink), all((size_t)i * 100000)) >= 0);
+    if (i & 1)
+      mp_loop_turn(&office.loop, false);
+    mp_sink_unref(sink);
+    if (i & 2)
+      CHECK(mp_sink_finish(sink) >= 0);
+    noted = NOT_READY;
+    mp_sink_unref(sink);
+    while (mp_loop_turn(&office.loop, true))
+      continue;
+    CHECK_EQ_INT(noted, NOT_READY);
+  }
+  mp_sink *sink;
+  REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+  CHECK(mp_sink_add(sink, all(BIG)) >= 0);
+  mp_sink_unref(sink);
+  office_close(&office); /* and the loop may end with it */
+}
+
+static void drop_on_ready(void *ctx, int rc)
+{
+  mp_sink **sink = ctx;
+  (void)rc;
+  mp_sink_unref(*sink);
+  *sink = NULL;
+}
+
+TEST(a_sink_may_be_dropped_by_who_is_told_that_it_is_ready)
+{
+  post_office office;
+  office_open(&office, false);
+  mp_sink *sink;
+  REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+  mp_sink_on_ready(sink, drop_on_ready, &sink);
+  CHECK_EQ_INT(mp_sink_add(sink, all(BIG)), 1);
+  while (sink)
+    mp_loop_turn(&office.loop, true);
+  office_close(&office);
+}
+
+TEST(a_folder_that_is_not_there_breaks_the_sink)
+{
+  for (int virtual = 0; virtual < 2; virtual ++) {
+    post_office office;
+    office_open(&office, virtual);
+    office.store.folder = temp_path("none");
+    mp_sink *sink;
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    CHECK_EQ_INT(sink_fill(&office, sink, all(BIG), 65536), MP_E_NOTFOUND);
+    CHECK_EQ_INT(mp_sink_add(sink, MP_STR("x")), MP_E_NOTFOUND);
+    mp_sink_unref(sink);
+    /* A small message needs no file. */
+    REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+    CHECK_EQ_INT(sink_fill(&office, sink, all(1000), 65536), 0);
+    mp_sink_unref(sink);
+    office_close(&office);
+  }
+}
+
+TEST(a_full_disk_breaks_the_sink_and_not_the_next_one)
+{
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit limit = { 1 << 20, RLIM_INFINITY };
+    setrlimit(RLIMIT_FSIZE, &limit);
+    post_office office;
+    office_open(&office, false);
+    mp_sink *sink;
+    int rc = mp_sink_new(&sink, &office.store);
+    if (rc == 0)
+      rc = sink_fill(&office, sink, all(BIG), 65536);
+    mp_sink_unref(sink);
+    bool told = rc == MP_E_NOSPACE;
+    rc = mp_sink_new(&sink, &office.store);
+    if (rc == 0)
+      rc = sink_fill(&office, sink, all(1 << 20), 65536);
+    mp_sink_unref(sink);
+    office_close(&office);
+    _exit(told && rc == 0 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK_EQ_INT(status, 0);
+}
+
+TEST(memory_may_run_out_anywhere)
+{
+  FOR_EACH_ALLOC_FAILURE {
+    post_office office = { 0 };
+    if (mp_loop_init_virtual(&office.loop, 0) < 0)
+      continue;
+    mp_body_store_init(&office.store, &office.loop);
+    mp_sink *sink = NULL;
+    int rc = mp_sink_new(&sink, &office.store);
+    if (rc == 0) {
+      rc = sink_fill(&office, sink, all(600000), 65536);
+      CHECK(rc == 0 || mp_sink_add(sink, MP_STR("x")) == rc);
+    }
+    if (rc == 0)
+      CHECK_EQ_INT(mp_sink_header(sink, &rc).len, sizeof head - 1);
+    CHECK_EQ_INT(rc, CHECK_ALLOC_FAILED() ? MP_E_NOMEM : 0);
+    mp_sink_unref(sink);
+    office_close(&office);
+  }
+}
+
+TEST(a_header_block_over_several_blocks_needs_memory_that_may_be_missing)
+{
+  char *octets = octets_make("A: b\r\n", 40000);
+  for (size_t i = 0; i < 40000; i++)
+    octets[i] = octets[i] == ' ' ? '-' : octets[i];
+  memcpy(octets + 39990, "\r\n\r\n", 4);
+  for (char *p = octets; (p = memchr(p, '\n', (size_t)(octets + 39985 - p))); p++)
+    p[1] = ' ';
+  FOR_EACH_ALLOC_FAILURE {
+    post_office office = { 0 };
+    office_open(&office, true);
+    mp_sink *sink = NULL;
+    int rc = mp_sink_new(&sink, &office.store);
+    if (rc == 0)
+      rc = sink_fill(&office, sink, mp_str_of(octets, 40000), 65536);
+    if (rc == 0 && mp_sink_header(sink, &rc).len == 0)
+      CHECK_EQ_INT(mp_sink_header(sink, &rc).len, 0);
+    CHECK_EQ_INT(rc, CHECK_ALLOC_FAILED() ? MP_E_NOMEM : 0);
+    mp_sink_unref(sink);
+    office_close(&office);
+  }
+  free(octets);
+}
+
+int main(int argc, char **argv)
+{
+  temp_make();
+  int rc = check_run(argc, argv);
+  temp_remove(temp_folder);
+  free(big);
+  return rc;
+}
