@@ -1,0 +1,91 @@
+--- A server's description put together: what hooks share, chains, and what C needs for its listeners.
+local certificates = require "moonpost.certificates"
+local chain = require "moonpost.chain"
+local endpoint = require "moonpost.endpoint"
+local listener_of = require "moonpost.listener"
+local schema = require "moonpost.schema"
+
+local M = {}
+
+local function matcher(domains)
+  local exact, suffixes, any = {}, {}, false
+  for _, domain in ipairs(domains) do
+    if domain == "*" then
+      any = true
+    elseif domain:sub(1, 1) == "." then
+      suffixes[#suffixes + 1] = domain
+    else
+      exact[domain] = true
+    end
+  end
+  return function(domain)
+    local name = (domain or ""):lower()
+    if any or name == "" or exact[name] then
+      return true
+    end
+    for _, suffix in ipairs(suffixes) do
+      if #name > #suffix and name:sub(-#suffix) == suffix then
+        return true
+      end
+    end
+    return false
+  end
+end
+
+-- The numbers of one place in C by C's names.
+local function numbers(limits, at)
+  local out = {}
+  for _, field in ipairs(schema.limits) do
+    if field.at == at and field.c then
+      local value = limits[field.name]
+      out[field.c] = field.c:find("_ms$") and math.ceil(value * 1000) or math.ceil(value)
+    end
+  end
+  return out
+end
+
+--- Nothing is bound or opened, but a development certificate is made when one is needed.
+---@param self moonpost.Server
+---@param worker moonpost.core.worker
+---@return { house: table, chains: table, tls: table?, configs: table[], limits: table }? built
+---@return string? why
+function M.server(self, worker)
+  local values = self.options
+  local limits = values.limits
+  local house = {
+    worker = worker, hostname = values.hostname, domains = values.domains, separator = values.detail_separator,
+    is_local = matcher(values.domains), hook_time = limits.hook_time, message_time = limits.message_time,
+  }
+  local chains = {}
+  for _, kind in ipairs(chain.order) do
+    chains[kind] = chain.build(kind, self._uses, self._slots[kind])
+  end
+  local mechanisms = {}
+  if chains.credentials.fn or chains.auth.fn then
+    table.move({ "PLAIN", "LOGIN" }, 1, 2, 1, mechanisms)
+  end
+  if chains.token.fn then
+    table.move({ "XOAUTH2", "OAUTHBEARER" }, 1, 2, #mechanisms + 1, mechanisms)
+  end
+  local needed = false
+  for _, listener in ipairs(self.listeners) do
+    needed = needed or listener.tls == "required"
+    if listener.auth == "required" and not mechanisms[1] then
+      local url = endpoint.show(listener.endpoint)
+      return nil, ("%s demands AUTH, but there is no credentials, auth or token hook"):format(url)
+    end
+  end
+  local tls, why = certificates.config(values.tls, needed, values.hostname)
+  if why then
+    return nil, why
+  end
+  local facts = { tls = tls ~= nil, mechanisms = mechanisms, xclient = values.xclient[1] ~= nil }
+  local per_listener = numbers(limits, "listener")
+  local configs = {}
+  for i, listener in ipairs(self.listeners) do
+    configs[i] = listener_of.config(listener, per_listener, facts)
+  end
+  return { house = house, chains = chains, tls = tls, configs = configs, limits = numbers(limits, "service") }
+end
+
+return M

@@ -1,0 +1,188 @@
+--- Carries out the plans of a message's recipients: each once, deliveries at the same time, identical ones together.
+local log = require "moonpost.log"
+local outcome = require "moonpost.outcome"
+local expand = require "moonpost.expand"
+local task = require "moonpost.task"
+
+local M = {}
+
+--- The fields that final delivery puts on top (RFC 5321 4.4; Delivered-To is what loops are known by).
+local function trace(message, job)
+  local out = { ("Return-Path: <%s>\r\n"):format(message.sender.address) }
+  for _, one in ipairs(job.recipients) do
+    out[#out + 1] = ("Delivered-To: %s\r\n"):format(one.address)
+  end
+  return table.concat(out)
+end
+
+local starts = {}
+
+function starts.maildir(message, job, done)
+  local plan = job.plan
+  message._core:maildir(message._house.worker, {
+    folder = job.path, create = plan.create, mode = plan.mode, host = message._house.hostname, extra = trace(message,
+      job),
+  }, done)
+end
+
+function starts.file(message, job, done)
+  local plan = job.plan
+  message._core:file(message._house.worker, {
+    path = job.path, mbox = plan.mbox or false, create = plan.create, mode = plan.mode, sender = message.sender.address,
+    extra = trace(message, job),
+  }, done)
+end
+
+function starts.pipe(message, job, done)
+  local plan = job.plan
+  local env = table.move(plan.env or {}, 1, plan.env and #plan.env or 0, 1, {})
+  if not job.recipients[2] then
+    env[#env + 1] = "RECIPIENT=" .. job.recipients[1].address
+  end
+  message._core:pipe(message._house.worker, {
+    args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, extra = trace(message, job),
+  }, done)
+end
+
+--- The place of a plan for one recipient: a path, or arguments; and a key that identical deliveries share.
+local function place(plan, one, message)
+  if plan.kind ~= "pipe" then
+    local path, fault, why = expand.fill(plan.path, one, message)
+    return path and { path = path, key = ("%s\0%s\0%s"):format(plan.kind, plan.mbox and "mbox" or "", path) }, fault,
+      why
+  end
+  local args = {}
+  for i, parts in ipairs(plan.args) do
+    local text, fault, why = expand.fill(parts, one, message)
+    if not text then
+      return nil, fault, why
+    end
+    args[i] = text
+  end
+  return { args = args, key = "pipe\0" .. table.concat(args, "\0") }
+end
+
+local function settle(one, result)
+  one._result = result
+  if not result.ok and result.disposition ~= "refuse" then
+    log.event("error", "delivery failed", {
+      "message", one._message.id, "to", one.address, "by", result.disposition, "why", result.why or result.text,
+        "code", result.code,
+    })
+  end
+end
+
+--- Puts one recipient's delivery among the jobs, or settles it without one.
+local function sort(message, one, jobs, order)
+  local plan = one._plan
+  if plan.kind == "discard" then
+    settle(one, outcome.discarded(one, plan.reason))
+  elseif plan.kind == "refuse" then
+    settle(one, outcome.refused(one, plan))
+  elseif message._core:delivered_to(one.address) then
+    settle(one, outcome.looped(one, plan.kind))
+  else
+    local job, fault, why = place(plan, one, message)
+    if not job then
+      settle(one, outcome.unplaced(one, plan.kind, fault, why))
+      return
+    end
+    local same = jobs[job.key]
+    if same then
+      table.insert(same.recipients, one)
+      return
+    end
+    job.plan, job.recipients = plan, { one }
+    jobs[job.key] = job
+    order[#order + 1] = job
+  end
+end
+
+local function report(message, job, result)
+  local text = result.output and result.output:match("[^\r\n]+")
+  if text then
+    log.event(result.ok and "debug" or "warn", "program said", { "message", message.id, "program", job.args[1],
+      "output", text })
+  end
+end
+
+--- Carries out the plans of those of `list` that have one and have not been served.
+---@param message moonpost.Message
+---@param list moonpost.Recipient[]
+---@param done fun() called later, when `false` is returned
+---@return boolean finished
+function M.run(message, list, done)
+  local jobs, order = {}, {}
+  for _, one in ipairs(list) do
+    if one._plan and not one._result then
+      sort(message, one, jobs, order)
+    end
+  end
+  -- `open` starts at one for this loop itself, so that deliveries that fail at once do not end the whole early
+  local open, waiting = 1, false
+  local function finished()
+    open = open - 1
+    if open > 0 then
+      return
+    end
+    message._running = message._running - 1
+    if waiting then
+      done()
+    end
+    local after = message._running == 0 and message._after
+    if after then
+      message._after = false
+      after()
+    end
+  end
+  message._running = message._running + 1
+  for _, job in ipairs(order) do
+    open = open + 1
+    for _, one in ipairs(job.recipients) do
+      one._result = outcome.none(one) -- on its way: not to be begun again
+    end
+    local function delivered(result)
+      for _, one in ipairs(job.recipients) do
+        settle(one, outcome.delivered(one, job.plan.kind, result))
+      end
+      report(message, job, result)
+      finished()
+    end
+    local ok, err = pcall(starts[job.plan.kind], message, job, delivered)
+    if not ok then
+      delivered { ok = false, error = "SYSTEM", why = tostring(err), signal = 0 }
+    end
+  end
+  waiting = open > 1
+  finished()
+  return not waiting
+end
+
+local function rows(list)
+  local out = {}
+  for i, one in ipairs(list) do
+    out[i] = one._result or outcome.none(one)
+  end
+  return out
+end
+
+--- The same from within a hook. When the hook's time is over meanwhile, the deliveries go on: nothing is cut in the
+--- middle.
+---@async
+function M.now(message, list)
+  local finished, wake
+  finished = M.run(message, list, function()
+    if wake then
+      wake()
+    end
+  end)
+  if not finished then
+    task.park(function(up)
+      wake = up
+    end, "deliveries")
+  end
+  return rows(list)
+end
+M.rows = rows
+
+return M

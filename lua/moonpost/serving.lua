@@ -1,0 +1,234 @@
+--- A server that runs: from its description to bindings, a service and its end. Methods of moonpost.Server.
+local assemble = require "moonpost.assemble"
+local certificates = require "moonpost.certificates"
+local core = require "moonpost.core"
+local dispatch = require "moonpost.dispatch"
+local endpoint = require "moonpost.endpoint"
+local Error = require "moonpost.error"
+local log = require "moonpost.log"
+local session = require "moonpost.session"
+local task = require "moonpost.task"
+local units = require "moonpost.units"
+
+---@class moonpost.Server
+local Server = {}
+
+local function open_service(self, worker, built)
+  local values = self.options
+  local call, hooks = dispatch.new(built.house, built.chains)
+  local house = built.house
+  local service, why = worker:service {
+    hostname = values.hostname, banner = values.banner, domains = values.domains, relay = values.relay,
+      xclient = values.xclient,
+    proxy = values.proxy, tls = built.tls, limits = built.limits, dispatch = call,
+    session = function(conn)
+      return session.new(conn, house)
+    end,
+  }
+  if service then
+    service:hooks(hooks)
+  end
+  return service, why
+end
+
+--- Binds the endpoints, for this process: `workers` says how many threads will serve them.
+---@param workers? integer
+---@return moonpost.core.binding[]? bindings in the order of `listen`
+---@return moonpost.Error? err kind "bind": the port is taken, may not be used, ...
+function Server:bind(workers)
+  local bindings = {}
+  for i, listener in ipairs(self.listeners) do
+    local at = listener.endpoint
+    local binding, why = core.bind({ ip = at.ip, port = at.port, path = at.path, mode = listener.mode }, workers or 1)
+    if not binding then
+      for _, each in ipairs(bindings) do
+        each:close()
+      end
+      return nil, Error("bind", ("cannot listen on %s: %s"):format(endpoint.show(at), why), { temporary = false })
+    end
+    bindings[i] = binding
+  end
+  return bindings
+end
+
+local function serve(self, service, bindings)
+  for i, binding in ipairs(bindings) do
+    local listening, why = service:listen(binding, self._configs[i])
+    if not listening then
+      return nil, ("cannot serve %s: %s"):format(endpoint.show(self.listeners[i].endpoint), why)
+    end
+    local at, bound = self.listeners[i].endpoint, binding:endpoint()
+    local address = {
+      name = self.listeners[i].name, scheme = at.scheme, protocol = at.protocol, ip = bound.ip, port = bound.port,
+        path = bound.path,
+    }
+    address.url = endpoint.show(address)
+    self.addresses[i] = address
+    log.event("info", "listening", { "url", address.url, "name", address.name })
+  end
+  return true
+end
+
+---@class moonpost.StartOptions for who runs several workers, or none
+---@field worker? moonpost.core.worker
+---@field bindings? moonpost.core.binding[]|false made before by server:bind(); false = no sockets
+
+--- Starts serving and returns at once. Everything is closed again when something fails.
+---@param how? moonpost.StartOptions
+---@return boolean? ok
+---@return moonpost.Error? err
+function Server:start(how)
+  if self._service then
+    error("server:start: it runs already", 2)
+  end
+  how = how or {}
+  local worker = how.worker or task.worker()
+  self._started, self._worker = true, worker
+  local built, why = assemble.server(self, worker)
+  if not built then
+    return nil, Error("config", why, { temporary = false })
+  end
+  local service
+  service, why = open_service(self, worker, built)
+  if not service then
+    return nil, Error("config", why, { temporary = false })
+  end
+  self._service, self._configs, self._house, self._chains = service, built.configs, built.house, built.chains
+  local bindings, err = how.bindings, nil
+  if bindings == nil and not worker:is_virtual() then
+    bindings, err = self:bind()
+    self._bindings = bindings
+  end
+  if not err then
+    why = select(2, dispatch.generation(built.chains.start, built.house, self))
+    why = why or bindings and select(2, serve(self, service, bindings))
+    err = why and Error("start", why, { temporary = false })
+  end
+  if err then
+    self:_stop(0)
+    return nil, err
+  end
+  if not worker:is_virtual() then
+    core.watchdog(self.options.limits.cpu_time)
+    core.memory(self.options.limits.memory)
+  end
+  return true
+end
+
+--- Loads the certificates anew, for sessions to come. Those that are open keep theirs.
+---@return boolean? ok
+---@return moonpost.Error? err the old ones stay
+function Server:reload_certificates()
+  local config, why = certificates.config(self.options.tls, false, self.options.hostname)
+  local ok = true
+  if config and self._service then
+    ok, why = self._service:reload_tls(config)
+  end
+  if not ok or not config and why then
+    return nil, Error("tls", why, { temporary = false })
+  end
+  return true
+end
+
+-- ---- stopping -----------------------------------------------------------------------------------------------------
+
+-- Begins to stop, or hurries what has begun; `done` is called when nothing is left.
+function Server:_stop(grace, done)
+  if not self._service then
+    if done then
+      done()
+    end
+    return
+  end
+  table.insert(self._waiting, done)
+  if not self._stopping then
+    self._stopping = true
+    dispatch.generation(self._chains.retire, self._house, self)
+  end
+  for _, binding in ipairs(self._bindings or {}) do
+    binding:close()
+  end
+  self._bindings = nil
+  self._service:stop(grace, function()
+    self._service, self._stopping = nil, false
+    self.addresses = {}
+    local waiting = self._waiting
+    self._waiting = {}
+    for _, wake in ipairs(waiting) do
+      wake()
+    end
+  end)
+end
+
+--- Stops: no new connections, idle peers are told 421, busy ones finish for `grace`. Waits until the last is gone.
+---@async
+---@param grace? number|string seconds or "30s"; the option `grace` when left out
+function Server:stop(grace)
+  local seconds, expected = units.duration(grace == nil and self.options.grace or grace)
+  if not seconds then
+    error(("server:stop: %s expected"):format(expected), 2)
+  end
+  if self._service then
+    task.park(function(wake)
+      self:_stop(seconds, wake)
+    end, "server:stop")
+  end
+end
+
+local running = {} -- servers that a signal stops
+
+local function on_signal()
+  for server in pairs(running) do
+    local grace = server._stopping and 0 or server.options.grace
+    log.event("info", grace == 0 and "stopping at once" or "stopping", { "connections",
+      server._service:counts().connections })
+    server:_stop(grace)
+  end
+end
+
+--- Starts, serves until SIGTERM or SIGINT, and stops: busy peers finish within `grace`, a second signal stops at
+--- once. SIGHUP loads the certificates anew. Raises when it cannot start.
+function Server:run()
+  local ok, err = self:start()
+  if not ok then
+    error(tostring(err), 2)
+  end
+  local worker, over = self._worker, false
+  running[self] = true
+  worker:signal("TERM", on_signal)
+  worker:signal("INT", on_signal)
+  worker:signal("HUP", function()
+    for server in pairs(running) do
+      local loaded, why = server:reload_certificates()
+      log.event(loaded and "info" or "error", loaded and "certificates loaded" or "certificates not loaded", { "why",
+        tostring(why) })
+    end
+  end)
+  local waiting = {}
+  table.insert(self._waiting, function()
+    over = true
+    running[self] = nil
+    if waiting.wake then
+      waiting.wake()
+    elseif not next(running) then
+      worker:stop()
+    end
+  end)
+  if task.current() then
+    task.park(function(wake)
+      waiting.wake = wake
+    end, "server:run")
+  else
+    while not over do
+      worker:run()
+    end
+  end
+  if not next(running) then
+    for _, name in ipairs { "TERM", "INT", "HUP" } do
+      worker:signal(name, nil)
+    end
+  end
+  return true
+end
+
+return Server

@@ -1,0 +1,108 @@
+--- One peer's conversation, as hooks see it. Facts are asked of C when they are read; they are kept when the peer
+--- leaves.
+local reply = require "moonpost.reply"
+
+local M = {}
+
+---@class moonpost.Session
+local Session = {}
+M.methods = Session
+
+--- Facts of csrc/bind/conn.c that a script may read.
+M.facts = {
+  ip = true, port = true, local_ip = true, local_port = true, unix = true, uid = true, pid = true, listener = true,
+    protocol = true,
+  helo = true, esmtp = true, user = true, mechanism = true, with = true, early_talker = true, errors = true,
+    may_relay = true,
+  proxied = true, tls = true,
+}
+local facts = M.facts
+
+local lazy = {}
+
+--- A table of the script's own, for the session's life.
+function lazy.data(self)
+  local data = {}
+  rawset(self, "data", data)
+  return data
+end
+
+local count = 0
+
+--- A name for log lines.
+function lazy.id(self)
+  count = count + 1
+  local id = ("s%x"):format(count)
+  rawset(self, "id", id)
+  return id
+end
+
+--- Whether the peer is there.
+function lazy.alive(self)
+  return self._conn:alive()
+end
+
+local Session_mt = { __name = "moonpost.Session", __metatable = "moonpost.Session" }
+
+function Session_mt.__index(self, key)
+  local method = Session[key]
+  if method then
+    return method
+  elseif facts[key] then
+    local kept = self._facts
+    if kept then
+      return kept[key]
+    end
+    return self._conn:fact(key)
+  end
+  local make = lazy[key]
+  return make and make(self)
+end
+
+function Session_mt.__newindex(_, key)
+  error(("session.%s cannot be set; session.data is yours"):format(tostring(key)), 2)
+end
+
+function Session_mt.__tostring(self)
+  local ip = self.ip
+  return ip and ("%s [%s]:%s"):format(self.id, ip, tostring(self.port)) or self.id .. " [local]"
+end
+
+--- The object behind a connection. The fields are there from the start, so that the table never grows: a session
+--- costs what it costs.
+---@param conn moonpost.core.conn
+---@param house table what the sessions of a server share
+---@return moonpost.Session
+function M.new(conn, house)
+  return setmetatable({
+    _conn = conn, _house = house,
+    _finish = false, -- how a hook that waited comes back
+    _task = false, _chain = false, _arg = false, -- of the hook that waits
+    _rcpts = false, -- recipients of the transaction, when there is a rcpt hook
+    _asking = false, -- the recipient that is being asked about
+    _entry = false, -- which of several hooks runs
+    _facts = false, -- after the end
+    data = nil, id = nil,
+  }, Session_mt)
+end
+
+--- Keeps what is known of the peer, for tasks that outlive the connection.
+function M.keep(self)
+  self._facts = self._conn:facts() or {}
+end
+
+--- Tells the peer why and closes, whatever was going on: session:close(421, "4.7.0", "Come back later").
+---@param code integer 421, another 4xx or 5xx, or 221
+---@param enhanced? string may be left out
+---@param text? string
+function Session:close(code, enhanced, text)
+  local number, checked, words = reply.normal(code, enhanced, text)
+  if not number then
+    error("session:close: " .. checked, 2)
+  elseif number < 400 and number ~= 221 then
+    error(("session:close: a session is closed with 221, 4xx or 5xx, not with %d"):format(number), 2)
+  end
+  self._conn:close(number, checked, words)
+end
+
+return M
