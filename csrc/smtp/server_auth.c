@@ -8,14 +8,22 @@
 
 static void end_exchange(mp_server *srv)
 {
+  srv->refused = false;
   mp_sasl_free(srv->sasl);
   srv->sasl = NULL;
   mp_srv_enter(srv, ST_READY);
 }
 
-/* The client's fault of form, or its "*": a bad command, not a failed proof. */
+static void fail(mp_server *srv);
+
+/* The client's fault of form, or its "*": a bad command, not a failed proof. Unless it flees from a token's refusal, which comes as a
+ * challenge (RFC 7628 3.2.2). */
 static void break_off(mp_server *srv, mp_str line)
 {
+  if (srv->refused) {
+    fail(srv);
+    return;
+  }
   end_exchange(srv);
   srv->mech = -1;
   mp_srv_bad(srv, line);
@@ -252,7 +260,7 @@ void mp_srv_answer_auth(mp_server *srv, const mp_reply *reply)
   }
   if (reply && accepted)
     srv->kept->reply.code = 235; /* the only one that means it (RFC 4954 6) */
-  /* A 4xx is no verdict on the proof: it must not look like one. */
+  srv->refused = !accepted;
   advance(srv, mp_sasl_verdict(srv->sasl, accepted));
 }
 
