@@ -19,7 +19,8 @@ static const char from[] = "From ";
 typedef struct writer {
   int fd;
   int sys;        /* errno of the first write that failed */
-  bool start;     /* at the start of a line */
+  bool start;     /* at the start of a line, behind nothing but '>' */
+  bool marked;    /* behind at least one '>' there */
   bool cr;        /* a CR is held back */
   unsigned match; /* octets of "From " that are held back */
   size_t len;
@@ -67,6 +68,7 @@ static size_t line_start(writer *w, mp_str s)
     char c = s.ptr[i];
     if (w->match == 0 && c == '>') {
       emit(w, ">", 1); /* one among several is as good as one in front */
+      w->marked = true;
       i++;
     } else if (c == from[w->match]) {
       i++;
@@ -99,7 +101,7 @@ static void quote(writer *w, mp_str s)
     emit(w, s.ptr, run - w->cr);
     if (lf >= 0) {
       emit(w, "\n", 1);
-      w->cr = false;
+      w->cr = w->marked = false;
       w->start = true;
       run++;
     }
@@ -113,7 +115,7 @@ static void finish(writer *w)
   emit(w, from, w->match);
   if (w->cr)
     emit(w, "\r", 1);
-  if (!w->start || w->match)
+  if (!w->start || w->match || w->marked)
     emit(w, "\n", 1);
   emit(w, "\n", 1);
   flush(w);
