@@ -17,7 +17,7 @@ static int conn_answer(lua_State *L)
     mp_conn_facts_get(box->conn, &facts);
     mpl_read_answer(L, 2, facts.pending, &answer);
     luaL_argcheck(L, answer.kind != MP_ANSWER_PENDING, 2, "an answer cannot be PENDING");
-    taken = mp_conn_answer(box->conn, &answer);
+    taken = mpl_answer(box->conn, &answer);
   }
   lua_pushboolean(L, taken);
   return 1;

@@ -189,6 +189,19 @@ void mpl_read_answer(lua_State *L, int base, mp_event_kind kind, mp_answer *answ
   answer->reply = fault;
 }
 
+bool mpl_answer(mp_conn *conn, const mp_answer *answer)
+{
+  mp_message *msg = mp_conn_message(conn);
+  if (msg)
+    mp_message_ref(msg);
+  bool taken = mp_conn_answer(conn, answer);
+  if (msg) {
+    mpl_message_answered(msg);
+    mp_message_unref(msg);
+  }
+  return taken;
+}
+
 static void on_event(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer)
 {
   mpl_service *service = ctx;
@@ -201,7 +214,7 @@ static void on_event(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *an
       mpl_read_answer(L, top + 1, ev->kind, answer);
       if (answer->kind != MP_ANSWER_DEFAULT && answer->kind != MP_ANSWER_PENDING) {
         /* The answer's views point into Lua strings on this stack, so it is given while they stand there. */
-        mp_conn_answer(conn, answer);
+        mpl_answer(conn, answer);
         answer->kind = MP_ANSWER_PENDING;
       }
     }

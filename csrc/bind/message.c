@@ -4,8 +4,11 @@
 #include "conn/deliver.h"
 #include "smtp/data.h"
 
+/* Lua's collector sees a few octets where a message may hold megabytes, so the octets do not wait for it: a message is closed when it has been
+ * answered, unless the script said keep(). */
 typedef struct message_box {
   mp_message *msg;
+  bool kept;
 } message_box;
 
 enum { READ_MOST = 65536 };
@@ -13,24 +16,46 @@ enum { READ_MOST = 65536 };
 void mpl_push_message(lua_State *L, mp_message *msg)
 {
   message_box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  box->msg = NULL;
+  *box = (message_box){ NULL, false };
   luaL_setmetatable(L, MPL_MESSAGE);
   box->msg = mp_message_ref(msg);
+  msg->user = box;
+}
+
+static void close_box(message_box *box)
+{
+  mp_message *msg = box->msg;
+  box->msg = NULL;
+  if (msg)
+    msg->user = NULL;
+  mp_message_unref(msg);
+}
+
+void mpl_message_answered(mp_message *msg)
+{
+  message_box *box = msg ? msg->user : NULL;
+  if (box && !box->kept)
+    close_box(box);
 }
 
 static mp_message *check(lua_State *L)
 {
   message_box *box = luaL_checkudata(L, 1, MPL_MESSAGE);
-  luaL_argcheck(L, box->msg, 1, "message is closed");
+  luaL_argcheck(L, box->msg, 1, "message is closed: it has been answered (message:keep() in the hook keeps it)");
   return box->msg;
 }
 
 static int message_gc(lua_State *L)
 {
+  close_box(luaL_checkudata(L, 1, MPL_MESSAGE));
+  return 0;
+}
+
+static int message_keep(lua_State *L)
+{
   message_box *box = luaL_checkudata(L, 1, MPL_MESSAGE);
-  mp_message *msg = box->msg;
-  box->msg = NULL;
-  mp_message_unref(msg);
+  check(L);
+  box->kept = true;
   return 0;
 }
 
@@ -442,6 +467,8 @@ int mpl_open_message(lua_State *L)
 {
   static const luaL_Reg methods[] = {
     { "id", message_id },
+    { "keep", message_keep },
+    { "close", message_gc },
     { "size", message_size },
     { "facts", message_facts },
     { "sender", message_sender },

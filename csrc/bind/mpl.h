@@ -74,6 +74,8 @@ int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params);
 void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquoted */
 
 void mpl_push_message(lua_State *L, mp_message *msg); /* takes a reference */
+void mpl_message_answered(mp_message *msg);           /* closes its box, unless kept; NULL does nothing */
+bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
 void *mpl_pending(void); /* the light userdata behind core.PENDING */
 void mpl_read_answer(lua_State *L, int base, mp_event_kind kind, mp_answer *answer);
 extern const mp_handler mpl_handler;                  /* bind/dispatch.c: events into Lua */

@@ -344,6 +344,7 @@ int mpl_open_service(lua_State *L)
   lua_pushcfunction(L, service_gc);
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
-  mpl_class(L, MPL_LISTENER, listener_methods, listener_close);
+  /* Collecting the handle closes nothing: a listener lasts as long as its service. */
+  mpl_class(L, MPL_LISTENER, listener_methods, NULL);
   return 0;
 }

@@ -20,6 +20,7 @@ typedef struct mp_message {
   mp_arena strings;
   uint64_t size;        /* octets as received */
   unsigned facts;       /* set of mp_data_fault */
+  void *user;           /* the floor above keeps its box there */
   unsigned deliveries;  /* begun so far: what tells the file names of one message apart */
 } mp_message;
 

@@ -190,9 +190,13 @@ function conn:fact(name) end
 --- Lets the session act as this user, or nobody (nil). For plug-ins that trust a network.
 function conn:set_user(user, senders) end
 
---- A received message.
+--- A received message. It is closed (its octets freed) once it has been answered, unless keep() was called: the collector cannot know how
+--- much memory stands behind a handle.
 ---@class moonpost.core.message
 local message = {}
+--- Keeps the message until the handle is collected or closed.
+function message:keep() end
+function message:close() end
 ---@return string
 function message:id() end
 ---@return integer octets as received
