@@ -8,14 +8,12 @@
 #include "conn/body.h"
 
 #include "base/error.h"
+#include "conn/body_file.h"
 #include "mail/header.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 enum {
   BLOCK = 16384,
@@ -31,7 +29,7 @@ typedef struct spill {
   mp_work work; /* first: this is how a job finds its spill */
   mp_sink *sink;
   const char *folder;
-  int fd;
+  mp_body_file file;
   bool busy;    /* a job runs; it owns the members below, and the blocks of its batch */
   int error;    /* of the last job */
   size_t batch; /* blocks in the job */
@@ -77,6 +75,7 @@ void mp_body_store_init(mp_body_store *store, mp_loop *loop)
 
 void mp_body_store_dispose(mp_body_store *store)
 {
+  mp_body_file_drop_idle(store);
   mp_pool_dispose(&store->blocks);
 }
 
@@ -102,7 +101,7 @@ mp_sink *mp_sink_ref(mp_sink *sink)
 
 static void close_file(mp_work *work)
 {
-  close(((spill *)work)->fd);
+  mp_body_file_close(&((spill *)work)->file);
 }
 
 static void file_closed(mp_work *work)
@@ -118,13 +117,13 @@ static void destroy(mp_sink *sink)
     mp_mem_free(sink->blocks);
   mp_buf_dispose(&sink->gather);
   spill *sp = sink->spill;
-  if (sp && sp->fd >= 0) {
+  if (sp && !mp_body_file_keep(sink->store, &sp->file)) {
     /* Closing the file frees its octets on the disk, which takes time. */
     sp->work = (mp_work){ .work = close_file, .done = file_closed };
     if (mp_loop_work(sink->store->loop, &sp->work) == 0)
       sp = NULL;
     else
-      close(sp->fd);
+      mp_body_file_close(&sp->file);
   }
   mp_mem_free(sp);
   mp_mem_free(sink);
@@ -214,57 +213,11 @@ mp_str mp_sink_header(mp_sink *sink, int *rc)
 
 /* ---- to the file ------------------------------------------------------------------------------------------------- */
 
-/* A file without a name. Where the file system knows none, a name for a moment. */
-static int open_unnamed(const char *folder)
-{
-  int fd = open(folder, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT))
-    return fd;
-  char path[4096];
-  size_t len = strlen(folder);
-  static const char name[] = "/moonpost-XXXXXX";
-  if (len + sizeof name > sizeof path) {
-    errno = ENAMETOOLONG;
-    return -1;
-  }
-  memcpy(path, folder, len);
-  memcpy(path + len, name, sizeof name);
-  fd = mkostemp(path, O_CLOEXEC);
-  if (fd >= 0)
-    unlink(path);
-  return fd;
-}
-
 /* In a thread of the pool. */
 static void write_batch(mp_work *work)
 {
   spill *sp = (spill *)work;
-  sp->error = 0;
-  if (sp->fd < 0)
-    sp->fd = open_unnamed(sp->folder);
-  if (sp->fd < 0) {
-    sp->error = mp_error_errno(errno);
-    return;
-  }
-  struct iovec *iov = sp->iov, *end = sp->iov + sp->batch;
-  uint64_t at = sp->written;
-  while (iov < end) {
-    ssize_t n = pwritev(sp->fd, iov, (int)(end - iov), (off_t)at);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0) {
-      sp->error = n < 0 ? mp_error_errno(errno) : MP_E_NOSPACE;
-      return;
-    }
-    at += (uint64_t)n;
-    size_t rest = (size_t)n;
-    while (iov < end && rest >= iov->iov_len)
-      rest -= iov++->iov_len;
-    if (iov < end) {
-      iov->iov_base = (char *)iov->iov_base + rest;
-      iov->iov_len -= rest;
-    }
-  }
+  sp->error = mp_body_file_write(&sp->file, sp->folder, sp->iov, sp->batch, sp->written);
 }
 
 static void batch_done(mp_work *work);
@@ -339,7 +292,7 @@ static int start_spill(mp_sink *sink)
     return MP_E_NOMEM;
   sp->sink = sink;
   sp->folder = sink->store->folder;
-  sp->fd = -1;
+  sp->file = mp_body_file_take(sink->store);
   sink->spill = sp;
   return 0;
 }
@@ -445,14 +398,7 @@ mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int
     mp_str block = block_at(sink, (size_t)(off / BLOCK));
     return mp_str_sub(block, (size_t)(off % BLOCK), block.len);
   }
-  ssize_t n;
-  do
-    n = pread(sink->spill->fd, scratch, room, (off_t)off);
-  while (n < 0 && errno == EINTR);
-  if (n > 0)
-    return mp_str_of(scratch, (size_t)n);
-  *rc = n < 0 ? mp_error_errno(errno) : MP_E_SYSTEM; /* shorter than we wrote it: somebody's disk lies */
-  return MP_STR_NULL;
+  return mp_body_file_read(&sink->spill->file, off, scratch, room, rc);
 }
 
 static int copy_memory(mp_sink *sink, uint64_t off, int fd)
@@ -475,59 +421,7 @@ static int copy_memory(mp_sink *sink, uint64_t off, int fd)
   return 0;
 }
 
-/* By hand, for descriptors that the kernel's own copies refuse. */
-static int copy_plain(mp_sink *sink, uint64_t off, int fd)
-{
-  char *scratch = mp_mem_alloc(4 * BLOCK);
-  if (!scratch) {
-    errno = ENOMEM;
-    return MP_E_NOMEM;
-  }
-  int rc = 0;
-  while (rc == 0 && off < sink->size) {
-    mp_str part = mp_sink_read(sink, off, scratch, 4 * BLOCK, &rc);
-    off += part.len;
-    while (rc == 0 && part.len) {
-      ssize_t put = write(fd, part.ptr, part.len);
-      if (put >= 0)
-        part = mp_str_sub(part, (size_t)put, part.len);
-      else if (errno != EINTR)
-        rc = mp_error_errno(errno);
-    }
-  }
-  int kept = errno;
-  mp_mem_free(scratch);
-  errno = kept;
-  return rc;
-}
-
-/* A kernel's copy that cannot be had here says so with one of these. */
-static bool is_refusal(int err)
-{
-  return err == EXDEV || err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == EBADF || err == EPERM;
-}
-
-static int copy_file(mp_sink *sink, uint64_t off, int fd)
-{
-  off_t at = (off_t)off;
-  bool ranges = true;
-  while ((uint64_t)at < sink->size) {
-    size_t left = (size_t)(sink->size - (uint64_t)at);
-    left = left < 1u << 30 ? left : 1u << 30;
-    ssize_t n = ranges ? copy_file_range(sink->spill->fd, &at, fd, NULL, left, 0)
-                       : sendfile(fd, sink->spill->fd, &at, left);
-    if (n > 0 || (n < 0 && errno == EINTR))
-      continue;
-    if (n < 0 && !is_refusal(errno))
-      return mp_error_errno(errno);
-    if (!ranges)
-      return copy_plain(sink, (uint64_t)at, fd);
-    ranges = false;
-  }
-  return 0;
-}
-
 int mp_sink_copy(mp_sink *sink, uint64_t off, int fd)
 {
-  return sink->spill ? copy_file(sink, off, fd) : copy_memory(sink, off, fd);
+  return sink->spill ? mp_body_file_copy(&sink->spill->file, sink->size, off, fd) : copy_memory(sink, off, fd);
 }

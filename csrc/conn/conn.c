@@ -271,8 +271,8 @@ void conn_check_gone(mp_conn *conn)
   mp_list_remove(&conn->node);
   mp_pool_give(&worker->conns, conn);
   service->conn_count--;
-  if (service->stopping)
-    mp_timers_set(&worker->loop.timers, &service->grace, service->conn_count ? service->grace.due_ms : 0);
+  if (service->stopping && service->conn_count == 0)
+    mp_timers_set(&worker->loop.timers, &service->grace, 0);
 }
 
 void mp_conn_close(mp_conn *conn, const mp_reply *reply, const char *why)

@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 
+#include <stdio.h>
+
 /* The machine, or the sink behind it, cannot take more now. */
 static bool blocked(const mp_conn *conn)
 {
@@ -99,7 +101,9 @@ static void settle(mp_conn *conn)
     return;
   }
   if (conn->service->stopping && mp_server_idle(conn->srv) && conn->rest.len == 0) {
-    mp_reply bye = MP_REPLY(421, 4, 3, 2, "Service is closing");
+    char text[320]; /* RFC 5321 3.8: 421 names the host */
+    int n = snprintf(text, sizeof text, "%s Service is closing", conn->service->hostname);
+    mp_reply bye = { .code = 421, .enhanced = { 4, 3, 2 }, .text = mp_str_of(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) };
     mp_server_close(conn->srv, &bye, "service is stopping");
     conn_pump(conn, NULL, 0);
     return;

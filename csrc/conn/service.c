@@ -27,6 +27,12 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
     mp_mem_free(service);
     return MP_E_NOMEM;
   }
+  /* Its place in the heap is taken now, so that stopping can never fail. */
+  if (mp_timers_set(&worker->loop.timers, &service->grace, INT64_MAX) < 0) {
+    mp_mem_free(service->hostname);
+    mp_mem_free(service);
+    return MP_E_NOMEM;
+  }
   *out = service;
   return 0;
 }
@@ -101,6 +107,7 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
 {
   (void)now_ms;
   mp_service *service = MP_CONTAINER(timer, mp_service, grace);
+  mp_timers_set(&service->worker->loop.timers, timer, INT64_MAX); /* the place it has just left is free */
   if (service->conn_count == 0) {
     service->handler->stopped(service->ctx);
     dispose(service);

@@ -201,7 +201,7 @@ int64_t mp_loop_now(const mp_loop *loop)
 
 static bool is_alive(mp_loop *loop)
 {
-  return loop->alive > 0 || loop->timers.count > 0 || has_posts(loop) || is_alive_uv(loop);
+  return loop->alive > 0 || mp_timers_next(&loop->timers) != INT64_MAX || has_posts(loop) || is_alive_uv(loop);
 }
 
 static void turn_virtual(mp_loop *loop)
