@@ -85,7 +85,8 @@ local function finished(task, ok, ...)
 end
 
 -- What a coroutine gave back after it had been resumed by the loop.
-local function after_step(task, ok, mark, ...)
+local function after_step(task, before, ok, mark, ...)
+  current = before
   if not ok then
     return finished(task, false, failure(task, mark))
   elseif mark == DONE then
@@ -97,9 +98,7 @@ local function step(task, ...)
   local before = current
   current = task
   task.state = "running"
-  local ok, mark, a, b, c, d, e, f, g, h = resume(task.co, ...)
-  current = before
-  return after_step(task, ok, mark, a, b, c, d, e, f, g, h)
+  return after_step(task, before, resume(task.co, ...))
 end
 
 --- Runs `fn(...)` (up to eight arguments) as a task for an event of C's. Nothing is allocated when it does not wait.
