@@ -11,6 +11,11 @@ local function octet(char)
   return ("\\x%02x"):format(char:byte())
 end
 
+-- As an escape: what a terminal would obey (C1 controls, marks that turn the direction of text) rather than show.
+local function mark(char)
+  return ("\\u%04x"):format(utf8.codepoint(char))
+end
+
 local function string(text)
   if not text:find('[^\x20-\x7e]') and not text:find('["\\]') then
     return '"' .. text .. '"'
@@ -18,7 +23,9 @@ local function string(text)
   if not utf8.len(text) then -- JSON has no way to write octets that are no text: they stand as \xNN
     text = text:gsub("[\x80-\xff]", octet)
   end
-  return '"' .. text:gsub('["\\\0-\x1f\x7f]', control) .. '"'
+  text = text:gsub('["\\\0-\x1f\x7f]', control):gsub("\xc2[\x80-\x9f]", mark):gsub("\xe2\x80[\x8b-\x8f\xa8-\xae]", mark)
+    :gsub("\xe2\x81[\xa0-\xaf]", mark)
+  return '"' .. text .. '"'
 end
 
 local function is_list(value)

@@ -12,7 +12,7 @@ local suggest = require "moonpost.suggest"
 local M = {}
 
 local rank = { error = 1, warn = 2, info = 3, debug = 4 }
-local label = { error = "error", warn = "warn ", info = "info ", debug = "debug" }
+local label = { error = " error ", warn = " warn  ", info = " info  ", debug = " debug " }
 local VALUE_MOST = 2048
 local TRACE_MOST = 16384
 
@@ -28,7 +28,23 @@ end
 
 local secrets = { "password", "passwd", "token", "secret", "credential", "authorization" }
 
-local function is_secret(key)
+-- What is known of a field's name, found out once: lines about messages have the same fields again and again.
+local function remembered(find)
+  local known, count = {}, 0
+  return function(key)
+    local value = known[key]
+    if value == nil then
+      if count >= 512 then
+        known, count = {}, 0
+      end
+      value = find(key)
+      known[key], count = value, count + 1
+    end
+    return value
+  end
+end
+
+local is_secret = remembered(function(key)
   local name = key:lower()
   for _, word in ipairs(secrets) do
     if name:find(word, 1, true) then
@@ -36,7 +52,7 @@ local function is_secret(key)
     end
   end
   return false
-end
+end)
 
 local function cut(text, most)
   if #text > most then
@@ -67,6 +83,10 @@ function M.clean(text)
     :gsub("\xe2\x80[\x8b-\x8f\xa8-\xae]", escape):gsub("\xe2\x81[\xa0-\xaf]", escape):gsub("\xef\xbb\xbf", escape))
 end
 
+local key_text = remembered(function(key)
+  return " " .. M.clean(key) .. "="
+end)
+
 local function value_text(value)
   if type(value) == "string" then
     return value
@@ -80,8 +100,11 @@ end
 
 --- `key=value` as people read it: quoted only where it must be.
 local function human_value(value)
-  local text = cut(value_text(value), VALUE_MOST)
-  if text ~= "" and not text:find('[^%w%p]') and not text:find('["\\=]') then
+  local text = type(value) == "string" and value or value_text(value)
+  if #text > VALUE_MOST then
+    text = cut(text, VALUE_MOST)
+  end
+  if text ~= "" and not text:find('[^!#-<>-Z%[%]^-~]') then -- printable, and neither a space nor one of " = \
     return text
   end
   return '"' .. M.clean((text:gsub('["\\]', escapes))) .. '"'
@@ -109,24 +132,19 @@ end
 local formats = {}
 
 function formats.text(now, name, text, pairs_list)
-  local out = { timestamp(now), " ", label[name], " ", M.clean(cut(text, VALUE_MOST)) }
-  local trace
+  local out = { timestamp(now), label[name], M.clean(cut(text, VALUE_MOST)) }
+  local at, trace = 3, nil
   for i = 1, #pairs_list, 2 do
     local key, value = pairs_list[i], pairs_list[i + 1]
     if key == "traceback" then
       trace = tostring(value)
     else
-      out[#out + 1] = " "
-      out[#out + 1] = M.clean(key)
-      out[#out + 1] = "="
-      out[#out + 1] = is_secret(key) and "[redacted]" or human_value(value)
+      out[at + 1], out[at + 2] = key_text(key), is_secret(key) and "[redacted]" or human_value(value)
+      at = at + 2
     end
   end
-  if trace then
-    out[#out + 1] = "\n"
-    out[#out + 1] = human_trace(trace)
-  end
-  return table.concat(out)
+  local line = table.concat(out)
+  return trace and line .. "\n" .. human_trace(trace) or line
 end
 
 function formats.json(now, name, text, pairs_list)
@@ -169,7 +187,9 @@ function M.event(name, text, list)
     return
   end
   for i = 2, #list, 2 do
-    list[i] = redacted(list[i], 1)
+    if type(list[i]) == "table" then
+      list[i] = redacted(list[i], 1)
+    end
   end
   local line = formats[format](core.time(), name, text, list)
   -- a log function that raises must not make a fault out of a hook that only logged

@@ -71,7 +71,7 @@ local lazy = {
 
 local kept = {
   sender = function(self)
-    return recipient.sender(self._house, self._core:sender())
+    return recipient.sender(self.session._house, self._core:sender())
   end,
   params = function(self)
     return self.sender.params or false
@@ -108,11 +108,11 @@ end
 ---@return moonpost.Message
 function M.new(session, envelope, seen)
   return setmetatable({
-    _core = envelope, session = session, _house = session._house, _seen = seen,
+    _core = envelope, session = session, _seen = seen,
     _roots = false, _list = false, -- recipients: made when somebody asks
     _base = false, -- the plan of those that nobody has asked for
     _sealed = false, -- the hook is over
-    _running = 0, _after = false, -- deliveries on their way, and what waits for them
+    _running = 0, -- deliveries on their way; `_after` is what waits for them
   }, Message_mt)
 end
 

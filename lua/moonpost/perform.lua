@@ -18,16 +18,15 @@ end
 local starts = {}
 
 function starts.maildir(message, job, done)
-  local plan = job.plan
-  message._core:maildir(message._house.worker, {
-    folder = job.path, create = plan.create, mode = plan.mode, host = message._house.hostname, extra = trace(message,
-      job),
+  local plan, house = job.plan, message.session._house
+  message._core:maildir(house.worker, {
+    folder = job.path, create = plan.create, mode = plan.mode, host = house.hostname, extra = trace(message, job),
   }, done)
 end
 
 function starts.file(message, job, done)
   local plan = job.plan
-  message._core:file(message._house.worker, {
+  message._core:file(message.session._house.worker, {
     path = job.path, mbox = plan.mbox or false, create = plan.create, mode = plan.mode, sender = message.sender.address,
     extra = trace(message, job),
   }, done)
@@ -39,7 +38,7 @@ function starts.pipe(message, job, done)
   if not job.recipients[2] then
     env[#env + 1] = "RECIPIENT=" .. job.recipients[1].address
   end
-  message._core:pipe(message._house.worker, {
+  message._core:pipe(message.session._house.worker, {
     args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, extra = trace(message, job),
   }, done)
 end
@@ -131,7 +130,7 @@ function M.run(message, list, done)
     end
     local after = message._running == 0 and message._after
     if after then
-      message._after = false
+      message._after = nil
       after()
     end
   end

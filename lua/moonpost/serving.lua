@@ -130,6 +130,19 @@ function Server:reload_certificates()
   return true
 end
 
+--- A connection without a socket to the first listener of that name, for moonpost.test: the peer's end of it.
+---@param peer { ip: string, port?: integer, local_ip?: string, local_port?: integer }
+---@param name? string the first listener when left out
+---@return moonpost.core.wire
+function Server:_wire(peer, name)
+  for i, listener in ipairs(self.listeners) do
+    if name == nil or listener.name == name then
+      return self._service:wire(self._configs[i], peer)
+    end
+  end
+  error(("there is no listener %q"):format(name), 2)
+end
+
 -- ---- stopping -----------------------------------------------------------------------------------------------------
 
 -- Begins to stop, or hurries what has begun; `done` is called when nothing is left.

@@ -1,0 +1,25 @@
+local Error = require "moonpost.error"
+
+describe("moonpost.Error", function()
+  it("has a kind to decide by and a text to read", function()
+    local err = Error("timeout", "took too long")
+    assert.equal("timeout", err.kind)
+    assert.equal("took too long", tostring(err))
+    assert.is_true(err.temporary)
+    assert.equal("so: took too long.", "so: " .. err .. ".")
+  end)
+
+  it("carries a reply code and whatever else helps", function()
+    local err = Error("refused", "No such mailbox", { code = 550, temporary = false, host = "mx" })
+    assert.equal("No such mailbox (550)", tostring(err))
+    assert.is_false(err.temporary)
+    assert.equal("mx", err.host)
+  end)
+
+  it("tells its own from other tables", function()
+    assert.is_true(Error.is(Error("x", "y")))
+    assert.is_false(Error.is { kind = "x" })
+    assert.is_false(Error.is(nil))
+    assert.is_false(Error.is("x"))
+  end)
+end)
