@@ -166,7 +166,7 @@ static bool handshaken(mp_conn *conn)
   if (!send_cipher(conn))
     return false;
   if (rc < 0) {
-    conn->why = "TLS handshake failed";
+    conn->why = mp_tls_why(conn->tls); /* the session lasts until closed() has been told */
     conn_enter(conn, CONN_ENDING);
     mp_timers_clear(&conn->service->worker->loop.timers, &conn->timer);
     mp_stream_finish(conn->stream, CONN_LINGER_MS);
@@ -194,7 +194,7 @@ static void decrypt(mp_conn *conn, const char *in, size_t len)
       }
       if (n < 0) {
         send_cipher(conn);
-        conn_cut(conn, "TLS failed");
+        conn_cut(conn, mp_tls_why(conn->tls));
         break;
       }
       if (n == 0)
