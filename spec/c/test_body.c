@@ -86,6 +86,27 @@ TEST(what_goes_in_comes_out_in_memory_and_from_a_file)
   }
 }
 
+TEST(a_file_that_is_used_again_gives_nothing_of_the_message_before)
+{
+  post_office office;
+  office_open(&office, false);
+  for (int i = 0; i < 3; i++) {
+    mp_sink *sinks[3];
+    for (int j = 0; j < 3; j++) {
+      mp_str octets = i ? mp_str_sub(all(BIG), 5, 300001 + (size_t)(i * 3 + j) * 1000) : all(BIG);
+      REQUIRE(mp_sink_new(&sinks[j], &office.store) == 0);
+      CHECK_EQ_INT(sink_fill(&office, sinks[j], octets, 65536), 0);
+      check_read(sinks[j], octets, 0, 65536);
+      check_read(sinks[j], octets, octets.len - 5, 65536);
+      check_copy(sinks[j], octets, 100);
+    }
+    for (int j = 0; j < 3; j++)
+      mp_sink_unref(sinks[j]);
+    CHECK_EQ_INT(office.store.idle_count, MP_BODY_FILES_IDLE);
+  }
+  office_close(&office);
+}
+
 TEST(octets_reach_a_socket_and_a_pipe_too)
 {
   post_office office;
