@@ -258,6 +258,8 @@ function message:received() end
 local wire = {}
 function wire:send(octets) end
 function wire:eof() end
+--- As if the connection had been reset: the peer is gone, which an end of file alone does not say.
+function wire:reset() end
 --- What the server has written since the last call.
 ---@return string
 function wire:receive() end
