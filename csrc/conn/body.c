@@ -264,6 +264,8 @@ static void batch_done(mp_work *work)
   }
   if (sp->error < 0) {
     sink->error = sp->error;
+    if (sink->error == MP_E_NOSPACE)
+      mp_body_file_drop_idle(sink->store); /* room for those that come after */
   } else {
     sp->written += sp->octets;
     for (size_t i = 0; i < sp->batch; i++)
@@ -398,7 +400,9 @@ mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int
     mp_str block = block_at(sink, (size_t)(off / BLOCK));
     return mp_str_sub(block, (size_t)(off % BLOCK), block.len);
   }
-  return mp_body_file_read(&sink->spill->file, off, scratch, room, rc);
+  /* The file may hold octets of another message behind ours. */
+  uint64_t left = sink->size - off;
+  return mp_body_file_read(&sink->spill->file, off, scratch, room < left ? room : (size_t)left, rc);
 }
 
 static int copy_memory(mp_sink *sink, uint64_t off, int fd)
