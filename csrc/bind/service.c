@@ -146,6 +146,10 @@ int mpl_worker_service(lua_State *L)
       mp_service_kill(service, &mpl_silent);
       return mpl_fail(L, rc, why);
     }
+  } else if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_argcheck(L, strcmp(lua_tostring(L, -1), "pretend") == 0 && worker->worker->loop.is_virtual, 2,
+                  "tls: a table expected");
+    service->pretend_tls = true;
   }
   lua_getfield(L, 2, "dispatch");
   luaL_checktype(L, -1, LUA_TFUNCTION);

@@ -25,6 +25,24 @@ static int worker_now(lua_State *L)
   return 1;
 }
 
+/* Unix time, on the virtual clock when there is one. */
+static int worker_time(lua_State *L)
+{
+  mp_worker *worker = mpl_check_worker(L, 1)->worker;
+  lua_pushnumber(L, (lua_Number)worker->wall_ms(worker) / 1000);
+  return 1;
+}
+
+static int worker_set_time(lua_State *L)
+{
+  mp_worker *worker = mpl_check_worker(L, 1)->worker;
+  lua_Number seconds = luaL_checknumber(L, 2);
+  luaL_argcheck(L, worker->loop.is_virtual, 1, "only a virtual worker's clock can be set");
+  luaL_argcheck(L, seconds >= 0 && seconds < 253402300800.0, 2, "a time before the year 10000 expected");
+  worker->wall_start_ms = (int64_t)(seconds * 1000) - mp_loop_now(&worker->loop);
+  return 0;
+}
+
 static void timer_forget(lua_State *L, timer_box *box)
 {
   luaL_unref(L, LUA_REGISTRYINDEX, box->fn);
@@ -250,6 +268,7 @@ int mpl_open_worker(lua_State *L)
     { "fd", worker_fd },           { "timeout", worker_timeout },
     { "advance", worker_advance }, { "is_virtual", worker_is_virtual },
     { "signal", worker_signal },   { "next_timer", worker_next_timer },
+    { "time", worker_time },       { "set_time", worker_set_time },
     { "service", mpl_worker_service },
     { NULL, NULL },
   };

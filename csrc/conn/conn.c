@@ -124,7 +124,8 @@ void conn_begin(mp_conn *conn)
     conn_talk(conn);
     return;
   }
-  if (!conn->service->tls || mp_tls_accept(&conn->tls, conn->service->tls, &worker->cipher_blocks) < 0) {
+  if (!conn->service->pretend_tls &&
+      (!conn->service->tls || mp_tls_accept(&conn->tls, conn->service->tls, &worker->cipher_blocks) < 0)) {
     conn_cut(conn, "no TLS session could be made");
     return;
   }
@@ -135,7 +136,8 @@ void conn_begin(mp_conn *conn)
 void conn_talk(mp_conn *conn)
 {
   int64_t now = mp_loop_now(&conn->service->worker->loop);
-  bool secure = conn->tls != NULL;
+  mp_tls_info info;
+  bool secure = conn_tls_info(conn, &info);
   if (mp_server_new(&conn->srv, &conn->port->machine, 0, secure, now) < 0) {
     conn_cut(conn, "out of memory");
     return;
@@ -144,8 +146,6 @@ void conn_talk(mp_conn *conn)
   conn->phase_due = INT64_MAX;
   conn_enter(conn, CONN_TALK);
   if (secure) {
-    mp_tls_info info;
-    mp_tls_info_get(conn->tls, &info);
     mp_tls_facts facts = { info.version, info.cipher, info.cb_unique, info.cb_exporter };
     mp_server_tls_done(conn->srv, &facts, now);
     if (conn->service->hooks & MP_HOOK_TLS)
@@ -263,6 +263,7 @@ void conn_check_gone(mp_conn *conn)
   mp_message_unref(conn->msg);
   mp_server_free(conn->srv);
   mp_tls_free(conn->tls);
+  conn_pretended_free(conn->pretended);
   mp_buf_dispose(&conn->rest);
   mp_buf_dispose(&conn->cipher_rest);
   mp_mem_free(conn->senders);
@@ -324,10 +325,7 @@ void mp_conn_facts_get(const mp_conn *conn, mp_conn_facts *facts)
     .senders = conn->senders,
     .pending = (mp_event_kind)conn->pending,
   };
-  if (conn->tls && mp_tls_ready(conn->tls)) {
-    facts->tls = true;
-    mp_tls_info_get(conn->tls, &facts->tls_info);
-  }
+  facts->tls = conn_tls_info(conn, &facts->tls_info);
   if (!conn->srv)
     return;
   facts->helo = mp_server_helo(conn->srv);
@@ -339,6 +337,18 @@ void mp_conn_facts_get(const mp_conn *conn, mp_conn_facts *facts)
   int mech = mp_server_mech(conn->srv);
   facts->mech = mech < 0 ? NULL : mp_mech_name((mp_mech)mech);
   facts->may_relay = conn->relay_network || (conn->service->rules.relay_authenticated && facts->user.len);
+}
+
+bool conn_tls_info(const mp_conn *conn, mp_tls_info *info)
+{
+  *info = (mp_tls_info){ 0 };
+  if (conn->pretended)
+    *info = *conn_pretended_info(conn->pretended);
+  else if (conn->tls && mp_tls_ready(conn->tls))
+    mp_tls_info_get(conn->tls, info);
+  else
+    return false;
+  return true;
 }
 
 bool mp_conn_alive(const mp_conn *conn)

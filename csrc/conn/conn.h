@@ -18,6 +18,11 @@ void mp_conn_allow_relay(mp_conn *conn);
 /* Says `reply` and closes; at once when the machine has not begun. */
 void mp_conn_close(mp_conn *conn, const mp_reply *reply, const char *why);
 
+/* For tests of policies: as if the TLS handshake that the connection over the memory stream `stream` waits for were done, with `facts`
+ * (copied). Only on a service that pretends (conn/service.h), which no socket can meet. 0, MP_E_NOMEM, MP_E_EOF when the connection
+ * is gone, or MP_E_MISUSE when no handshake is due. */
+int mp_conn_pretend_tls(mp_service *service, const mp_stream *stream, const mp_tls_info *facts);
+
 /* Authenticates by decree (plug-ins that trust a network). `senders` as in mp_answer. 0 or MP_E_NOMEM. */
 int mp_conn_senders(mp_conn *conn, mp_str senders);
 

@@ -121,9 +121,8 @@ static void message_complete(mp_conn *conn)
   mp_service *service = conn->service;
   mp_worker *worker = service->worker;
   mp_server *srv = conn->srv;
-  mp_tls_info tls = { 0 };
-  if (conn->tls)
-    mp_tls_info_get(conn->tls, &tls);
+  mp_tls_info tls;
+  conn_tls_info(conn, &tls);
   int64_t ms = worker->wall_ms(worker);
   mp_trace trace = {
     .helo = mp_server_helo(srv),
@@ -204,7 +203,8 @@ static void start_tls(mp_conn *conn)
   mp_worker *worker = conn->service->worker;
   if (!conn_flush(conn))
     return;
-  if (!conn->service->tls || mp_tls_accept(&conn->tls, conn->service->tls, &worker->cipher_blocks) < 0) {
+  if (!conn->service->pretend_tls &&
+      (!conn->service->tls || mp_tls_accept(&conn->tls, conn->service->tls, &worker->cipher_blocks) < 0)) {
     conn_cut(conn, "no TLS session could be made");
     return;
   }

@@ -21,6 +21,7 @@ typedef enum conn_state {
 } conn_state;
 
 typedef struct conn_job conn_job;
+typedef struct conn_pretended conn_pretended;
 
 struct mp_conn {
   mp_list node;            /* in service->conns */
@@ -29,6 +30,7 @@ struct mp_conn {
   mp_stream *stream;       /* NULL once closed() came */
   mp_server *srv;
   mp_tls *tls;
+  conn_pretended *pretended; /* in place of `tls`, on a service that pretends */
   mp_sink *sink;
   mp_message *msg;         /* while MESSAGE is pending */
   conn_job *job;
@@ -59,9 +61,13 @@ void conn_end(mp_conn *conn, const char *why); /* flush what can be, then close 
 void conn_cut(mp_conn *conn, const char *why); /* close at once */
 void conn_rearm(mp_conn *conn);
 void conn_check_gone(mp_conn *conn);
+bool conn_tls_info(const mp_conn *conn, mp_tls_info *info); /* false, and all empty, before a handshake is done */
+const mp_tls_info *conn_pretended_info(const conn_pretended *pretended);
+void conn_pretended_free(conn_pretended *pretended); /* NULL does nothing */
 
 void conn_read(void *ctx, const char *in, mp_ssize len);
 void conn_pump(mp_conn *conn, const char *in, size_t len); /* plaintext into the machine; keeps what is not taken */
+void conn_tls_ready(mp_conn *conn);          /* the handshake is done: on to the machine */
 void conn_resume(mp_conn *conn);             /* after an answer, a finished write, a handshake: go on with what was kept */
 bool conn_flush(mp_conn *conn);              /* machine output to the stream; false when the connection is gone */
 

@@ -52,6 +52,7 @@ static size_t run(mp_conn *conn, const char *in, size_t len)
 {
   size_t taken = 0;
   bool closed = false;
+  in = in ? in : "";
   for (;;) {
     bool came = false;
     mp_event ev;
@@ -139,7 +140,7 @@ void conn_pump(mp_conn *conn, const char *in, size_t len)
   conn_check_gone(conn);
 }
 
-static void tls_ready(mp_conn *conn)
+void conn_tls_ready(mp_conn *conn)
 {
   int64_t now = mp_loop_now(&conn->service->worker->loop);
   conn->phase_due = INT64_MAX;
@@ -149,7 +150,7 @@ static void tls_ready(mp_conn *conn)
   }
   conn->tls_started = false;
   mp_tls_info info;
-  mp_tls_info_get(conn->tls, &info);
+  conn_tls_info(conn, &info);
   mp_tls_facts facts = { info.version, info.cipher, info.cb_unique, info.cb_exporter };
   mp_server_tls_done(conn->srv, &facts, now);
   if (conn->service->hooks & MP_HOOK_TLS)
@@ -174,7 +175,7 @@ static bool handshaken(mp_conn *conn)
   }
   if (rc == 0)
     return false;
-  tls_ready(conn);
+  conn_tls_ready(conn);
   return conn->state == CONN_TALK;
 }
 
@@ -216,7 +217,8 @@ static void decrypt(mp_conn *conn, const char *in, size_t len)
 static void take(mp_conn *conn, const char *in, size_t len)
 {
   if (!conn->tls) {
-    conn_pump(conn, in, len);
+    if (!conn->tls_started) /* else a handshake that is only pretended: whatever these are, they are not commands */
+      conn_pump(conn, in, len);
     return;
   }
   if (conn->cipher_rest.len || (conn->state == CONN_TALK && !conn->tls_started && (blocked(conn) || conn->rest.len)))

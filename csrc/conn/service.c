@@ -50,7 +50,7 @@ int mp_service_port(mp_service *service, const char *name, const mp_server_opts 
   port->tls = tls;
   port->machine.hostname = mp_str_c(service->hostname);
   port->machine.banner = mp_str_c(service->banner);
-  port->machine.tls_offered = tls == MP_TLS_STARTTLS && service->tls;
+  port->machine.tls_offered = tls == MP_TLS_STARTTLS && (service->tls || service->pretend_tls);
   port->machine.sasl = worker->sasl;
   port->machine.sasl_secret = mp_str_of(service->sasl_secret, sizeof service->sasl_secret);
   port->machine.out_blocks = &worker->out_blocks;

@@ -62,6 +62,7 @@ struct mp_service {
   unsigned hooks;
   mp_rules rules;
   mp_tls_config *tls;            /* a reference; may be NULL */
+  bool pretend_tls;              /* TLS is offered without a certificate and never spoken: mp_conn_pretend_tls. Virtual loops alone */
   char *hostname, *banner;
   char sasl_secret[32];
   unsigned connections_most, connections_each; /* 0 = no limit */

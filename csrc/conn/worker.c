@@ -15,9 +15,11 @@ static int64_t wall_real(const mp_worker *worker)
 }
 
 /* Tests live on a day of their own, so that dates in what they compare do not change. */
+static const int64_t first_day_ms = 1767225600000;
+
 static int64_t wall_virtual(const mp_worker *worker)
 {
-  return 1767225600000 + mp_loop_now(&worker->loop);
+  return worker->wall_start_ms + mp_loop_now(&worker->loop);
 }
 
 int mp_worker_new(mp_worker **out, unsigned number, mp_gate *gate, bool is_virtual)
@@ -31,6 +33,7 @@ int mp_worker_new(mp_worker **out, unsigned number, mp_gate *gate, bool is_virtu
     return rc;
   }
   worker->number = number;
+  worker->wall_start_ms = first_day_ms;
   worker->wall_ms = is_virtual ? wall_virtual : wall_real;
   mp_pool_init(&worker->conns, sizeof(mp_conn), 256);
   mp_pool_init(&worker->out_blocks, 2048, 256);

@@ -21,6 +21,7 @@ typedef struct mp_worker {
   uint64_t messages;       /* counter behind message ids */
   bool plain_busy;         /* somebody is dealing with it: others take their turn later */
   char *plain;             /* MP_WORKER_PLAIN octets: decrypted input, dealt with before the next read */
+  int64_t wall_start_ms;   /* of a virtual clock: the time of day at its 0 */
   int64_t (*wall_ms)(const struct mp_worker *worker); /* time since 1970 in ms; tests turn it with the clock */
 } mp_worker;
 
