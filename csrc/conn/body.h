@@ -9,17 +9,17 @@
 enum { MP_BODY_FILES_IDLE = 2 };
 
 typedef struct mp_body_file { /* conn/body_file.h */
-  int fd;                /* -1: not open yet */
-  uint64_t size;         /* octets in it, of this message or of one before */
-  uint64_t room;         /* octets reserved for it */
+  int fd;                     /* -1: not open yet */
+  uint64_t size;              /* octets in it, of this message or of one before */
+  uint64_t room;              /* octets reserved for it */
 } mp_body_file;
 
 typedef struct mp_body_store { /* shared by the bodies of one loop */
   mp_loop *loop;
-  mp_pool blocks;        /* of 16 KB */
-  size_t threshold;      /* octets kept in memory; default 256 KB */
-  size_t header_most;    /* a header block over this is refused by the message's owner; default 256 KB */
-  const char *folder;    /* of temporary files; default $TMPDIR or /tmp; borrowed */
+  mp_pool blocks;     /* of 16 KB */
+  size_t threshold;   /* octets kept in memory; default 256 KB */
+  size_t header_most; /* a header block over this is refused by the message's owner; default 256 KB */
+  const char *folder; /* of temporary files; default $TMPDIR or /tmp; borrowed */
   mp_body_file idle[MP_BODY_FILES_IDLE]; /* files of past messages, each up to 64 MB, for the next to write over */
   unsigned idle_count;
   mp_list programs;      /* deliveries to programs that wait for their turn (conn/deliver_pipe.c) */

@@ -5,21 +5,23 @@
 #include "conn/message.h"
 
 typedef struct mp_outcome {
-  int rc;               /* 0, or mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, NOMEM, CANCELLED (the loop ended) */
-  const char *why;      /* one line for the log that names the path or program, NULL when rc is 0; lasts during the call */
-  const char *path;     /* the file made, maildir and file; else NULL */
-  int status, signal;   /* pipe: exit status (sysexits(3)), or the signal that ended it; when one is not 0, neither is rc (SYSTEM, or TIMEOUT) */
-  mp_str output;        /* pipe: what it wrote to stdout and stderr, at most 64 KB */
+  /* 0, or an mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, NOMEM, CANCELLED (the loop ended). */
+  int rc;
+  const char *why; /* one line for the log that names the path or program, NULL when rc is 0; lasts during the call */
+  const char *path; /* the file made, maildir and file; else NULL */
+  /* pipe: exit status (sysexits(3)), or the signal that ended it. When one is not 0, neither is rc (SYSTEM, or TIMEOUT). */
+  int status, signal;
+  mp_str output; /* pipe: what it wrote to stdout and stderr, at most 64 KB */
 } mp_outcome;
 
 typedef void (*mp_delivered)(void *ctx, const mp_outcome *outcome); /* on the loop's thread, on a later turn */
 
 typedef struct mp_maildir_opts {
-  const char *folder;   /* of the Maildir; tmp, new, cur are made when missing unless !create */
+  const char *folder; /* of the Maildir; tmp, new, cur are made when missing unless !create */
   bool create;
-  mp_str extra;         /* fields put on top: Return-Path, Delivered-To; whole lines */
-  const char *host;     /* in the file's name */
-  unsigned mode;        /* of the file; default 0600; folders get the x bits too */
+  mp_str extra;     /* fields put on top: Return-Path, Delivered-To; whole lines */
+  const char *host; /* in the file's name */
+  unsigned mode;    /* of the file; default 0600; folders get the x bits too */
 } mp_maildir_opts;
 
 /* tmp/NAME (O_EXCL), write, fsync, link or rename into new/, fsync of new/. A failure leaves nothing in new and removes the file in tmp.
@@ -28,10 +30,11 @@ int mp_deliver_maildir(mp_loop *loop, mp_message *msg, const mp_maildir_opts *op
 
 typedef struct mp_file_opts {
   const char *path;
-  bool mbox;            /* append to an mbox (mboxrd quoting, fcntl and flock locked, truncated back when writing fails) instead of a new file */
-  bool create;          /* make missing folders */
+  /* Append to an mbox (mboxrd quoting, fcntl and flock locked, truncated back when writing fails) instead of making a new file. */
+  bool mbox;
+  bool create; /* make missing folders */
   mp_str extra;
-  mp_str sender;        /* mbox: for the "From " line */
+  mp_str sender; /* mbox: for the "From " line */
   unsigned mode;
 } mp_file_opts;
 
@@ -40,11 +43,12 @@ typedef struct mp_file_opts {
 int mp_deliver_file(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp_delivered done, void *ctx);
 
 typedef struct mp_pipe_opts {
-  const char *const *args;  /* NULL-terminated; no shell; args[0] is looked up in PATH */
-  const char *const *env;   /* NULL-terminated "NAME=value", which go before PATH, LANG, SENDER, RECIPIENT (of a message that has one) and
-                               MESSAGE_ID; NULL: those only. Nothing else of our own environment is passed on */
-  const char *cwd;          /* NULL: / */
-  int64_t timeout_ms;       /* then SIGTERM, and SIGKILL 2 s later, to its process group; 0: 60 s */
+  const char *const *args; /* NULL-terminated; no shell; args[0] is looked up in PATH */
+  /* NULL-terminated "NAME=value", which go before PATH, LANG, SENDER, RECIPIENT (of a message that has one) and MESSAGE_ID; NULL: those
+   * only. Nothing else of our own environment is passed on. */
+  const char *const *env;
+  const char *cwd;    /* NULL: / */
+  int64_t timeout_ms; /* then SIGTERM, and SIGKILL 2 s later, to its process group; 0: 60 s */
   mp_str extra;
 } mp_pipe_opts;
 

@@ -11,17 +11,17 @@
 
 typedef struct mp_message {
   unsigned refs;
-  mp_envelope *env;     /* a reference */
-  mp_sink *sink;        /* a reference */
-  mp_header *header;    /* made at the first look; NULL before */
-  size_t header_len;    /* octets of the received header block with its empty line; the body starts there */
-  char id[24];          /* unique on this host: for Received, logs, %{id} */
-  mp_trace trace;       /* strings in `strings` */
+  mp_envelope *env;  /* a reference */
+  mp_sink *sink;     /* a reference */
+  mp_header *header; /* made at the first look; NULL before */
+  size_t header_len; /* octets of the received header block with its empty line; the body starts there */
+  char id[24];       /* unique on this host: for Received, logs, %{id} */
+  mp_trace trace;    /* strings in `strings` */
   mp_arena strings;
-  uint64_t size;        /* octets as received */
-  unsigned facts;       /* set of mp_data_fault */
-  void *user;           /* the floor above keeps its box there */
-  unsigned deliveries;  /* begun so far: what tells the file names of one message apart */
+  uint64_t size;       /* octets as received */
+  unsigned facts;      /* set of mp_data_fault */
+  void *user;          /* the floor above keeps its box there */
+  unsigned deliveries; /* begun so far: what tells the file names of one message apart */
 } mp_message;
 
 /* Takes a reference of each; copies the strings of `trace` (its id and recipient are filled in here). 0 or MP_E_NOMEM. */

@@ -11,14 +11,14 @@ typedef struct mp_program {
   char *const *env;  /* NULL-terminated */
   const char *cwd;
   int64_t timeout_ms;
-  mp_str head;       /* goes to its standard input first */
-  mp_sink *sink;     /* then this, from `body` on */
+  mp_str head;   /* goes to its standard input first */
+  mp_sink *sink; /* then this, from `body` on */
   uint64_t body;
-  int cancel;        /* a descriptor that becomes readable when it is to be killed; -1 */
+  int cancel; /* a descriptor that becomes readable when it is to be killed; -1 */
   /* the outcome */
-  mp_buf output;     /* the caller's, with its ceiling; what goes past it is read and dropped */
-  int rc;            /* 0 when it was started and ended by itself; else NOTFOUND, DENIED, TIMEOUT, CANCELLED, SYSTEM, ... */
-  int sys;           /* the errno behind an rc that has one, else 0 */
+  mp_buf output; /* the caller's, with its ceiling; what goes past it is read and dropped */
+  int rc; /* 0 when it was started and ended by itself; else NOTFOUND, DENIED, TIMEOUT, CANCELLED, SYSTEM, ... */
+  int sys; /* the errno behind an rc that has one, else 0 */
   int status, signal;
 } mp_program;
 

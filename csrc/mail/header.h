@@ -13,8 +13,8 @@
 size_t mp_header_end(mp_str octets, bool *open);
 
 typedef struct mp_field {
-  mp_str raw;   /* the whole field with its CRLF, folding included */
-  mp_str name;  /* as written */
+  mp_str raw;  /* the whole field with its CRLF, folding included */
+  mp_str name; /* as written */
   mp_str value; /* behind the colon, without the final CRLF, white space at both ends trimmed; inner folding kept */
 } mp_field;
 
@@ -29,7 +29,8 @@ int mp_header_new(mp_header **header, mp_str block);
 void mp_header_free(mp_header *header);
 
 size_t mp_header_count(const mp_header *header);
-void mp_header_at(const mp_header *header, size_t i, mp_field *field); /* i from 0, less than count; views last until the next edit of that field */
+void mp_header_at(const mp_header *header, size_t i,
+                  mp_field *field); /* i from 0, less than count; views last until the next edit of that field */
 
 /* The first field at or after `from` with that name (ASCII case-insensitive), or -1. */
 mp_ssize mp_header_find(const mp_header *header, mp_str name, size_t from);
@@ -41,10 +42,12 @@ int mp_field_unfold(const mp_field *field, mp_buf *out);
 /* Edits. `name` must be ftext (RFC 5322 3.6.8); `value` UTF-8 or ASCII, where CR, LF, NUL and other controls but TAB are refused (a folded
  * value may be given: CRLF or LF followed by a space or tab, but no line of white space alone, RFC 5322 3.2.2). White space at both ends is
  * dropped. A value over 998 octets a line is folded at white space; one that cannot be is MP_E_TOOLONG. Returns 0, MP_E_INVALID, MP_E_TOOLONG, MP_E_NOMEM, or MP_E_FULL past 1 MB of edits. */
-int mp_header_insert(mp_header *header, size_t at, mp_str name, mp_str value); /* at = 0: on top; at = count: at the end */
+int mp_header_insert(mp_header *header, size_t at, mp_str name,
+                     mp_str value); /* at = 0: on top; at = count: at the end */
 int mp_header_replace(mp_header *header, size_t i, mp_str value);
 void mp_header_remove(mp_header *header, size_t i);
-size_t mp_header_remove_all(mp_header *header, mp_str name); /* every field of that name, in linear time; how many there were */
+size_t mp_header_remove_all(mp_header *header,
+                            mp_str name); /* every field of that name, in linear time; how many there were */
 
 bool mp_header_edited(const mp_header *header);
 

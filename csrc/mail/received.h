@@ -6,16 +6,16 @@
 #include "base/ip.h"
 
 typedef struct mp_trace {
-  mp_str helo;        /* as said by the peer, already checked; made safe again here */
-  mp_str peer_name;   /* verified host name, or empty */
-  const mp_ip *peer;  /* NULL: unix socket or unknown: "from helo (local)" */
-  mp_str by;          /* our host name */
-  mp_str with;        /* "ESMTPS" */
+  mp_str helo;                    /* as said by the peer, already checked; made safe again here */
+  mp_str peer_name;               /* verified host name, or empty */
+  const mp_ip *peer;              /* NULL: unix socket or unknown: "from helo (local)" */
+  mp_str by;                      /* our host name */
+  mp_str with;                    /* "ESMTPS" */
   mp_str tls_version, tls_cipher; /* empty without TLS */
-  mp_str user;        /* authenticated user; not written unless show_user */
+  mp_str user;                    /* authenticated user; not written unless show_user */
   bool show_user;
   mp_str id;
-  mp_str recipient;   /* written as "for <...>" when there is exactly one, else empty */
+  mp_str recipient; /* written as "for <...>" when there is exactly one, else empty */
   int64_t unix_s;
   int offset_min;
 } mp_trace;

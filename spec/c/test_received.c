@@ -153,7 +153,7 @@ TEST(what_a_peer_said_cannot_leave_its_place)
   static const struct row {
     const char *helo, *want;
   } rows[] = {
-    { "a\r\nB: c", "from a??B??c " },    { "a(b)c", "from a?b?c " },     { "a;b\"<>,", "from a?b???? " },
+    { "a\r\nB: c", "from a??B??c " },     { "a(b)c", "from a?b?c " },     { "a;b\"<>,", "from a?b???? " },
     { "[1.2.3.4]", "from [1.2.3.4] " },   { "[1.2]3]", "from [1.2?3] " }, { "]a[", "from ?a? " },
     { "localhost_", "from localhost_ " }, { "b\xc3\xbc", "from b?? " },
   };
