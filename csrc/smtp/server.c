@@ -41,27 +41,6 @@
 
 _Static_assert(sizeof(struct mp_server) <= 400, "an idle session is small");
 
-static const char *const state_names[] = {
-#define STATE_NAME(name) #name,
-  MP_SRV_STATE_MAP(STATE_NAME)
-#undef STATE_NAME
-};
-
-const char *mp_server_state(const mp_server *srv)
-{
-  return state_names[srv->state];
-}
-
-const char *mp_event_name(mp_event_kind kind)
-{
-  static const char *const names[] = { "none",
-#define EVENT_NAME(name, text) text,
-                                       MP_EVENT_MAP(EVENT_NAME)
-#undef EVENT_NAME
-  };
-  return (unsigned)kind < MP_EV_COUNT ? names[kind] : "unknown";
-}
-
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 
 void mp_srv_enter(mp_server *srv, enum mp_srv_state state)
@@ -195,8 +174,8 @@ void mp_srv_finish(mp_server *srv, const char *why)
   srv->waiting = MP_EV_NONE;
   size_t kept = 0; /* what is only told is still told */
   for (size_t i = 0; i < srv->queued; i++)
-    if (srv->queue[i] == MP_EV_AUTHENTICATED || srv->queue[i] == MP_EV_ABORT || srv->queue[i] == MP_EV_RESET ||
-        srv->queue[i] == MP_EV_QUIT)
+    if (srv->queue[i] == MP_EV_AUTHENTICATED || srv->queue[i] == MP_EV_ABORT ||
+        srv->queue[i] == MP_EV_RESET || srv->queue[i] == MP_EV_QUIT)
       srv->queue[kept++] = srv->queue[i];
   srv->queued = (unsigned char)kept;
   srv->why = why;
@@ -244,7 +223,7 @@ static mp_ssize feed_waiting(mp_server *srv, mp_str in)
   return 0;
 }
 
-static size_t feed_line(mp_server *srv, mp_str in)
+static size_t feed_line(mp_server *srv, mp_str in, bool *nomem)
 {
   size_t taken;
   mp_str line;
@@ -293,6 +272,7 @@ static size_t feed_line(mp_server *srv, mp_str in)
     break;
   default:
     mp_srv_nomem(srv);
+    *nomem = true;
     return 0;
   }
   /* The line may hold a secret, and an idle session holds no buffer. */
@@ -330,8 +310,7 @@ mp_ssize mp_server_feed(mp_server *srv, const void *in, size_t len, int64_t now_
     else if (srv->state == ST_CHUNK)
       taken = mp_srv_feed_chunk(srv, rest);
     else
-      taken = feed_line(srv, rest);
-    nomem = taken == 0 && srv->state == ST_CLOSED;
+      taken = feed_line(srv, rest, &nomem);
     rest = mp_str_sub(rest, taken, rest.len);
     settle(srv);
   }
@@ -453,7 +432,7 @@ void mp_server_sent(mp_server *srv, size_t len)
     srv->solo = false; /* the peer may have read all there is */
 }
 
-/* ---- birth, death, facts ----------------------------------------------------------------------------------------- */
+/* ---- birth, death ---------------------------------------------------------------------------------------------- */
 
 /* What all replies that can stand in output together may take: below the high-water mark any number, above it what one command or
  * message says: 8 KB of text and its codes, and over LMTP one for each recipient. */
@@ -494,81 +473,4 @@ void mp_server_free(mp_server *srv)
   mp_line_dispose(&srv->line);
   mp_buf_dispose(&srv->out);
   mp_mem_free(srv);
-}
-
-void mp_server_trust(mp_server *srv, unsigned trust)
-{
-  srv->trust = trust;
-}
-
-bool mp_server_idle(const mp_server *srv)
-{
-  return (srv->state == ST_START || srv->state == ST_READY) && !srv->waiting && !srv->queued && srv->line.held.len == 0 &&
-         !srv->line.skipping;
-}
-
-bool mp_server_waiting(const mp_server *srv)
-{
-  return srv->waiting != MP_EV_NONE;
-}
-
-bool mp_server_in_body(const mp_server *srv)
-{
-  return srv->state == ST_DATA || srv->state == ST_CHUNK || srv->state == ST_BDAT;
-}
-
-mp_envelope *mp_server_envelope(const mp_server *srv)
-{
-  return srv->env;
-}
-
-mp_str mp_server_helo(const mp_server *srv)
-{
-  return srv->helo;
-}
-
-mp_str mp_server_user(const mp_server *srv)
-{
-  return srv->user;
-}
-
-int mp_server_mech(const mp_server *srv)
-{
-  return srv->user.ptr ? srv->mech : -1;
-}
-
-bool mp_server_tls(const mp_server *srv)
-{
-  return srv->tls;
-}
-
-bool mp_server_esmtp(const mp_server *srv)
-{
-  return srv->esmtp;
-}
-
-/* RFC 3848, RFC 6531 4.3: ESMTP and its suffixes mean that EHLO was said; LMTP always. */
-const char *mp_server_with(const mp_server *srv)
-{
-  static const char *const names[4][4] = {
-    { "ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA" },
-    { "UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA" },
-    { "LMTP", "LMTPA", "LMTPS", "LMTPSA" },
-    { "UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA" },
-  };
-  bool lmtp = srv->opts->protocol == MP_PROTOCOL_LMTP;
-  bool utf8 = srv->env && (srv->env->params.given & MP_PARAM_SMTPUTF8);
-  if (!srv->esmtp && !lmtp)
-    return "SMTP";
-  return names[lmtp * 2 + utf8][srv->tls * 2 + (srv->user.ptr != NULL)];
-}
-
-unsigned mp_server_errors(const mp_server *srv)
-{
-  return srv->errors;
-}
-
-bool mp_server_early_talker(const mp_server *srv)
-{
-  return srv->early;
 }

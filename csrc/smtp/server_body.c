@@ -222,7 +222,7 @@ void mp_srv_data(mp_server *srv, mp_str args)
 
 static void answer_bdat(mp_server *srv, const mp_reply *reply)
 {
-  if (!reply) {
+  if (!reply || reply->code < 400) { /* there is no 354 to be said */
     begin(srv, true);
   } else if (reply->code == 421 || reply->code == 521) {
     mp_srv_refuse(srv, reply, MP_EV_DATA);
@@ -307,7 +307,8 @@ static const char *chunk_refusal(const mp_server *srv, uint64_t size, bool clean
 void mp_srv_bdat(mp_server *srv, mp_str args)
 {
   mp_ssize space = mp_str_find(args, ' ', 0);
-  mp_str digits = mp_str_sub(args, 0, space < 0 ? args.len : (size_t)space), tail = mp_str_sub(args, digits.len, args.len);
+  mp_str digits = mp_str_sub(args, 0, space < 0 ? args.len : (size_t)space),
+         tail = mp_str_sub(args, digits.len, args.len);
   uint64_t size;
   if (!mp_str_u64(digits, UINT64_MAX, &size)) {
     /* How many octets follow is unknown, so nothing that follows can be trusted to be a command. */
@@ -405,7 +406,8 @@ void mp_srv_chunk_end(mp_server *srv)
   } else {
     mp_srv_enter(srv, ST_BDAT);
     bool codes = srv->announced & MP_EXT_ENHANCEDSTATUSCODES;
-    if (mp_buf_fmt(&srv->out, "250 %s%llu octets received\r\n", codes ? "2.0.0 " : "", (unsigned long long)srv->received) < 0)
+    if (mp_buf_fmt(&srv->out, "250 %s%llu octets received\r\n", codes ? "2.0.0 " : "",
+                   (unsigned long long)srv->received) < 0)
       mp_srv_finish(srv, "out of memory for a reply");
     else
       mp_srv_said(srv);

@@ -2,14 +2,14 @@
 #include "smtp/server_impl.h"
 
 enum {
-  C_LAST = 1,  /* ends a pipelined group (RFC 2920 3.1): nothing may follow before its reply was read */
-  C_BARE = 2,  /* takes no argument */
-  C_IDLE = 4,  /* moves nothing: too many in a row are errors */
-  C_SMTP = 8,  /* not in LMTP (RFC 2033 4.1) */
-  C_LMTP = 16  /* only there */
+  C_LAST = 1, /* ends a pipelined group (RFC 2920 3.1): nothing may follow before its reply was read */
+  C_BARE = 2, /* takes no argument */
+  C_IDLE = 4, /* moves nothing: too many in a row are errors */
+  C_SMTP = 8, /* not in LMTP (RFC 2033 4.1) */
+  C_LMTP = 16 /* only there */
 };
 
-#define ANY (IN(START) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(BDAT))
+#define ANY     (IN(START) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(BDAT))
 #define OUTSIDE (IN(START) | IN(READY))
 
 struct command {
@@ -22,7 +22,7 @@ struct command {
 static mp_srv_run run_rset, run_noop, run_quit, run_vrfy, run_expn, run_help, run_known;
 
 #define VERB(a, b, c, d) ((uint64_t)(a) << 24 | (uint64_t)(b) << 16 | (uint64_t)(c) << 8 | (uint64_t)(d))
-#define LONG(hi, lo) ((hi) << 32 | (lo))
+#define LONG(hi, lo)     ((hi) << 32 | (lo))
 
 /* The most frequent first: the list is walked. */
 static const struct command commands[] = {
@@ -110,13 +110,15 @@ void mp_srv_set_limit(mp_server *srv, mp_str in)
   char head[8];
   srv->line.limit = srv->command_limit;
   unsigned char first = (unsigned char)(srv->line.held.len ? srv->line.held.ptr[srv->line.held.off] : in.ptr[0]);
-  if (mp_ascii_upper(first) == 'A' && prefix(srv, in, head) >= 5 && mp_str_ieq(mp_str_of(head, 5), MP_STR("AUTH ")))
+  if (mp_ascii_upper(first) == 'A' && prefix(srv, in, head) >= 5 &&
+      mp_str_ieq(mp_str_of(head, 5), MP_STR("AUTH ")))
     srv->line.limit = MP_SRV_AUTH_LINE;
 }
 
 bool mp_srv_foreign(const mp_server *srv, mp_str in)
 {
-  static const char methods[][9] = { "GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "PRI " };
+  static const char methods[][9] = { "GET ",     "POST ",  "PUT ",     "HEAD ",  "DELETE ",
+                                     "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "PRI " };
   unsigned char first = (unsigned char)(srv->line.held.len ? srv->line.held.ptr[srv->line.held.off] : in.ptr[0]);
   if (first != 0x16 && !memchr("GPHDOCT", first, 7))
     return false;

@@ -78,15 +78,17 @@ static int write_extension(const mp_server *srv, mp_buf *out, int index)
   const mp_server_opts *opts = srv->opts;
   switch (index) {
   case MP_EXTI_SIZE:
-    return opts->size ? mp_buf_fmt(out, "SIZE %llu", (unsigned long long)opts->size) : mp_buf_str(out, MP_STR("SIZE"));
+    return opts->size ? mp_buf_fmt(out, "SIZE %llu", (unsigned long long)opts->size)
+                      : mp_buf_str(out, MP_STR("SIZE"));
   case MP_EXTI_DELIVERBY:
-    return opts->by_min ? mp_buf_fmt(out, "DELIVERBY %lld", (long long)opts->by_min) : mp_buf_str(out, MP_STR("DELIVERBY"));
+    return opts->by_min ? mp_buf_fmt(out, "DELIVERBY %lld", (long long)opts->by_min)
+                        : mp_buf_str(out, MP_STR("DELIVERBY"));
   case MP_EXTI_FUTURERELEASE:
     return write_future(srv, out);
   case MP_EXTI_MT_PRIORITY:
     return opts->priority_profile.len
-             ? mp_buf_fmt(out, "MT-PRIORITY %.*s", (int)opts->priority_profile.len, opts->priority_profile.ptr)
-             : mp_buf_str(out, MP_STR("MT-PRIORITY"));
+               ? mp_buf_fmt(out, "MT-PRIORITY %.*s", (int)opts->priority_profile.len, opts->priority_profile.ptr)
+               : mp_buf_str(out, MP_STR("MT-PRIORITY"));
   case MP_EXTI_LIMITS:
     return write_limits(opts, out);
   case MP_EXTI_AUTH:
@@ -103,7 +105,8 @@ static int write_list(const mp_server *srv, mp_buf *out, mp_str text)
 {
   mp_str host = srv->opts->hostname;
   size_t last = out->len; /* where the last line begins */
-  int rc = mp_buf_fmt(out, "250-%.*s%s%.*s\r\n", (int)host.len, host.ptr, text.len ? " " : "", (int)text.len, text.ptr);
+  int rc = mp_buf_fmt(out, "250-%.*s%s%.*s\r\n", (int)host.len, host.ptr, text.len ? " " : "", (int)text.len,
+                      text.ptr);
   for (int i = 0; i < MP_EXT_COUNT && rc == 0; i++) {
     if (!(srv->announced & (1u << i)))
       continue;

@@ -29,10 +29,10 @@ enum mp_srv_state {
 };
 
 enum {
-  MP_SRV_HIGH_WATER = 64 * 1024,   /* of output: above it nothing is taken */
-  MP_SRV_AUTH_LINE = 12288 + 2,    /* RFC 4954 4, and CRLF */
-  MP_SRV_HARD_LINE = 64 * 1024,    /* of a message */
-  MP_SRV_QUEUE = 4                 /* events that may stand behind each other */
+  MP_SRV_HIGH_WATER = 64 * 1024, /* of output: above it nothing is taken */
+  MP_SRV_AUTH_LINE = 12288 + 2,  /* RFC 4954 4, and CRLF */
+  MP_SRV_HARD_LINE = 64 * 1024,  /* of a message */
+  MP_SRV_QUEUE = 4               /* events that may stand behind each other */
 };
 
 /* A reply kept for later with its text, one heap block. */
@@ -62,35 +62,35 @@ struct mp_server {
   mp_sasl *sasl;
   mp_srv_note *note;
   mp_srv_binding *binding;
-  mp_srv_kept *kept;     /* body: the reply of whoever could not keep it; AUTH: of the verdict */
-  mp_reply *rcpt_reply;  /* LMTP: one for each recipient, in the envelope's arena; code 0 = none */
-  mp_str helo, user;     /* heap, or null */
-  mp_str chunk;          /* of the CHUNK event */
+  mp_srv_kept *kept;    /* body: the reply of whoever could not keep it; AUTH: of the verdict */
+  mp_reply *rcpt_reply; /* LMTP: one for each recipient, in the envelope's arena; code 0 = none */
+  mp_str helo, user;    /* heap, or null */
+  mp_str chunk;         /* of the CHUNK event */
   mp_data data;
-  uint64_t left;         /* CHUNK: octets still to come; TLS: length of the 220 */
-  uint64_t received;     /* octets of this body or chunk, as they came */
-  const char *refusal;   /* CHUNK: the octets are thrown away, then this is said; static */
-  const char *why;       /* of CLOSE and ABORT; static */
+  uint64_t left;       /* CHUNK: octets still to come; TLS: length of the 220 */
+  uint64_t received;   /* octets of this body or chunk, as they came */
+  const char *refusal; /* CHUNK: the octets are thrown away, then this is said; static */
+  const char *why;     /* of CLOSE and ABORT; static */
   int64_t now_ms, start_ms;
-  int64_t since_ms;      /* last progress: a command answered, body octets, a banner */
-  int64_t line_ms;       /* when the partial line began */
-  int64_t begun_ms;      /* the transaction; GREET and HELD: when what is held back is due */
-  int64_t body_ms;       /* the body or chunk */
+  int64_t since_ms;                      /* last progress: a command answered, body octets, a banner */
+  int64_t line_ms;                       /* when the partial line began */
+  int64_t begun_ms;                      /* the transaction; GREET and HELD: when what is held back is due */
+  int64_t body_ms;                       /* the body or chunk */
   unsigned trust, announced, mechanisms; /* mechanisms: as announced */
   unsigned errors, messages;
   unsigned short idle, failures, command_limit, abort_code;
-  signed char mech;      /* of the authenticated user or the exchange; -1 */
+  signed char mech; /* of the authenticated user or the exchange; -1 */
   unsigned char state, waiting, resume;
   unsigned char queue[MP_SRV_QUEUE], queued;
   bool tls : 1, esmtp : 1, hello_esmtp : 1, early : 1, overlong : 1, foreign : 1;
-  bool more : 1;      /* octets stand behind the command line in what was fed */
-  bool solo : 1;      /* what is in output must be read by the peer before it may speak on */
+  bool more : 1;       /* octets stand behind the command line in what was fed */
+  bool solo : 1;       /* what is in output must be read by the peer before it may speak on */
   bool ends_group : 1; /* so must the reply to the command that runs */
-  bool behind : 1;    /* octets came before that reply was said */
+  bool behind : 1;     /* octets came before that reply was said */
   bool line_early : 1; /* the line began while one of those held */
-  bool body_open : 1; /* the driver has taken DATA and not been told how it ends */
-  bool dropping : 1;  /* ABORT was told: octets are read and thrown away */
-  bool failed : 1;    /* mp_server_body_failed */
+  bool body_open : 1;  /* the driver has taken DATA and not been told how it ends */
+  bool dropping : 1;   /* ABORT was told: octets are read and thrown away */
+  bool failed : 1;     /* mp_server_body_failed */
   bool chunk_last : 1, chunk_failed : 1;
   bool refused : 1; /* AUTH: the verdict was no, the exchange has a step to go */
 };
@@ -110,8 +110,8 @@ void mp_srv_finish(mp_server *srv, const char *why);
 void mp_srv_nomem(mp_server *srv); /* 421 if it can be written, and the end */
 /* Forgets the transaction. Pushes nothing. */
 void mp_srv_forget(mp_server *srv);
-void mp_srv_forget_session(mp_server *srv); /* HELO, AUTH, announced extensions too */
-bool mp_srv_keep(mp_server *srv, const mp_reply *reply); /* false: no memory */
+void mp_srv_forget_session(mp_server *srv);                /* HELO, AUTH, announced extensions too */
+bool mp_srv_keep(mp_server *srv, const mp_reply *reply);   /* false: no memory */
 mp_srv_note *mp_srv_note_new(mp_server *srv, size_t room); /* replaces srv->note; NULL: no memory */
 /* Replaces a heap view; false: no memory, the old one stays. */
 bool mp_srv_set(mp_str *view, mp_str value);
@@ -136,14 +136,14 @@ bool mp_srv_early(mp_server *srv);
 
 /* ---- server_cmd.c ---- */
 void mp_srv_command(mp_server *srv, mp_str line);
-void mp_srv_set_limit(mp_server *srv, mp_str in); /* the ceiling of the line that `in` goes on */
+void mp_srv_set_limit(mp_server *srv, mp_str in);     /* the ceiling of the line that `in` goes on */
 bool mp_srv_foreign(const mp_server *srv, mp_str in); /* the line can only be TLS or HTTP */
 size_t mp_srv_command_limit(const mp_server_opts *opts);
 
 /* ---- one file per part; each answers its own events ---- */
 typedef void mp_srv_run(mp_server *srv, mp_str args);
-mp_srv_run mp_srv_helo, mp_srv_ehlo, mp_srv_lhlo, mp_srv_mail, mp_srv_rcpt, mp_srv_data, mp_srv_bdat, mp_srv_auth, mp_srv_starttls,
-  mp_srv_xclient;
+mp_srv_run mp_srv_helo, mp_srv_ehlo, mp_srv_lhlo, mp_srv_mail, mp_srv_rcpt, mp_srv_data, mp_srv_bdat,
+    mp_srv_auth, mp_srv_starttls, mp_srv_xclient;
 
 unsigned mp_srv_available(const mp_server *srv);  /* extensions that an EHLO would announce now */
 unsigned mp_srv_mechanisms(const mp_server *srv); /* set of 1 << mp_mech that can be used now */

@@ -28,8 +28,9 @@ static bool keyword(const mp_server *srv, mp_str word, mp_str *args)
 static unsigned path_flags(const mp_server *srv)
 {
   unsigned lax = srv->opts->lax;
-  return (srv->announced & MP_EXT_SMTPUTF8 ? MP_PATH_UTF8 : 0u) | (lax & MP_LAX_BRACKETS ? MP_PATH_LAX_BRACKETS : 0u) |
-         (lax & MP_LAX_DOTS ? MP_PATH_LAX_DOTS : 0u) | (lax & MP_LAX_UNDERSCORE ? MP_PATH_LAX_UNDERSCORE : 0u) |
+  return (srv->announced & MP_EXT_SMTPUTF8 ? MP_PATH_UTF8 : 0u) |
+         (lax & MP_LAX_BRACKETS ? MP_PATH_LAX_BRACKETS : 0u) | (lax & MP_LAX_DOTS ? MP_PATH_LAX_DOTS : 0u) |
+         (lax & MP_LAX_UNDERSCORE ? MP_PATH_LAX_UNDERSCORE : 0u) |
          (lax & MP_LAX_LENGTH ? MP_PATH_LAX_LENGTH : 0u);
 }
 
@@ -117,7 +118,8 @@ void mp_srv_mail(mp_server *srv, mp_str args)
       BAD(srv, "501 5.1.7 Bad sender address syntax");
     return;
   }
-  if (!mp_mail_params_parse(&params, mp_str_sub(args, (size_t)n, args.len), mail_params(srv), opts->size, &refusal)) {
+  if (!mp_mail_params_parse(&params, mp_str_sub(args, (size_t)n, args.len), mail_params(srv), opts->size,
+                            &refusal)) {
     refuse_bad(srv, &refusal);
     return;
   }

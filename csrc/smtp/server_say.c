@@ -77,8 +77,8 @@ void mp_srv_421(mp_server *srv, const char *code, const char *text, const char *
   if (srv->state == ST_CLOSED)
     return;
   /* RFC 5321 4.2.3: the host name behind 421. Not being able to say it changes nothing. */
-  (void)mp_buf_fmt(&srv->out, "421 %s%s%.*s %s\r\n", enhanced(srv) ? code : "", enhanced(srv) ? " " : "", (int)host.len, host.ptr,
-                   text);
+  (void)mp_buf_fmt(&srv->out, "421 %s%s%.*s %s\r\n", enhanced(srv) ? code : "", enhanced(srv) ? " " : "",
+                   (int)host.len, host.ptr, text);
   mp_srv_finish(srv, why);
 }
 

@@ -5,14 +5,14 @@
 
 #include <gsasl.h>
 
-#define HELLO "EHLO client.example.net\r\n"
-#define ALL_MECHS ((1u << MP_MECH_COUNT) - 1)
+#define HELLO      "EHLO client.example.net\r\n"
+#define ALL_MECHS  ((1u << MP_MECH_COUNT) - 1)
 
-#define TIM_PW "AHRpbQBwdw=="      /* NUL tim NUL pw */
-#define TIM_WRONG "AHRpbQB3cm9uZw==" /* NUL tim NUL wrong */
+#define TIM_PW     "AHRpbQBwdw=="     /* NUL tim NUL pw */
+#define TIM_WRONG  "AHRpbQB3cm9uZw==" /* NUL tim NUL wrong */
 #define EVE_AS_TIM "ZXZlAHRpbQBwdw=="
-#define CONTROL "AHQKaW0AeA==" /* NUL t LF im NUL x */
-#define BEARER "bixhPXRpbSwBYXV0aD1CZWFyZXIgdG9rMTIzAQE="
+#define CONTROL    "AHQKaW0AeA==" /* NUL t LF im NUL x */
+#define BEARER     "bixhPXRpbSwBYXV0aD1CZWFyZXIgdG9rMTIzAQE="
 
 static mp_sasl_ctx *ctx; /* libgsasl's, one for all tests */
 
@@ -39,7 +39,8 @@ static bool ready(wire *w)
 
 TEST(plain_with_an_initial_response)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, 1u << MP_MECH_PLAIN) && ready(&w));
     TALK(&w, "AUTH PLAIN " TIM_PW "\r\n", "235 2.7.0 Authentication successful\r\n");
@@ -54,7 +55,8 @@ TEST(plain_with_an_initial_response)
 
 TEST(plain_and_login_by_challenge)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, 1u << MP_MECH_PLAIN | 1u << MP_MECH_LOGIN) && ready(&w));
     TALK(&w, "auth plain\r\n", "334 \r\n");
@@ -77,18 +79,21 @@ TEST(what_is_announced)
   w.facts_tls = (mp_tls_facts){ .cb_exporter = MP_STR("0123456789abcdef0123456789abcdef") };
   REQUIRE(wire_start(&w));
   wire_look(&w);
-  TALK(&w, HELLO, "250-mx.example.org\r\n250-STARTTLS\r\n"
-                  "250 AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 XOAUTH2 OAUTHBEARER\r\n");
+  TALK(&w, HELLO,
+       "250-mx.example.org\r\n250-STARTTLS\r\n"
+       "250 AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 XOAUTH2 OAUTHBEARER\r\n");
   TALK(&w, "AUTH SCRAM-SHA-256-PLUS\r\n", "504 Mechanism not offered\r\n");
   TALK(&w, "STARTTLS\r\n", "220 Ready to start TLS\r\n");
-  TALK(&w, HELLO, "250-mx.example.org\r\n250 AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 "
-                  "SCRAM-SHA-256-PLUS XOAUTH2 OAUTHBEARER\r\n");
+  TALK(&w, HELLO,
+       "250-mx.example.org\r\n250 AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 "
+       "SCRAM-SHA-256-PLUS XOAUTH2 OAUTHBEARER\r\n");
   wire_close(&w);
 }
 
 TEST(auth_without_tls)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS));
     w.opts.auth_in_clear = false;
@@ -111,7 +116,8 @@ TEST(auth_without_tls)
 
 TEST(auth_where_it_may_not_stand)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS) && wire_start(&w));
     wire_look(&w);
@@ -130,7 +136,8 @@ TEST(auth_where_it_may_not_stand)
 
 TEST(stars_equals_and_bad_base64)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS) && ready(&w));
     TALK(&w, "AUTH PLAIN\r\n", "334 \r\n");
@@ -154,7 +161,8 @@ TEST(stars_equals_and_bad_base64)
 
 TEST(another_authorisation_identity_is_refused)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS) && ready(&w));
     TALK(&w, "AUTH PLAIN " EVE_AS_TIM "\r\n", "535 5.7.8 Authentication credentials invalid\r\n");
@@ -166,29 +174,29 @@ TEST(another_authorisation_identity_is_refused)
 TEST(lines_of_an_exchange_may_be_long)
 {
   char line[13000];
-  FOR_EACH_SLICE (slice)
-    for (size_t octets = 12288; octets < 12290; octets++)
-      for (int initial = 0; initial < 2; initial++) {
-        wire w;
-        REQUIRE(open_auth(&w, slice, ALL_MECHS) && ready(&w));
-        size_t n = 0;
-        if (initial) {
-          memcpy(line, "AUTH PLAIN ", 11);
-          n = 11;
-        } else {
-          TALK(&w, "AUTH PLAIN\r\n", "334 \r\n");
-        }
-        memset(line + n, 'A', octets - n);
-        memcpy(line + octets, "\r\n", 2);
-        wire_feed(&w, line, octets + 2);
-        if (octets > 12288)
-          CHECK_SAID(&w, "500 5.5.6 Authentication exchange line is too long\r\n");
-        else /* it was read whole, and looked at */
-          CHECK(w.said.len > 4 && memcmp(w.said.ptr, "501 5.5.2", 9) == 0);
-        wire_look(&w);
-        TALK(&w, "NOOP\r\n", "250 2.0.0 OK\r\n");
-        wire_close(&w);
+  FOR_EACH_SLICE(slice)
+  for (size_t octets = 12288; octets < 12290; octets++)
+    for (int initial = 0; initial < 2; initial++) {
+      wire w;
+      REQUIRE(open_auth(&w, slice, ALL_MECHS) && ready(&w));
+      size_t n = 0;
+      if (initial) {
+        memcpy(line, "AUTH PLAIN ", 11);
+        n = 11;
+      } else {
+        TALK(&w, "AUTH PLAIN\r\n", "334 \r\n");
       }
+      memset(line + n, 'A', octets - n);
+      memcpy(line + octets, "\r\n", 2);
+      wire_feed(&w, line, octets + 2);
+      if (octets > 12288)
+        CHECK_SAID(&w, "500 5.5.6 Authentication exchange line is too long\r\n");
+      else /* it was read whole, and looked at */
+        CHECK(w.said.len > 4 && memcmp(w.said.ptr, "501 5.5.2", 9) == 0);
+      wire_look(&w);
+      TALK(&w, "NOOP\r\n", "250 2.0.0 OK\r\n");
+      wire_close(&w);
+    }
 }
 
 TEST(a_failure_is_answered_after_a_delay)
@@ -224,7 +232,8 @@ TEST(octets_while_the_reply_is_held_back)
 
 TEST(three_failures)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS));
     w.secret = NULL; /* no such user looks like a wrong password */
@@ -257,7 +266,8 @@ TEST(octets_in_one_flight_behind_auth)
 
 TEST(the_script_judges_the_password)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS));
     w.secret = NULL;
@@ -268,16 +278,19 @@ TEST(the_script_judges_the_password)
     CHECK_EVENTS(&w, "credentials=tim auth=tim:pw authenticated=no:tim");
     wire_answer_next(&w, MP_EV_AUTH, MP_REPLY(454, 4, 7, 0, "Directory is down"));
     TALK(&w, "AUTH PLAIN " TIM_PW "\r\n", "454 4.7.0 Directory is down\r\n");
-    wire_answer_next(&w, MP_EV_AUTH, (mp_reply){ .code = 235, .enhanced = { 2, 7, 0 }, .text = MP_STR("hello tim") });
+    wire_answer_next(&w, MP_EV_AUTH,
+                     (mp_reply){ .code = 235, .enhanced = { 2, 7, 0 }, .text = MP_STR("hello tim") });
     TALK(&w, "AUTH PLAIN " TIM_PW "\r\n", "235 2.7.0 hello tim\r\n");
-    CHECK_EVENTS(&w, "credentials=tim auth=tim:pw authenticated=no:tim credentials=tim auth=tim:pw authenticated=yes:tim");
+    CHECK_EVENTS(
+        &w, "credentials=tim auth=tim:pw authenticated=no:tim credentials=tim auth=tim:pw authenticated=yes:tim");
     wire_close(&w);
   }
 }
 
 TEST(a_lookup_that_fails_is_no_failed_attempt)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS));
     w.opts.auth_failures = 1;
@@ -298,7 +311,8 @@ TEST(a_lookup_that_fails_is_no_failed_attempt)
 /* RFC 7628 3.2.3: the refusal is a challenge, the client answers with ^A, and then it has failed. */
 TEST(a_bearer_token_is_refused)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS) && ready(&w));
     wire_answer_next(&w, MP_EV_TOKEN, MP_REPLY(535, 5, 7, 8, "Token has expired"));
@@ -327,7 +341,8 @@ static size_t last_line(const wire *w) /* where the last reply's text begins */
 /* The server's last message is a challenge with an empty answer, since 235 carries no data. */
 TEST(scram_with_channel_binding)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_auth(&w, slice, ALL_MECHS));
     w.opts.tls_offered = true;
@@ -336,7 +351,8 @@ TEST(scram_with_channel_binding)
     wire_upto(&w, "STARTTLS\r\n" HELLO);
     Gsasl *gsasl;
     Gsasl_session *client;
-    REQUIRE(gsasl_init(&gsasl) == GSASL_OK && gsasl_client_start(gsasl, "SCRAM-SHA-256-PLUS", &client) == GSASL_OK);
+    REQUIRE(gsasl_init(&gsasl) == GSASL_OK &&
+            gsasl_client_start(gsasl, "SCRAM-SHA-256-PLUS", &client) == GSASL_OK);
     gsasl_property_set(client, GSASL_AUTHID, "tim");
     gsasl_property_set(client, GSASL_PASSWORD, "pw");
     gsasl_property_set(client, GSASL_CB_TLS_UNIQUE, "MDEyMzQ1Njc4OWFi");
@@ -368,7 +384,8 @@ TEST(scram_with_channel_binding)
 
 TEST(submission_demands_tls_and_auth)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SUBMISSION, slice);
     if (!ctx)
@@ -399,7 +416,10 @@ TEST(a_job_outlives_the_session)
   REQUIRE(open_auth(&w, 0, 1u << MP_MECH_PLAIN) && ready(&w));
   w.stop = true;
   WIRE_SAY(&w, "AUTH PLAIN " TIM_PW "\r\n");
-  mp_credentials cred = { .hash = MP_STR("$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/") };
+  mp_credentials cred = {
+    .hash = MP_STR(
+        "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/")
+  };
   REQUIRE(mp_server_credentials(w.srv, &cred, w.now) == 0);
   mp_event ev;
   REQUIRE(mp_server_next(w.srv, &ev) == 1 && ev.kind == MP_EV_JOB);

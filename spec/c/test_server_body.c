@@ -4,8 +4,8 @@
 #define UPTO_RCPT "EHLO client.example.net\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n"
 #define UPTO_DATA UPTO_RCPT "DATA\r\n"
 
-#define BARE "550 5.5.2 Message holds a bare CR or LF\r\n"
-#define NUL "550 5.6.0 Message holds a NUL\r\n"
+#define BARE      "550 5.5.2 Message holds a bare CR or LF\r\n"
+#define NUL       "550 5.6.0 Message holds a NUL\r\n"
 
 typedef struct row {
   const char *in;
@@ -14,8 +14,14 @@ typedef struct row {
   size_t out_len;
 } row;
 
-#define R(IN) { IN, sizeof(IN) - 1, NULL, 0 }
-#define A(IN, OUT) { IN, sizeof(IN) - 1, OUT, sizeof(OUT) - 1 }
+#define R(IN)                   \
+  {                             \
+    IN, sizeof(IN) - 1, NULL, 0 \
+  }
+#define A(IN, OUT)                           \
+  {                                          \
+    IN, sizeof(IN) - 1, OUT, sizeof(OUT) - 1 \
+  }
 
 static bool said(wire *w, const char *text)
 {
@@ -26,52 +32,60 @@ static bool said(wire *w, const char *text)
 
 TEST(what_ends_data)
 {
-  static const row rows[] = { A(".\r\n", ""), A("..\r\n.\r\n", ".\r\n"), A(".x\r\n.\r\n", "x\r\n"), A("a\r\n.\r\n", "a\r\n"),
-                              A("a\r\n. \r\n.\r\n", "a\r\n \r\n"), A("\r\n.\r\n", "\r\n"), A("a\r\n..\r\n.\r\n", "a\r\n.\r\n") };
-  FOR_EACH_SLICE (slice)
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-      wire w;
-      REQUIRE(wire_open(&w, slice));
-      wire_upto(&w, UPTO_DATA);
-      CHECK_EQ_INT(wire_feed(&w, rows[i].in, rows[i].len), 0);
-      CHECK_SAID(&w, "250 2.0.0 OK\r\n");
-      CHECK_EQ_STR(mp_str_of(w.body.ptr, w.body.len), mp_str_of(rows[i].out, rows[i].out_len));
-      CHECK_EQ_INT(w.size, rows[i].out_len);
-      CHECK_CSTR(mp_server_state(w.srv), "READY");
-      wire_close(&w);
-    }
+  static const row rows[] = { A(".\r\n", ""),
+                              A("..\r\n.\r\n", ".\r\n"),
+                              A(".x\r\n.\r\n", "x\r\n"),
+                              A("a\r\n.\r\n", "a\r\n"),
+                              A("a\r\n. \r\n.\r\n", "a\r\n \r\n"),
+                              A("\r\n.\r\n", "\r\n"),
+                              A("a\r\n..\r\n.\r\n", "a\r\n.\r\n") };
+  FOR_EACH_SLICE(slice)
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    wire w;
+    REQUIRE(wire_open(&w, slice));
+    wire_upto(&w, UPTO_DATA);
+    CHECK_EQ_INT(wire_feed(&w, rows[i].in, rows[i].len), 0);
+    CHECK_SAID(&w, "250 2.0.0 OK\r\n");
+    CHECK_EQ_STR(mp_str_of(w.body.ptr, w.body.len), mp_str_of(rows[i].out, rows[i].out_len));
+    CHECK_EQ_INT(w.size, rows[i].out_len);
+    CHECK_CSTR(mp_server_state(w.srv), "READY");
+    wire_close(&w);
+  }
 }
 
 /* CVE-2023-51764, -51765, -51766, CVE-2024-27305: none of these ends a message, for nobody. */
 TEST(what_does_not_end_data)
 {
-  static const row rows[] = { R("\n.\n"),       R("\r.\r"),         R("\r.\n"),          R("\n.\r"),        R("\n.\r\n"),     R("\r\n.\n"),
-                              R("\r.\r\n"),     R("\r\n.\r"),       R("\r\n\0.\r\n"),    R("\r\n.\0\r\n"),  R("\r\n.\r\r\n"), R("\r\n. \r\n") };
-  static const char behind[] = "MAIL FROM:<eve@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nsmuggled\r\n.\r\n";
+  static const row rows[] = { R("\n.\n"),       R("\r.\r"),       R("\r.\n"),       R("\n.\r"),
+                              R("\n.\r\n"),     R("\r\n.\n"),     R("\r.\r\n"),     R("\r\n.\r"),
+                              R("\r\n\0.\r\n"), R("\r\n.\0\r\n"), R("\r\n.\r\r\n"), R("\r\n. \r\n") };
+  static const char behind[] =
+      "MAIL FROM:<eve@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nsmuggled\r\n.\r\n";
   for (int trusted = 0; trusted < 2; trusted++)
-    FOR_EACH_SLICE (slice)
-      for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        wire w;
-        wire_init(&w, MP_PROTOCOL_SMTP, slice);
-        w.trust = trusted ? MP_TRUST_REPAIR : 0u;
-        REQUIRE(wire_start(&w));
-        wire_upto(&w, UPTO_DATA);
-        char all[200];
-        memcpy(all, "x", 1);
-        memcpy(all + 1, rows[i].in, rows[i].len);
-        memcpy(all + 1 + rows[i].len, behind, sizeof behind - 1);
-        wire_feed(&w, all, 1 + rows[i].len + sizeof behind - 1);
-        bool nul = memchr(rows[i].in, 0, rows[i].len), space = i == 11;
-        CHECK(said(&w, space || (trusted && !nul) ? "250 2.0.0 OK\r\n" : nul ? NUL : BARE));
-        CHECK_EQ_INT(w.messages, space || (trusted && !nul) ? 1 : 0);
-        CHECK_CSTR(mp_server_state(w.srv), "READY"); /* one reply to the whole, no command read from it */
-        wire_close(&w);
-      }
+    FOR_EACH_SLICE(slice)
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    wire w;
+    wire_init(&w, MP_PROTOCOL_SMTP, slice);
+    w.trust = trusted ? MP_TRUST_REPAIR : 0u;
+    REQUIRE(wire_start(&w));
+    wire_upto(&w, UPTO_DATA);
+    char all[200];
+    memcpy(all, "x", 1);
+    memcpy(all + 1, rows[i].in, rows[i].len);
+    memcpy(all + 1 + rows[i].len, behind, sizeof behind - 1);
+    wire_feed(&w, all, 1 + rows[i].len + sizeof behind - 1);
+    bool nul = memchr(rows[i].in, 0, rows[i].len), space = i == 11;
+    CHECK(said(&w, space || (trusted && !nul) ? "250 2.0.0 OK\r\n" : nul ? NUL : BARE));
+    CHECK_EQ_INT(w.messages, space || (trusted && !nul) ? 1 : 0);
+    CHECK_CSTR(mp_server_state(w.srv), "READY"); /* one reply to the whole, no command read from it */
+    wire_close(&w);
+  }
 }
 
 TEST(bare_cr_and_lf_of_strangers_are_read_to_the_true_end_and_refused)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -84,31 +98,32 @@ TEST(bare_cr_and_lf_of_strangers_are_read_to_the_true_end_and_refused)
 
 TEST(bare_cr_and_lf_of_trusted_peers_are_repaired)
 {
-  FOR_EACH_SLICE (slice)
-    for (int how = 0; how < 3; how++) {
-      wire w;
-      wire_init(&w, MP_PROTOCOL_SMTP, slice);
-      w.trust = how == 0 ? MP_TRUST_REPAIR : how == 1 ? MP_TRUST_REPAIR : 0u;
-      w.opts.repair_none = how == 1;
-      w.opts.repair_all = how == 2;
-      REQUIRE(wire_start(&w));
-      wire_upto(&w, UPTO_DATA);
-      WIRE_SAY(&w, "one\ntwo\rthree\r\n.\r\n");
-      if (how == 1) {
-        CHECK_SAID(&w, BARE);
-      } else {
-        CHECK_SAID(&w, "250 2.0.0 OK\r\n");
-        CHECK_BODY(&w, "one\r\ntwo\r\nthree\r\n");
-        CHECK_EQ_INT(w.size, w.body.len);
-        CHECK_EQ_INT(w.facts, MP_DATA_BARE_CR | MP_DATA_BARE_LF);
-      }
-      wire_close(&w);
+  FOR_EACH_SLICE(slice)
+  for (int how = 0; how < 3; how++) {
+    wire w;
+    wire_init(&w, MP_PROTOCOL_SMTP, slice);
+    w.trust = how == 0 ? MP_TRUST_REPAIR : how == 1 ? MP_TRUST_REPAIR : 0u;
+    w.opts.repair_none = how == 1;
+    w.opts.repair_all = how == 2;
+    REQUIRE(wire_start(&w));
+    wire_upto(&w, UPTO_DATA);
+    WIRE_SAY(&w, "one\ntwo\rthree\r\n.\r\n");
+    if (how == 1) {
+      CHECK_SAID(&w, BARE);
+    } else {
+      CHECK_SAID(&w, "250 2.0.0 OK\r\n");
+      CHECK_BODY(&w, "one\r\ntwo\r\nthree\r\n");
+      CHECK_EQ_INT(w.size, w.body.len);
+      CHECK_EQ_INT(w.facts, MP_DATA_BARE_CR | MP_DATA_BARE_LF);
     }
+    wire_close(&w);
+  }
 }
 
 TEST(a_nul_is_refused_after_the_end_always)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.repair_all = true;
@@ -122,7 +137,8 @@ TEST(a_nul_is_refused_after_the_end_always)
 
 TEST(octets_past_ascii_are_accepted_and_told)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -147,7 +163,8 @@ static char *many(const char *what, size_t times, const char *end, size_t *len)
 
 TEST(oversize_is_read_to_the_end_and_not_kept)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 100;
@@ -167,7 +184,8 @@ TEST(oversize_is_read_to_the_end_and_not_kept)
 
 TEST(a_message_of_just_the_size_is_accepted)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 9;
@@ -182,7 +200,8 @@ TEST(a_message_of_just_the_size_is_accepted)
 
 TEST(oversize_past_the_overrun_cap_closes)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 100;
@@ -204,7 +223,8 @@ TEST(lines_longer_than_the_limit)
   size_t len;
   for (int refused = 0; refused < 2; refused++)
     for (size_t octets = 998; octets < 1000; octets++)
-      FOR_EACH_SLICE (slice) {
+      FOR_EACH_SLICE(slice)
+      {
         wire w;
         wire_init(&w, MP_PROTOCOL_SMTP, slice);
         w.opts.long_lines_refused = refused;
@@ -212,7 +232,8 @@ TEST(lines_longer_than_the_limit)
         wire_upto(&w, UPTO_DATA);
         char *text = many("x", octets, "\r\n.\r\n", &len);
         wire_feed(&w, text, len);
-        CHECK(said(&w, refused && octets > 998 ? "550 5.6.0 Message holds an overlong line\r\n" : "250 2.0.0 OK\r\n"));
+        CHECK(said(&w, refused && octets > 998 ? "550 5.6.0 Message holds an overlong line\r\n"
+                                               : "250 2.0.0 OK\r\n"));
         free(text);
         wire_close(&w);
       }
@@ -240,25 +261,26 @@ TEST(the_gravest_fault_is_the_reply)
     { "a\nb\0\r\n.\r\n", 9, NUL },
     { "a\nb\r\n.\r\n", 8, BARE },
   };
-  FOR_EACH_SLICE (slice)
-    for (size_t i = 0; i < 3; i++) {
-      wire w;
-      wire_init(&w, MP_PROTOCOL_SMTP, slice);
-      w.opts.size = 30;
-      w.opts.overrun = 1000;
-      REQUIRE(wire_start(&w));
-      wire_upto(&w, UPTO_DATA);
-      wire_feed(&w, rows[i].in, rows[i].len);
-      CHECK(said(&w, rows[i].out));
-      wire_close(&w);
-    }
+  FOR_EACH_SLICE(slice)
+  for (size_t i = 0; i < 3; i++) {
+    wire w;
+    wire_init(&w, MP_PROTOCOL_SMTP, slice);
+    w.opts.size = 30;
+    w.opts.overrun = 1000;
+    REQUIRE(wire_start(&w));
+    wire_upto(&w, UPTO_DATA);
+    wire_feed(&w, rows[i].in, rows[i].len);
+    CHECK(said(&w, rows[i].out));
+    wire_close(&w);
+  }
 }
 
 /* ---- verdicts ------------------------------------------------------------------------------------------------------ */
 
 TEST(data_is_refused)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -274,7 +296,8 @@ TEST(data_is_refused)
 
 TEST(the_message_is_refused_and_the_next_command_works)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -304,7 +327,8 @@ static int fail_at_chunk(wire *w, const mp_event *ev)
 
 TEST(the_disk_fills_in_the_middle_of_data)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -326,7 +350,8 @@ static int fail_at_message(wire *w, const mp_event *ev)
 
 TEST(the_disk_fills_when_all_was_read)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -340,7 +365,8 @@ TEST(the_disk_fills_when_all_was_read)
 
 TEST(the_peer_disappears_in_the_middle)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -353,7 +379,8 @@ TEST(the_peer_disappears_in_the_middle)
 
 TEST(commands_in_one_flight_behind_the_end_are_answered_in_order)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_DATA);
@@ -366,15 +393,18 @@ TEST(commands_in_one_flight_behind_the_end_are_answered_in_order)
 
 /* ---- BDAT ---------------------------------------------------------------------------------------------------------- */
 
-#define UPTO_BINARY "EHLO client.example.net\r\nMAIL FROM:<a@example.net> BODY=BINARYMIME\r\nRCPT TO:<b@example.org>\r\n"
+#define UPTO_BINARY \
+  "EHLO client.example.net\r\nMAIL FROM:<a@example.net> BODY=BINARYMIME\r\nRCPT TO:<b@example.org>\r\n"
 
 TEST(a_message_in_chunks)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
-    TALK(&w, "BDAT 5\r\nab\r\n.BDAT 6\r\n\r\nend\r", "250 2.0.0 5 octets received\r\n250 2.0.0 6 octets received\r\n");
+    TALK(&w, "BDAT 5\r\nab\r\n.BDAT 6\r\n\r\nend\r",
+         "250 2.0.0 5 octets received\r\n250 2.0.0 6 octets received\r\n");
     TALK(&w, "BDAT 1 last\r\n\nNOOP\r\n", "250 2.0.0 OK\r\n250 2.0.0 OK\r\n");
     CHECK_BODY(&w, "ab\r\n.\r\nend\r\n");
     CHECK_EVENTS(&w, "data message=12");
@@ -384,7 +414,8 @@ TEST(a_message_in_chunks)
 
 TEST(bdat_0_last)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -400,7 +431,8 @@ TEST(bdat_0_last)
 
 TEST(octets_of_a_refused_bdat_are_consumed)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, "EHLO client.example.net\r\n");
@@ -428,23 +460,26 @@ TEST(octets_of_a_refused_bdat_are_consumed)
 
 TEST(an_unreadable_size_closes)
 {
-  static const char *const sizes[] = { "BDAT -1\r\n", "BDAT +1\r\n", "BDAT 0x9\r\n", "BDAT 18446744073709551616\r\n", "BDAT\r\n",
-                                       "BDAT LAST\r\n", "BDAT 1,000\r\n" };
-  FOR_EACH_SLICE (slice)
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-      wire w;
-      REQUIRE(wire_open(&w, slice));
-      wire_upto(&w, UPTO_RCPT);
-      wire_say(&w, sizes[i]);
-      CHECK_SAID(&w, "501 5.5.4 Unreadable size\r\n");
-      CHECK_EVENTS(&w, "close");
-      wire_close(&w);
-    }
+  static const char *const sizes[] = { "BDAT -1\r\n",   "BDAT +1\r\n",
+                                       "BDAT 0x9\r\n",  "BDAT 18446744073709551616\r\n",
+                                       "BDAT\r\n",      "BDAT LAST\r\n",
+                                       "BDAT 1,000\r\n" };
+  FOR_EACH_SLICE(slice)
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    wire w;
+    REQUIRE(wire_open(&w, slice));
+    wire_upto(&w, UPTO_RCPT);
+    wire_say(&w, sizes[i]);
+    CHECK_SAID(&w, "501 5.5.4 Unreadable size\r\n");
+    CHECK_EVENTS(&w, "close");
+    wire_close(&w);
+  }
 }
 
 TEST(countable_sizes_over_the_limit_are_consumed_to_the_cap)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 10;
@@ -463,7 +498,8 @@ TEST(countable_sizes_over_the_limit_are_consumed_to_the_cap)
 
 TEST(the_running_total_counts)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 10;
@@ -481,7 +517,8 @@ TEST(the_running_total_counts)
 
 TEST(behind_a_refused_chunk_nothing_is_accepted)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.size = 10;
@@ -498,7 +535,8 @@ TEST(behind_a_refused_chunk_nothing_is_accepted)
 
 TEST(the_driver_refuses_bdat)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -510,9 +548,25 @@ TEST(the_driver_refuses_bdat)
   }
 }
 
+/* Found by the fuzzer: a text for 354, which BDAT has no place for, was taken for a refusal. */
+TEST(the_driver_accepts_bdat_with_a_354)
+{
+  FOR_EACH_SLICE(slice)
+  {
+    wire w;
+    REQUIRE(wire_open(&w, slice));
+    wire_upto(&w, UPTO_RCPT);
+    wire_answer_next(&w, MP_EV_DATA, (mp_reply){ .code = 354, .text = MP_STR("go on") });
+    TALK(&w, "BDAT 3 LAST\r\nabc", "250 2.0.0 OK\r\n");
+    CHECK_BODY(&w, "abc");
+    wire_close(&w);
+  }
+}
+
 TEST(rset_between_chunks)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -528,7 +582,8 @@ TEST(rset_between_chunks)
 
 TEST(data_and_rcpt_after_bdat)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -543,7 +598,8 @@ TEST(data_and_rcpt_after_bdat)
 
 TEST(a_chunk_then_disconnect)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -556,7 +612,8 @@ TEST(a_chunk_then_disconnect)
 
 TEST(faults_in_chunks)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -581,7 +638,8 @@ TEST(faults_in_chunks)
 
 TEST(the_disk_fills_between_chunks)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, UPTO_RCPT);
@@ -602,7 +660,8 @@ static bool start_binary(wire *w, size_t slice)
 
 TEST(binarymime_takes_any_octet_and_no_data)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(start_binary(&w, slice));
     wire_upto(&w, UPTO_BINARY);

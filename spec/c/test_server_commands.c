@@ -12,12 +12,13 @@
   "250 LIMITS MAILMAX=1000 RCPTMAX=100\r\n"
 
 #define HELLO "EHLO client.example.net\r\n"
-#define MAIL HELLO "MAIL FROM:<a@example.net>\r\n"
-#define RCPT MAIL "RCPT TO:<b@example.org>\r\n"
+#define MAIL  HELLO "MAIL FROM:<a@example.net>\r\n"
+#define RCPT  MAIL "RCPT TO:<b@example.org>\r\n"
 
 /* Runs a command at every slice size in a fresh session that stands behind `upto`. */
 #define ROW(UPTO, LINE, SAID)        \
-  FOR_EACH_SLICE (slice_) {          \
+  FOR_EACH_SLICE(slice_)             \
+  {                                  \
     wire w_;                         \
     REQUIRE(wire_open(&w_, slice_)); \
     wire_upto(&w_, UPTO);            \
@@ -27,7 +28,8 @@
 
 TEST(a_message_from_banner_to_quit)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     REQUIRE(wire_start(&w));
@@ -47,7 +49,8 @@ TEST(a_message_from_banner_to_quit)
 
 TEST(helo_announces_nothing_and_has_no_enhanced_codes)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     TALK(&w, "HELO client.example.net\r\n", "250 mx.example.org\r\n");
@@ -80,10 +83,14 @@ TEST(laxities_are_each_asked_for)
     unsigned lax;
     const char *line;
   } rows[] = {
-    { MP_LAX_SPACE, "MAIL  FROM : <a@example.net>\r\n" },  { MP_LAX_SPACE, "MAIL FROM:   <a@example.net>\r\n" },
-    { MP_LAX_BRACKETS, "MAIL FROM:a@example.net\r\n" },    { MP_LAX_DOTS, "MAIL FROM:<a..b@example.net>\r\n" },
-    { MP_LAX_UNDERSCORE, "MAIL FROM:<a@my_host.net>\r\n" }, { MP_LAX_HELO, "EHLO my_host\r\n" },
-    { MP_LAX_LENGTH, "MAIL FROM:<aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.net>\r\n" },
+    { MP_LAX_SPACE, "MAIL  FROM : <a@example.net>\r\n" },
+    { MP_LAX_SPACE, "MAIL FROM:   <a@example.net>\r\n" },
+    { MP_LAX_BRACKETS, "MAIL FROM:a@example.net\r\n" },
+    { MP_LAX_DOTS, "MAIL FROM:<a..b@example.net>\r\n" },
+    { MP_LAX_UNDERSCORE, "MAIL FROM:<a@my_host.net>\r\n" },
+    { MP_LAX_HELO, "EHLO my_host\r\n" },
+    { MP_LAX_LENGTH,
+      "MAIL FROM:<aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.net>\r\n" },
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     for (int on = 0; on < 2; on++) {
@@ -109,27 +116,34 @@ TEST(laxities_are_each_asked_for)
 
 TEST(parameters_of_mail)
 {
-  ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=99999999999999999999\r\n", "552 5.3.4 Message size exceeds fixed limit\r\n");
+  ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=99999999999999999999\r\n",
+      "552 5.3.4 Message size exceeds fixed limit\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=50000001\r\n", "552 5.3.4 Message size exceeds fixed limit\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=50000000\r\n", "250 2.1.0 Sender OK\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=\r\n", "501 5.5.4 Syntax error in parameters\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=-1\r\n", "501 5.5.4 SIZE is no number\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> SIZE=1 SIZE=1\r\n", "501 5.5.4 Parameter given twice\r\n");
-  ROW(HELLO, "MAIL FROM:<a@example.net> X-THING=1\r\n", "555 5.5.4 Parameter not recognized or not implemented\r\n");
+  ROW(HELLO, "MAIL FROM:<a@example.net> X-THING=1\r\n",
+      "555 5.5.4 Parameter not recognized or not implemented\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> BODY=BINARYMIME\r\n", "504 5.5.4 BODY value not implemented\r\n");
   ROW(HELLO, "MAIL FROM:<a@example.net> BODY=8BITMIME SIZE=10 SMTPUTF8\r\n", "250 2.1.0 Sender OK\r\n");
   /* What was not announced is not known. */
-  ROW(HELLO, "MAIL FROM:<a@example.net> RET=FULL\r\n", "555 5.5.4 Parameter not recognized or not implemented\r\n");
-  ROW(HELLO, "MAIL FROM:<a@example.net> REQUIRETLS\r\n", "555 5.5.4 Parameter not recognized or not implemented\r\n");
-  ROW(MAIL, "RCPT TO:<b@example.org> NOTIFY=NEVER\r\n", "555 5.5.4 Parameter not recognized or not implemented\r\n");
+  ROW(HELLO, "MAIL FROM:<a@example.net> RET=FULL\r\n",
+      "555 5.5.4 Parameter not recognized or not implemented\r\n");
+  ROW(HELLO, "MAIL FROM:<a@example.net> REQUIRETLS\r\n",
+      "555 5.5.4 Parameter not recognized or not implemented\r\n");
+  ROW(MAIL, "RCPT TO:<b@example.org> NOTIFY=NEVER\r\n",
+      "555 5.5.4 Parameter not recognized or not implemented\r\n");
 }
 
 TEST(every_parameter_reaches_the_driver)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SUBMISSION, slice);
-    w.opts.extensions |= MP_EXT_DSN | MP_EXT_DELIVERBY | MP_EXT_FUTURERELEASE | MP_EXT_MT_PRIORITY | MP_EXT_REQUIRETLS | MP_EXT_BINARYMIME;
+    w.opts.extensions |= MP_EXT_DSN | MP_EXT_DELIVERBY | MP_EXT_FUTURERELEASE | MP_EXT_MT_PRIORITY |
+                         MP_EXT_REQUIRETLS | MP_EXT_BINARYMIME;
     w.opts.auth_required = false;
     w.opts.by_min = 60;
     w.opts.hold_max = 100000;
@@ -144,7 +158,8 @@ TEST(every_parameter_reaches_the_driver)
          "250 LIMITS MAILMAX=1000 RCPTMAX=100\r\n");
     TALK(&w, "MAIL FROM:<a@example.net> BY=59;R\r\n", "501 5.5.4 BY is below the minimum\r\n");
     TALK(&w, "MAIL FROM:<a@example.net> HOLDFOR=100001\r\n", "501 5.5.4 HOLDFOR is above the maximum\r\n");
-    TALK(&w, "MAIL FROM:<a@example.net> HOLDUNTIL=1970-01-03T04:03:20Z\r\n", "501 5.5.4 HOLDUNTIL is above the maximum\r\n");
+    TALK(&w, "MAIL FROM:<a@example.net> HOLDUNTIL=1970-01-03T04:03:20Z\r\n",
+         "501 5.5.4 HOLDUNTIL is above the maximum\r\n");
     w.stop = true;
     WIRE_SAY(&w, "MAIL FROM:<a@example.net> BY=60;RT HOLDFOR=99 MT-PRIORITY=-3 REQUIRETLS RET=HDRS ENVID=QQ+2B SIZE=77 "
                  "BODY=BINARYMIME\r\n");
@@ -170,7 +185,8 @@ TEST(every_parameter_reaches_the_driver)
 
 TEST(paths_as_rfc_5321_says)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO);
@@ -197,16 +213,20 @@ TEST(utf8_without_smtputf8_is_refused_everywhere)
   ROW(HELLO, "MAIL FROM:<\xc3\xbc@example.net>\r\n", "553 5.6.7 Address outside ASCII without SMTPUTF8\r\n");
   ROW(HELLO, "MAIL FROM:<\xc3\xbc@example.net> SMTPUTF8\r\n", "250 2.1.0 Sender OK\r\n");
   ROW(MAIL, "RCPT TO:<\xc3\xbc@example.org>\r\n", "553 5.6.7 Address outside ASCII without SMTPUTF8\r\n");
-  ROW(HELLO "MAIL FROM:<a@example.net> SMTPUTF8\r\n", "RCPT TO:<\xc3\xbc@\xc3\xb6.example>\r\n", "250 2.1.5 Recipient OK\r\n");
-  ROW(HELLO "MAIL FROM:<a@example.net> SMTPUTF8\r\n", "RCPT TO:<\xc3@example.org>\r\n", "501 5.1.3 Bad recipient address syntax\r\n");
+  ROW(HELLO "MAIL FROM:<a@example.net> SMTPUTF8\r\n", "RCPT TO:<\xc3\xbc@\xc3\xb6.example>\r\n",
+      "250 2.1.5 Recipient OK\r\n");
+  ROW(HELLO "MAIL FROM:<a@example.net> SMTPUTF8\r\n", "RCPT TO:<\xc3@example.org>\r\n",
+      "501 5.1.3 Bad recipient address syntax\r\n");
   ROW("", "EHLO \xc3\xbc.example\r\n", "501 Send a domain or an address literal\r\n");
   ROW(HELLO, "VRFY \xc3\xbc\r\n", "553 5.6.7 Address outside ASCII without SMTPUTF8\r\n");
-  ROW(HELLO, "VRFY \xc3\xbc SMTPUTF8\r\n", "252 2.5.0 Cannot verify, but will accept mail for what RCPT accepts\r\n");
+  ROW(HELLO, "VRFY \xc3\xbc SMTPUTF8\r\n",
+      "252 2.5.0 Cannot verify, but will accept mail for what RCPT accepts\r\n");
 }
 
 TEST(replies_in_utf8_only_to_those_who_asked_for_it)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, MAIL);
@@ -222,7 +242,8 @@ TEST(replies_in_utf8_only_to_those_who_asked_for_it)
 
 TEST(control_characters_never_reach_an_event)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.extensions |= MP_EXT_DSN;
@@ -231,7 +252,10 @@ TEST(control_characters_never_reach_an_event)
     TALK(&w, "EHLO a\rb\r\n", "500 Line holds a bare CR or LF, or a NUL\r\n");
     TALK(&w, "EHLO a\0b\r\n", "500 Line holds a bare CR or LF, or a NUL\r\n");
     TALK(&w, "EHLO a\n", "500 Line holds a bare CR or LF, or a NUL\r\n");
-    TALK(&w, "EHLO a\x01" "b\r\n", "501 Send a domain or an address literal\r\n");
+    TALK(&w,
+         "EHLO a\x01"
+         "b\r\n",
+         "501 Send a domain or an address literal\r\n");
     wire_upto(&w, HELLO);
     TALK(&w, "MAIL FROM:<a\x07@example.net>\r\n", "501 5.1.7 Bad sender address syntax\r\n");
     TALK(&w, "MAIL FROM:<a@example.net> ENVID=a\x02\r\n", "501 5.5.4 Syntax error in parameters\r\n");
@@ -272,9 +296,11 @@ TEST(rset_noop_vrfy_help_expn_anywhere)
   for (size_t i = 0; i < 4; i++) {
     ROW(places[i], "NOOP\r\n", "250 2.0.0 OK\r\n");
     ROW(places[i], "NOOP whatever this is\r\n", "250 2.0.0 OK\r\n");
-    ROW(places[i], "VRFY b@example.org\r\n", "252 2.5.0 Cannot verify, but will accept mail for what RCPT accepts\r\n");
+    ROW(places[i], "VRFY b@example.org\r\n",
+        "252 2.5.0 Cannot verify, but will accept mail for what RCPT accepts\r\n");
     ROW(places[i], "EXPN list\r\n", "502 5.5.1 EXPN not implemented\r\n");
-    ROW(places[i], "HELP\r\n", "214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH\r\n");
+    ROW(places[i], "HELP\r\n",
+        "214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH\r\n");
     ROW(places[i], "RSET\r\n", "250 2.0.0 OK\r\n");
   }
   ROW("", "RSET\r\n", "250 OK\r\n");
@@ -283,7 +309,8 @@ TEST(rset_noop_vrfy_help_expn_anywhere)
 
 TEST(rcpt_after_a_failed_mail)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO);
@@ -299,7 +326,8 @@ TEST(rcpt_after_a_failed_mail)
 
 TEST(a_refused_recipient_is_not_in_the_envelope)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, MAIL);
@@ -318,7 +346,8 @@ TEST(a_refused_recipient_is_not_in_the_envelope)
 
 TEST(rset_and_a_second_ehlo_forget_the_transaction)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, RCPT);
@@ -339,7 +368,8 @@ TEST(rset_and_a_second_ehlo_forget_the_transaction)
 /* RFC 5321 4.1.4: one that is not accepted leaves everything as it was. */
 TEST(a_refused_ehlo_forgets_nothing)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, RCPT);
@@ -431,7 +461,8 @@ TEST(no_octet_is_taken_while_an_event_waits)
 
 TEST(a_pipelined_group_in_one_flight)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO);
@@ -448,18 +479,22 @@ TEST(a_pipelined_group_in_one_flight)
 
 TEST(http_and_tls_on_a_plain_port_are_closed_at_once)
 {
-  static const char *const greetings[] = { "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST /a HTTP/1.1\r\n", "CONNECT a:25 HTTP/1.1\r\n",
-                                           "OPTIONS * HTTP/1.1\r\n",            "XGET / HTTP/1.0\r\n", "\x16\x03\x01\x02" };
-  FOR_EACH_SLICE (slice)
-    for (size_t i = 0; i < sizeof greetings / sizeof *greetings; i++) {
-      wire w;
-      REQUIRE(wire_open(&w, slice));
-      wire_say(&w, greetings[i]);
-      CHECK_SAID(&w, "");
-      CHECK_EVENTS(&w, "close");
-      CHECK_CSTR(w.why, "not SMTP");
-      wire_close(&w);
-    }
+  static const char *const greetings[] = { "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                                           "POST /a HTTP/1.1\r\n",
+                                           "CONNECT a:25 HTTP/1.1\r\n",
+                                           "OPTIONS * HTTP/1.1\r\n",
+                                           "XGET / HTTP/1.0\r\n",
+                                           "\x16\x03\x01\x02" };
+  FOR_EACH_SLICE(slice)
+  for (size_t i = 0; i < sizeof greetings / sizeof *greetings; i++) {
+    wire w;
+    REQUIRE(wire_open(&w, slice));
+    wire_say(&w, greetings[i]);
+    CHECK_SAID(&w, "");
+    CHECK_EVENTS(&w, "close");
+    CHECK_CSTR(w.why, "not SMTP");
+    wire_close(&w);
+  }
   /* Before the banner too. */
   wire w;
   wire_init(&w, MP_PROTOCOL_SMTP, 0);
@@ -587,7 +622,8 @@ TEST(pipelining_that_was_not_offered)
   wire w;
   REQUIRE(wire_open(&w, 0));
   TALK(&w, "HELO a\r\n", "250 mx.example.org\r\n");
-  TALK(&w, "MAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n", "250 Sender OK\r\n554 Talking out of turn\r\n");
+  TALK(&w, "MAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n",
+       "250 Sender OK\r\n554 Talking out of turn\r\n");
   CHECK(w.closed);
   wire_close(&w);
   wire_init(&w, MP_PROTOCOL_SMTP, 0);

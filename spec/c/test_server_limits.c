@@ -5,7 +5,8 @@
 
 TEST(twenty_bad_commands)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO);
@@ -21,8 +22,10 @@ TEST(twenty_bad_commands)
 
 TEST(errors_of_every_kind_count)
 {
-  static const char *const bad[] = { "XYZZY\r\n", "MAIL\r\n", "RCPT TO:<a@b.example>\r\n", "STARTTLS\r\n", "EHLO\r\n",
-                                     "MAIL FROM:<a@b.example> X=1\r\n", "VRFY\r\n", "TURN\r\n", "a\nb\r\n", "BDAT 0\r\n" };
+  static const char *const bad[] = { "XYZZY\r\n",    "MAIL\r\n", "RCPT TO:<a@b.example>\r\n",
+                                     "STARTTLS\r\n", "EHLO\r\n", "MAIL FROM:<a@b.example> X=1\r\n",
+                                     "VRFY\r\n",     "TURN\r\n", "a\nb\r\n",
+                                     "BDAT 0\r\n" };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     wire w;
     REQUIRE(wire_open(&w, 0));
@@ -35,14 +38,15 @@ TEST(errors_of_every_kind_count)
 
 TEST(an_endless_line)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO);
     char big[8192];
     memset(big, 'x', sizeof big);
     CHECK_EQ_INT(wire_feed(&w, big, sizeof big), 0);
-    CHECK_SAID(&w, "500 5.5.2 Line too long\r\n"); /* at once */
+    CHECK_SAID(&w, "500 5.5.2 Line too long\r\n");  /* at once */
     TALK(&w, "\n\r\nNOOP\r\n", "250 2.0.0 OK\r\n"); /* and the rest is no command */
     wire_feed(&w, big, sizeof big);
     CHECK_SAID(&w, "421 4.7.0 mx.example.org Too many overlong lines\r\n");
@@ -59,26 +63,27 @@ TEST(the_longest_line)
     size_t most;
   } rows[] = { { 0, 512 }, { MP_EXT_SIZE | MP_EXT_8BITMIME, 555 }, { MP_EXT_DEFAULT, 1065 }, { MP_EXT_DSN, 1040 } };
   for (size_t i = 0; i < 4; i++)
-    FOR_EACH_SLICE (slice)
-      for (size_t over = 0; over < 2; over++) {
-        wire w;
-        wire_init(&w, MP_PROTOCOL_SMTP, slice);
-        w.opts.extensions = rows[i].extensions;
-        REQUIRE(wire_start(&w));
-        wire_upto(&w, HELLO);
-        char line[2000];
-        memset(line, 'x', sizeof line);
-        memcpy(line, "NOOP ", 5);
-        memcpy(line + rows[i].most + over - 2, "\r\n", 2);
-        wire_feed(&w, line, rows[i].most + over);
-        CHECK(w.said.len > 3 && memcmp(w.said.ptr, over ? "500" : "250", 3) == 0);
-        wire_close(&w);
-      }
+    FOR_EACH_SLICE(slice)
+  for (size_t over = 0; over < 2; over++) {
+    wire w;
+    wire_init(&w, MP_PROTOCOL_SMTP, slice);
+    w.opts.extensions = rows[i].extensions;
+    REQUIRE(wire_start(&w));
+    wire_upto(&w, HELLO);
+    char line[2000];
+    memset(line, 'x', sizeof line);
+    memcpy(line, "NOOP ", 5);
+    memcpy(line + rows[i].most + over - 2, "\r\n", 2);
+    wire_feed(&w, line, rows[i].most + over);
+    CHECK(w.said.len > 3 && memcmp(w.said.ptr, over ? "500" : "250", 3) == 0);
+    wire_close(&w);
+  }
 }
 
 TEST(recipients_over_the_limit)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(wire_open(&w, slice));
     wire_upto(&w, HELLO "MAIL FROM:<a@example.net>\r\n");
@@ -116,7 +121,8 @@ TEST(envelope_memory)
 
 TEST(messages_in_one_session)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.messages = 2;

@@ -1,7 +1,7 @@
 /* LMTP (RFC 2033): LHLO, and a reply for each recipient. */
 #include "support/wire.h"
 
-#define UPTO_RCPT                                                                                      \
+#define UPTO_RCPT                                                                                                  \
   "LHLO client.example.net\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\n" \
   "RCPT TO:<d@example.org>\r\n"
 
@@ -16,7 +16,8 @@ static bool open_lmtp(wire *w, size_t slice, const char *upto)
 
 TEST(lhlo_and_nothing_else)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_LMTP, slice);
     REQUIRE(wire_start(&w));
@@ -34,7 +35,8 @@ TEST(lhlo_and_nothing_else)
 
 TEST(data_with_no_valid_recipient_has_one_reply)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_lmtp(&w, slice, "LHLO a\r\nMAIL FROM:<a@example.net>\r\n"));
     TALK(&w, "DATA\r\n", "554 5.5.1 No valid recipients\r\n");
@@ -46,7 +48,8 @@ static int each_its_own(wire *w, const mp_event *ev)
 {
   if (ev->kind != MP_EV_MESSAGE)
     return 0;
-  mp_reply full = MP_REPLY(452, 4, 2, 2, "Mailbox full"), nobody = MP_REPLY(550, 5, 1, 1, "Nobody"), odd = { .code = 354 };
+  mp_reply full = MP_REPLY(452, 4, 2, 2, "Mailbox full"), nobody = MP_REPLY(550, 5, 1, 1, "Nobody"),
+           odd = { .code = 354 };
   CHECK_EQ_INT(mp_server_reply_rcpt(w->srv, 2, &full), 0);
   CHECK_EQ_INT(mp_server_reply_rcpt(w->srv, 0, &nobody), 0);
   CHECK_EQ_INT(mp_server_reply_rcpt(w->srv, 3, &full), MP_E_INVALID);
@@ -56,11 +59,13 @@ static int each_its_own(wire *w, const mp_event *ev)
 
 TEST(a_reply_for_each_recipient_after_data)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_lmtp(&w, slice, UPTO_RCPT "DATA\r\n"));
     w.before_reply = each_its_own;
-    TALK(&w, "x\r\n.\r\nNOOP\r\n", "550 5.1.1 Nobody\r\n250 2.0.0 OK\r\n452 4.2.2 Mailbox full\r\n250 2.0.0 OK\r\n");
+    TALK(&w, "x\r\n.\r\nNOOP\r\n",
+         "550 5.1.1 Nobody\r\n250 2.0.0 OK\r\n452 4.2.2 Mailbox full\r\n250 2.0.0 OK\r\n");
     mp_reply late = MP_REPLY(250, 2, 0, 0, "x");
     CHECK_EQ_INT(mp_server_reply_rcpt(w.srv, 0, &late), MP_E_MISUSE);
     wire_close(&w);
@@ -69,7 +74,8 @@ TEST(a_reply_for_each_recipient_after_data)
 
 TEST(a_reply_for_each_recipient_after_bdat_last)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_lmtp(&w, slice, UPTO_RCPT));
     TALK(&w, "BDAT 3\r\nabcBDAT 3 LAST\r\ndef",
@@ -80,7 +86,8 @@ TEST(a_reply_for_each_recipient_after_bdat_last)
 
 TEST(a_fault_of_the_message_is_said_to_each)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_lmtp(&w, slice, UPTO_RCPT "DATA\r\n"));
     TALK(&w, "a\nb\r\n.\r\n",

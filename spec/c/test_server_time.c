@@ -2,7 +2,7 @@
 #include "support/wire.h"
 
 #define HELLO "EHLO client.example.net\r\n"
-#define RCPT HELLO "MAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n"
+#define RCPT  HELLO "MAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n"
 
 static bool open_with(wire *w, const char *upto)
 {

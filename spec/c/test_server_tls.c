@@ -15,7 +15,8 @@ static bool open_tls(wire *w, size_t slice)
 
 TEST(starttls_is_announced_until_it_is_on)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.tls_offered = true;
@@ -35,7 +36,8 @@ TEST(starttls_is_announced_until_it_is_on)
 
 TEST(where_starttls_may_not_stand)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_tls(&w, slice));
     TALK(&w, "STARTTLS x\r\n", "501 5.5.4 No argument allowed\r\n");
@@ -49,7 +51,8 @@ TEST(where_starttls_may_not_stand)
 
 TEST(what_is_forgotten_after_the_handshake)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_tls(&w, slice));
     TALK(&w, "STARTTLS\r\n", "220 2.0.0 Ready to start TLS\r\n");
@@ -63,7 +66,8 @@ TEST(what_is_forgotten_after_the_handshake)
 
 TEST(plaintext_behind_starttls)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_tls(&w, slice));
     w.stop = true; /* the handshake has not been */
@@ -84,7 +88,8 @@ TEST(plaintext_behind_starttls)
 
 TEST(plaintext_behind_starttls_is_discarded_by_option)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.opts.tls_offered = w.opts.tolerate_injection = true;
@@ -122,7 +127,8 @@ TEST(plaintext_behind_a_220_that_was_read)
 
 TEST(tls_from_the_start)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     wire_init(&w, MP_PROTOCOL_SMTP, slice);
     w.tls_from_start = w.opts.tls_offered = true;

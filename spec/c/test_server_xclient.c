@@ -18,8 +18,9 @@ TEST(xclient_is_announced_to_those_who_may)
 {
   wire w;
   REQUIRE(open_x(&w, 1, MP_TRUST_XCLIENT));
-  TALK(&w, HELLO, "250-mx.example.org\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n"
-                  "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n");
+  TALK(&w, HELLO,
+       "250-mx.example.org\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n"
+       "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n");
   mp_server_trust(w.srv, 0);
   TALK(&w, HELLO, "250-mx.example.org\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n");
   wire_close(&w);
@@ -27,7 +28,8 @@ TEST(xclient_is_announced_to_those_who_may)
 
 TEST(who_may_not)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_x(&w, slice, 0));
     TALK(&w, "XCLIENT ADDR=192.0.2.1\r\n", "550 5.7.0 Insufficient authorization\r\n");
@@ -41,7 +43,8 @@ TEST(who_may_not)
 
 TEST(bad_attributes_and_bad_places)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_x(&w, slice, MP_TRUST_XCLIENT));
     TALK(&w, "XCLIENT\r\n", "501 5.5.4 Syntax: XCLIENT attribute=value...\r\n");
@@ -71,29 +74,34 @@ static int look(wire *w, const mp_event *ev)
 
 TEST(the_session_starts_anew)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_x(&w, slice, MP_TRUST_XCLIENT));
     WIRE_SAY(&w, "XYZZY\r\n");
     wire_look(&w);
     w.before_reply = look;
-    TALK(&w, "XCLIENT NAME=spike.example ADDR=192.0.2.7 PORT=[UNAVAILABLE]\r\n", "220 mx.example.org ESMTP moonpost\r\n");
+    TALK(&w, "XCLIENT NAME=spike.example ADDR=192.0.2.7 PORT=[UNAVAILABLE]\r\n",
+         "220 mx.example.org ESMTP moonpost\r\n");
     CHECK_EVENTS(&w, "xclient connect");
     CHECK_EQ_INT(mp_server_helo(w.srv).len, 0);
     CHECK_EQ_INT(mp_server_errors(w.srv), 0);
     TALK(&w, "MAIL FROM:<a@example.net>\r\n", "503 Send EHLO first\r\n");
-    TALK(&w, "EHLO other.example\r\n", "250-mx.example.org\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n"
-                                       "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n");
+    TALK(&w, "EHLO other.example\r\n",
+         "250-mx.example.org\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n"
+         "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n");
     wire_close(&w);
   }
 }
 
 TEST(login_and_helo_are_taken_over)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_x(&w, slice, MP_TRUST_XCLIENT));
-    TALK(&w, "XCLIENT LOGIN=tim+40example HELO=spike.example PROTO=ESMTP\r\n", "220 mx.example.org ESMTP moonpost\r\n");
+    TALK(&w, "XCLIENT LOGIN=tim+40example HELO=spike.example PROTO=ESMTP\r\n",
+         "220 mx.example.org ESMTP moonpost\r\n");
     CHECK_STR(mp_server_user(w.srv), "tim@example");
     CHECK_STR(mp_server_helo(w.srv), "spike.example");
     CHECK_CSTR(mp_server_with(w.srv), "ESMTPA");
@@ -107,7 +115,8 @@ TEST(login_and_helo_are_taken_over)
 
 TEST(refused_by_the_driver)
 {
-  FOR_EACH_SLICE (slice) {
+  FOR_EACH_SLICE(slice)
+  {
     wire w;
     REQUIRE(open_x(&w, slice, MP_TRUST_XCLIENT));
     wire_answer_next(&w, MP_EV_XCLIENT, MP_REPLY(550, 5, 7, 0, "Not that one"));

@@ -29,31 +29,32 @@ typedef struct wire_text { /* not from base/mem.h: the driver's memory does not 
 typedef struct wire {
   mp_server_opts opts;
   mp_server *srv;
-  size_t slice;         /* octets a feed; 0 = all at once */
+  size_t slice; /* octets a feed; 0 = all at once */
   int64_t now;
   unsigned trust;
   bool tls_from_start;
-  bool hold;            /* leave output unsent, as a driver that has not been able to write */
-  bool stop;            /* leave events that want an answer unanswered */
-  const char *secret;   /* password of every user in CREDENTIALS; NULL: no such user */
-  bool ask;             /* let AUTH decide */
+  bool hold;          /* leave output unsent, as a driver that has not been able to write */
+  bool stop;          /* leave events that want an answer unanswered */
+  const char *secret; /* password of every user in CREDENTIALS; NULL: no such user */
+  bool ask;           /* let AUTH decide */
   wire_text said, events, body;
-  unsigned happened;    /* events so far */
-  uint64_t size;        /* of the last MESSAGE */
+  unsigned happened; /* events so far */
+  uint64_t size;     /* of the last MESSAGE */
   unsigned facts;
-  size_t messages;      /* accepted */
+  size_t messages; /* accepted */
   bool closed;
-  const char *why;      /* of the last CLOSE or ABORT */
+  const char *why; /* of the last CLOSE or ABORT */
   wire_answer answers[8];
   size_t answer_count;
-  mp_event waits;       /* with `stop` */
+  mp_event waits; /* with `stop` */
   mp_tls_facts facts_tls;
   int (*before_reply)(struct wire *w, const mp_event *ev); /* may answer by itself and return 1 */
 } wire;
 
 static const size_t wire_slices[] = { 1, 2, 3, 64, 0 };
-#define FOR_EACH_SLICE(S) \
-  for (size_t slice_i_ = 0, S = wire_slices[0]; slice_i_ < 5; slice_i_++, S = slice_i_ < 5 ? wire_slices[slice_i_] : 0)
+#define FOR_EACH_SLICE(S)                                     \
+  for (size_t slice_i_ = 0, S = wire_slices[0]; slice_i_ < 5; \
+       slice_i_++, S = slice_i_ < 5 ? wire_slices[slice_i_] : 0)
 
 static void wire_init(wire *w, mp_protocol protocol, size_t slice)
 {
@@ -129,26 +130,28 @@ static void wire_handle(wire *w, const mp_event *ev)
   char text[700];
   switch (ev->kind) {
   case MP_EV_HELO:
-    snprintf(text, sizeof text, "%s=%.*s", ev->helo.esmtp ? "ehlo" : "helo", (int)ev->helo.name.len, ev->helo.name.ptr);
+    snprintf(text, sizeof text, "%s=%.*s", ev->helo.esmtp ? "ehlo" : "helo", (int)ev->helo.name.len,
+             ev->helo.name.ptr);
     break;
   case MP_EV_MAIL:
     snprintf(text, sizeof text, "mail=%.*s", (int)ev->mail.path->address.len, ev->mail.path->address.ptr);
     break;
   case MP_EV_RCPT:
-    snprintf(text, sizeof text, "rcpt=%.*s", (int)ev->rcpt.recipient->path.address.len, ev->rcpt.recipient->path.address.ptr);
+    snprintf(text, sizeof text, "rcpt=%.*s", (int)ev->rcpt.recipient->path.address.len,
+             ev->rcpt.recipient->path.address.ptr);
     break;
   case MP_EV_AUTH:
   case MP_EV_TOKEN:
-    snprintf(text, sizeof text, "%s=%.*s:%.*s", mp_event_name(ev->kind), (int)ev->auth.user.len, ev->auth.user.ptr,
-             (int)ev->auth.password.len, ev->auth.password.ptr);
+    snprintf(text, sizeof text, "%s=%.*s:%.*s", mp_event_name(ev->kind), (int)ev->auth.user.len,
+             ev->auth.user.ptr, (int)ev->auth.password.len, ev->auth.password.ptr);
     break;
   case MP_EV_CREDENTIALS:
     CHECK_EQ_INT(ev->auth.password.len, 0);
     snprintf(text, sizeof text, "credentials=%.*s", (int)ev->auth.user.len, ev->auth.user.ptr);
     break;
   case MP_EV_AUTHENTICATED:
-    snprintf(text, sizeof text, "authenticated=%s:%.*s", ev->authenticated.ok ? "yes" : "no", (int)ev->authenticated.user.len,
-             ev->authenticated.user.ptr);
+    snprintf(text, sizeof text, "authenticated=%s:%.*s", ev->authenticated.ok ? "yes" : "no",
+             (int)ev->authenticated.user.len, ev->authenticated.user.ptr);
     break;
   case MP_EV_MESSAGE:
     snprintf(text, sizeof text, "message=%llu", (unsigned long long)ev->message.size);
@@ -346,14 +349,16 @@ static bool wire_check(const char *file, int line, const char *what, wire_text *
 }
 
 /* Each compares with all of it since the last look, and forgets it. */
-#define CHECK_SAID(W, LIT) wire_check(__FILE__, __LINE__, "what was said", &(W)->said, MP_STR("" LIT))
+#define CHECK_SAID(W, LIT)   wire_check(__FILE__, __LINE__, "what was said", &(W)->said, MP_STR("" LIT))
 #define CHECK_EVENTS(W, LIT) wire_check(__FILE__, __LINE__, "what happened", &(W)->events, MP_STR("" LIT))
-#define CHECK_BODY(W, LIT) check_eq_str(__FILE__, __LINE__, "the message", mp_str_of((W)->body.ptr, (W)->body.len), mp_str_of("" LIT, sizeof(LIT) - 1))
+#define CHECK_BODY(W, LIT)                                                                 \
+  check_eq_str(__FILE__, __LINE__, "the message", mp_str_of((W)->body.ptr, (W)->body.len), \
+               mp_str_of("" LIT, sizeof(LIT) - 1))
 /* Says a text and compares the replies. */
-#define TALK(W, LIT, SAID)           \
-  do {                               \
-    WIRE_SAY((W), LIT);              \
-    CHECK_SAID((W), SAID);           \
+#define TALK(W, LIT, SAID) \
+  do {                     \
+    WIRE_SAY((W), LIT);    \
+    CHECK_SAID((W), SAID); \
   } while (0)
 
 #endif
