@@ -1,5 +1,6 @@
 --- The hooks that decide who somebody is: `credentials` (what is known of a user), `auth` (is this the password) and
 --- `token`. A fault here is 454, so that a client keeps its password and tries again.
+local core = require "moonpost.core"
 local log = require "moonpost.log"
 local suggest = require "moonpost.suggest"
 local verdict = require "moonpost.verdict"
@@ -36,7 +37,7 @@ function M.senders(senders, user, house)
   end
   local list = {}
   for i, item in ipairs(senders) do
-    if type(item) ~= "string" or not (item == "*" or item:find("@[^@%s]+$")) or item:find("%c") then
+    if type(item) ~= "string" or not (item == "*" or item:find("^@[^@%s%c]+$") or core.mailbox(item, true)) then
       return nil, ('senders: %s: "a@b", "@domain" or "*" expected'):format(tostring(item))
     end
     list[i] = item

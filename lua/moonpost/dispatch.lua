@@ -82,8 +82,8 @@ end
 makers.data = makers.connect
 
 function makers.helo(of)
-  return function(session, name)
-    return ask(session, of, name)
+  return function(session, name, esmtp)
+    return ask(session, of, name, esmtp)
   end
 end
 
