@@ -47,9 +47,10 @@ end
 --- Nothing is bound or opened, but a development certificate is made when one is needed.
 ---@param self moonpost.Server
 ---@param worker moonpost.core.worker
+---@param pretend? boolean no certificate is read or made: TLS is offered, and never spoken
 ---@return { house: table, chains: table, tls: table?, configs: table[], limits: table }? built
 ---@return string? why
-function M.server(self, worker)
+function M.server(self, worker, pretend)
   local values = self.options
   local limits = values.limits
   local house = {
@@ -75,7 +76,12 @@ function M.server(self, worker)
       return nil, ("%s demands AUTH, but there is no credentials, auth or token hook"):format(url)
     end
   end
-  local tls, why = certificates.config(values.tls, needed, values.hostname)
+  local tls, why
+  if not pretend then
+    tls, why = certificates.config(values.tls, needed, values.hostname)
+  elseif values.tls or needed then
+    tls = "pretend"
+  end
   if why then
     return nil, why
   end

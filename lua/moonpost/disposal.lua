@@ -141,7 +141,7 @@ function M.settle(session, of, message, a, b, c)
     end
   end
   local base = message._base
-  if base and not message._roots then
+  if base and not message._roots and not session._house.deliver then
     if base.kind == "discard" then
       return accepted(message, ok)
     elseif base.kind == "refuse" then

@@ -1,5 +1,4 @@
 --- A received message: envelope, header, octets, and the plans that say what becomes of it.
-local core = require "moonpost.core"
 local headers = require "moonpost.headers"
 local perform = require "moonpost.perform"
 local plan = require "moonpost.plan"
@@ -82,8 +81,8 @@ local kept = {
   meta = function()
     return {}
   end,
-  time = function()
-    return core.time()
+  time = function(self)
+    return self.session._house.worker:time()
   end,
 }
 
@@ -114,6 +113,12 @@ function M.new(session, envelope, seen)
     _sealed = false, -- the hook is over
     _running = 0, -- deliveries on their way; `_after` is what waits for them
   }, Message_mt)
+end
+
+--- Keeps the octets when the message has been answered: for a task that goes on with it. Without this they are freed then, for the
+--- collector does not see how many there are.
+function Message:keep()
+  self._core:keep()
 end
 
 -- ---- octets -------------------------------------------------------------------------------------------------------

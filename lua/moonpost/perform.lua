@@ -15,32 +15,43 @@ local function trace(message, job)
   return table.concat(out)
 end
 
-local starts = {}
+--- What C is told of a delivery.
+local orders = {}
 
-function starts.maildir(message, job, done)
-  local plan, house = job.plan, message.session._house
-  message._core:maildir(house.worker, {
-    folder = job.path, create = plan.create, mode = plan.mode, host = house.hostname, extra = trace(message, job),
-  }, done)
+function orders.maildir(message, job)
+  local plan = job.plan
+  return {
+    folder = job.path, create = plan.create, mode = plan.mode, host = message.session._house.hostname,
+    extra = trace(message, job),
+  }
 end
 
-function starts.file(message, job, done)
+function orders.file(message, job)
   local plan = job.plan
-  message._core:file(message.session._house.worker, {
+  return {
     path = job.path, mbox = plan.mbox or false, create = plan.create, mode = plan.mode, sender = message.sender.address,
     extra = trace(message, job),
-  }, done)
+  }
 end
 
-function starts.pipe(message, job, done)
+function orders.pipe(message, job)
   local plan = job.plan
   local env = table.move(plan.env or {}, 1, plan.env and #plan.env or 0, 1, {})
   if not job.recipients[2] then
     env[#env + 1] = "RECIPIENT=" .. job.recipients[1].address
   end
-  message._core:pipe(message.session._house.worker, {
-    args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, extra = trace(message, job),
-  }, done)
+  return { args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, extra = trace(message, job) }
+end
+
+--- The last step: C's, or that of who stands in for it (moonpost.test writes down instead).
+local function start(message, job, done)
+  local house, kind = message.session._house, job.plan.kind
+  local order = orders[kind](message, job)
+  if house.deliver then
+    house.deliver(message, kind, job.recipients, order, done)
+  else
+    message._core[kind](message._core, house.worker, order, done)
+  end
 end
 
 --- The place of a plan for one recipient: a path, or arguments; and a key that identical deliveries share.
@@ -75,6 +86,10 @@ end
 local function sort(message, one, jobs, order)
   local plan = one._plan
   if plan.kind == "discard" then
+    local house = message.session._house
+    if house.deliver then
+      house.deliver(message, "discard", { one }, plan)
+    end
     settle(one, outcome.discarded(one, plan.reason))
   elseif plan.kind == "refuse" then
     settle(one, outcome.refused(one, plan))
@@ -147,7 +162,7 @@ function M.run(message, list, done)
       report(message, job, result)
       finished()
     end
-    local ok, err = pcall(starts[job.plan.kind], message, job, delivered)
+    local ok, err = pcall(start, message, job, delivered)
     if not ok then
       delivered { ok = false, error = "SYSTEM", why = tostring(err), signal = 0 }
     end
