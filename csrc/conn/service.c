@@ -51,6 +51,7 @@ int mp_service_port(mp_service *service, const char *name, const mp_server_opts 
   port->machine.hostname = mp_str_c(service->hostname);
   port->machine.banner = mp_str_c(service->banner);
   port->machine.tls_offered = tls == MP_TLS_STARTTLS && (service->tls || service->pretend_tls);
+  port->machine.wall_ms = worker->wall_ms(worker) - mp_loop_now(&worker->loop);
   port->machine.sasl = worker->sasl;
   port->machine.sasl_secret = mp_str_of(service->sasl_secret, sizeof service->sasl_secret);
   port->machine.out_blocks = &worker->out_blocks;
