@@ -1,6 +1,7 @@
 /* bind/core.c -- the module moonpost.core: the state's record, workers, and small pure functions. */
 #include "bind/mpl.h"
 
+#include "bind/process.h"
 #include "smtp/scram.h"
 
 #include <string.h>
@@ -131,13 +132,19 @@ static int core_password(lua_State *L)
   return rc < 0 ? mpl_fail(L, rc, rc == MP_E_INVALID ? "this password cannot be used (empty, too long, or with odd characters)" : NULL) : 1;
 }
 
-/* The allocator of a state whose memory has a ceiling: past it Lua sees "not enough memory" after a full collection. */
+/* The allocator of a state whose memory has a ceiling: past it Lua sees "not enough memory" after a full collection. Only inside of calls,
+ * where that is an error like others; what C pushes between them is small and has nobody to catch it. */
 static void *limited_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
   mpl_state *state = ud;
   size_t old = ptr ? osize : 0;
-  if (nsize > old && state->memory_most && state->memory + (nsize - old) > state->memory_most)
+  if (nsize > old && state->depth > 0 && state->memory_most && state->memory + (nsize - old) > state->memory_most) {
+    state->starved |= state->refused;
+    state->refused = true;
     return NULL;
+  }
+  if (nsize > old)
+    state->refused = false;
   void *block = state->inner_alloc(state->inner_ud, ptr, osize, nsize);
   if (block || nsize == 0)
     state->memory += nsize - old;
@@ -164,6 +171,7 @@ static int state_gc(lua_State *L)
   mpl_state *state = lua_touserdata(L, 1);
   mpl_watch_free(state);
   mpl_forget_deliveries(state);
+  mpl_process_unref(state->process);
   /* What is left is freed by the allocator itself: our record goes with the state. */
   if (state->inner_alloc)
     lua_setallocf(L, state->inner_alloc, state->inner_ud);
@@ -211,5 +219,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_wire(L);
   mpl_open_binding(L);
   mpl_open_watch(L);
+  mpl_open_process(L);
+  mpl_open_shared(L);
+  mpl_open_thread(L);
   return 1;
 }

@@ -24,16 +24,22 @@
 
 typedef struct mpl_watch mpl_watch;
 typedef struct mpl_delivery mpl_delivery;
+typedef struct mpl_process mpl_process;
+typedef struct mpl_generation mpl_generation;
 
 /* One Lua state's side of the binding; in the registry under its own address key. */
 typedef struct mpl_state {
   lua_State *L;            /* the main thread */
   mp_worker *worker;       /* the state's own or its thread's; NULL until asked for */
   bool borrowed;           /* the worker is a serving thread's */
+  mpl_process *process;    /* a reference; NULL until asked for */
+  mpl_generation *generation; /* NULL unless a serving thread made this state */
   mpl_watch *watch;
+  unsigned depth;          /* of calls from C */
   int kinds[MP_EV_COUNT];  /* registry references of the event names */
   mp_list deliveries;      /* on their way: told that the state is gone when it closes */
   size_t memory, memory_most;
+  bool refused, starved;   /* an allocation was refused just now; a second time, after a full collection */
   lua_Alloc inner_alloc;
   void *inner_ud;
 } mpl_state;
@@ -87,6 +93,9 @@ int mpl_open_message(lua_State *L);
 int mpl_open_binding(lua_State *L);
 int mpl_open_wire(lua_State *L);
 int mpl_open_watch(lua_State *L);
+int mpl_open_process(lua_State *L);
+int mpl_open_shared(lua_State *L);
+int mpl_open_thread(lua_State *L);
 void mpl_watch_free(mpl_state *state);
 
 void mpl_forget_deliveries(mpl_state *state);

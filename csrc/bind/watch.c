@@ -2,7 +2,7 @@
  * call from C; when that call has used its CPU time, a signal to the worker's thread arms a debug hook on the coroutine that runs, and the hook
  * raises. Without such a call the hook is never set: a permanent one costs a multiple of the whole message path.
  * The hook stays armed at every instruction until the coroutine is left, so that a pcall in the script cannot swallow it. */
-#include "bind/mpl.h"
+#include "bind/thread.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -18,12 +18,12 @@ struct mpl_watch {
   pthread_cond_t stop_cond;
   bool stop;
   atomic_uint epoch;             /* odd while Lua runs */
-  unsigned depth;
+  mpl_watch *outside;            /* of another state on this thread, whose call led here */
   _Atomic(lua_State *) running;  /* the coroutine to interrupt */
   atomic_long limit_ms;
 };
 
-/* The signal handler has no argument of ours; it finds the watch of the thread that it interrupted. */
+/* The signal handler has no argument of ours; it finds the watch of the call that it interrupted. */
 static _Thread_local mpl_watch *mine;
 
 static void interrupt(lua_State *L, lua_Debug *ar)
@@ -91,7 +91,9 @@ static void *monitor(void *arg)
 void mpl_enter(mpl_state *state)
 {
   mpl_watch *watch = state->watch;
-  if (watch && watch->depth++ == 0) {
+  if (state->depth++ == 0 && watch) {
+    watch->outside = mine;
+    mine = watch;
     atomic_store_explicit(&watch->running, state->L, memory_order_relaxed);
     atomic_fetch_add_explicit(&watch->epoch, 1, memory_order_release);
   }
@@ -100,10 +102,18 @@ void mpl_enter(mpl_state *state)
 void mpl_leave(mpl_state *state)
 {
   mpl_watch *watch = state->watch;
-  if (watch && --watch->depth == 0) {
+  if (--state->depth > 0)
+    return;
+  if (watch && atomic_load_explicit(&watch->epoch, memory_order_relaxed) & 1) {
     atomic_fetch_add_explicit(&watch->epoch, 1, memory_order_release);
     if (lua_gethook(state->L) == interrupt)
       lua_sethook(state->L, NULL, 0, 0);
+    mine = watch->outside;
+  }
+  if (state->starved) {
+    state->starved = false;
+    if (state->generation)
+      mpl_generation_starved(state->generation);
   }
 }
 
@@ -159,8 +169,6 @@ void mpl_watch_free(mpl_state *state)
   pthread_cond_signal(&watch->stop_cond);
   pthread_mutex_unlock(&watch->lock);
   pthread_join(watch->monitor, NULL);
-  if (mine == watch)
-    mine = NULL;
   pthread_cond_destroy(&watch->stop_cond);
   pthread_mutex_destroy(&watch->lock);
   mp_mem_free(watch);
@@ -189,12 +197,10 @@ static int core_watchdog(lua_State *L)
   pthread_mutex_init(&watch->lock, NULL);
   pthread_cond_init(&watch->stop_cond, &attr);
   pthread_condattr_destroy(&attr);
-  mine = watch;
   struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
   sigemptyset(&action.sa_mask);
   if (pthread_getcpuclockid(watch->watched, &watch->cpu) != 0 || sigaction(WATCH_SIGNAL, &action, NULL) != 0
       || pthread_create(&watch->monitor, NULL, monitor, watch) != 0) {
-    mine = NULL;
     mp_mem_free(watch);
     return luaL_error(L, "the watchdog cannot be started");
   }

@@ -70,8 +70,10 @@ local function development(hostname)
   if made == nil then
     return nil, "tls: no development certificate: " .. why
   end
-  log.warn(made and "made a development certificate" or "using a development certificate",
-    { certificate = certificate, hint = "no client trusts it: set tls = { certificate =, key = }" })
+  if core.place() == 1 then -- once is enough for all workers
+    log.warn(made and "made a development certificate" or "using a development certificate",
+      { certificate = certificate, hint = "no client trusts it: set tls = { certificate =, key = }" })
+  end
   return { certs = { { certificate = certificate, key = key } }, min_version = "1.2", client = "off", tickets = true }
 end
 

@@ -15,6 +15,12 @@ local parts = {
   Error = function()
     return require "moonpost.error"
   end,
+  worker = function()
+    return require("moonpost.process").worker
+  end,
+  once = function()
+    return require("moonpost.process").once
+  end,
   shared = function()
     return require "moonpost.shared"
   end,

@@ -21,9 +21,10 @@ local TRACE_MOST = 16384
 M.on = {}
 
 local level, format, output
+local sink -- of moonpost.test: gets events instead of their being written
 
 local function to_stderr(line)
-  io.stderr:write(line, "\n")
+  io.stderr:write(line .. "\n") -- one write: other workers' lines come before or after it, not inside
 end
 
 local secrets = { "password", "passwd", "token", "secret", "credential", "authorization" }
@@ -191,6 +192,14 @@ function M.event(name, text, list)
       list[i] = redacted(list[i], 1)
     end
   end
+  if sink then
+    local fields = {}
+    for i = 1, #list, 2 do
+      fields[list[i]] = is_secret(list[i]) and "[redacted]" or list[i + 1]
+    end
+    sink(name, text, fields)
+    return
+  end
   local line = formats[format](core.time(), name, text, list)
   -- a log function that raises must not make a fault out of a hook that only logged
   if output == to_stderr or not pcall(output, line, name) then
@@ -265,6 +274,24 @@ function M.configure(options)
   end
 end
 
+--- What configure() was told last.
+---@return { level: string, format: string }
+function M.settings()
+  return { level = level, format = format }
+end
+
 M.configure { level = "info", format = "text", output = "stderr" }
+
+--- For moonpost.test: puts other settings in the place of these, and a function that gets the events.
+---@param other { level: string, format: string, output: function, sink?: fun(level: string, text: string, fields: table)}
+---@return table former what to exchange back
+function M.exchange(other)
+  local former = { level = level, format = format, output = output, sink = sink }
+  level, format, output, sink = other.level, other.format, other.output, other.sink
+  for name, number in pairs(rank) do
+    M.on[name] = number <= (rank[level] or 0)
+  end
+  return former
+end
 
 return M

@@ -31,6 +31,32 @@ local function open_service(self, worker, built)
   return service, why
 end
 
+-- Everything about a service and its listeners that C has an opinion on, certificates among it.
+local function try(self, worker, built)
+  local service, why = open_service(self, worker, built)
+  if not service then
+    return why
+  end
+  service:hooks {}
+  for i, config in ipairs(built.configs) do
+    local ok, raised = pcall(service.wire, service, config, { ip = "192.0.2.1" })
+    if not ok then
+      why = why or ("%s: %s"):format(endpoint.show(self.listeners[i].endpoint), raised)
+    end
+  end
+  service:stop(0)
+  worker:advance(0)
+  return why
+end
+
+--- Why it could not start, as far as that can be known without binding and without calling a hook.
+---@return string? why
+function Server:_check()
+  local worker = core.virtual_worker()
+  local built, why = assemble.server(self, worker)
+  return built and try(self, worker, built) or why
+end
+
 --- Binds the endpoints, for this process: `workers` says how many threads will serve them.
 ---@param workers? integer
 ---@return moonpost.core.binding[]? bindings in the order of `listen`
@@ -51,9 +77,13 @@ function Server:bind(workers)
   return bindings
 end
 
-local function serve(self, service, bindings)
+--- Serves bindings, in the order of `listen`. For who started without any.
+---@param bindings moonpost.core.binding[]
+---@return boolean? ok
+---@return string? why
+function Server:_listen(bindings)
   for i, binding in ipairs(bindings) do
-    local listening, why = service:listen(binding, self._configs[i])
+    local listening, why = self._service:listen(binding, self._configs[i])
     if not listening then
       return nil, ("cannot serve %s: %s"):format(endpoint.show(self.listeners[i].endpoint), why)
     end
@@ -64,14 +94,22 @@ local function serve(self, service, bindings)
     }
     address.url = endpoint.show(address)
     self.addresses[i] = address
-    log.event("info", "listening", { "url", address.url, "name", address.name })
   end
   return true
+end
+
+-- One line for each endpoint, when all of them are served.
+local function tell(addresses)
+  for _, address in ipairs(addresses) do
+    log.event("info", "listening on " .. address.url, { "name", address.name })
+  end
 end
 
 ---@class moonpost.StartOptions for who runs several workers, or none
 ---@field worker? moonpost.core.worker
 ---@field bindings? moonpost.core.binding[]|false made before by server:bind(); false = no sockets
+---@field pretend_tls? boolean for moonpost.test: TLS is offered without a certificate, and never spoken
+---@field deliver? function for moonpost.test: is told of each delivery instead of C
 
 --- Starts serving and returns at once. Everything is closed again when something fails.
 ---@param how? moonpost.StartOptions
@@ -84,7 +122,7 @@ function Server:start(how)
   how = how or {}
   local worker = how.worker or task.worker()
   self._started, self._worker = true, worker
-  local built, why = assemble.server(self, worker)
+  local built, why = assemble.server(self, worker, how.pretend_tls)
   if not built then
     return nil, Error("config", why, { temporary = false })
   end
@@ -93,6 +131,7 @@ function Server:start(how)
   if not service then
     return nil, Error("config", why, { temporary = false })
   end
+  built.house.deliver = how.deliver
   self._service, self._configs, self._house, self._chains = service, built.configs, built.house, built.chains
   local bindings, err = how.bindings, nil
   if bindings == nil and not worker:is_virtual() then
@@ -101,13 +140,14 @@ function Server:start(how)
   end
   if not err then
     why = select(2, dispatch.generation(built.chains.start, built.house, self))
-    why = why or bindings and select(2, serve(self, service, bindings))
+    why = why or bindings and select(2, self:_listen(bindings))
     err = why and Error("start", why, { temporary = false })
   end
   if err then
     self:_stop(0)
     return nil, err
   end
+  tell(self.addresses)
   if not worker:is_virtual() then
     core.watchdog(self.options.limits.cpu_time)
     core.memory(self.options.limits.memory)

@@ -62,6 +62,105 @@ function core.watchdog(seconds) end
 --- Tells C which coroutine runs (for the watchdog); called by the task module alone.
 function core.running(co) end
 
+--- A ceiling for this state's memory: past it, and after a full collection, Lua raises "not enough memory". In a serving thread a state
+--- that stays over it is told to the threads' events.
+---@param octets integer 0 = none
+function core.memory(octets) end
+
+--- Starts serving threads, each with a worker; they are idle until something is loaded. The state needs a worker of its own, on whose loop it is
+--- told what they answer. They end with stop(), or with this state.
+---@param count integer 1 to 256
+---@return moonpost.core.threads
+function core.threads(count) end
+
+--- Calls require(module)[name](text) in a Lua state made for it, on this thread.
+---@return string? result
+---@return string? why what was raised
+function core.fresh(module, name, text) end
+
+--- Which of the serving threads this state is in (from 1), and how many there are; 1, 1 elsewhere.
+---@return integer thread
+---@return integer threads
+function core.place() end
+
+--- True for the first in this process who asks with this name. `undo`: it did not happen after all.
+---@param name string
+---@param undo? boolean
+---@return boolean first
+function core.once(name, undo) end
+
+--- The shared tables of this process; `own`: a set that nobody else sees.
+---@param own? boolean
+---@return moonpost.core.tables
+function core.tables(own) end
+
+--- Becomes another user for good; the whole process.
+---@param user string
+---@param group? string
+---@return boolean? ok
+---@return string? why
+function core.drop_privileges(user, group) end
+
+--- Asks for one line that is not shown while it is typed.
+---@param prompt string
+---@return string|false|nil line false when standard input is no terminal
+---@return string? why
+function core.read_secret(prompt) end
+
+--- Serving threads and the generations in them. Each `done` is called once on a later turn, when every thread has answered: with nil, or with
+--- what the first that failed said.
+---@class moonpost.core.threads
+local threads = {}
+--- Makes a generation in every thread, beside those that are there: a Lua state in which moonpost.generation loads `text`. It meets nobody.
+--- When it fails in one thread, retire it in the others.
+---@param text string at most 1 MiB
+---@param bindings moonpost.core.binding[]
+---@param done fun(why?: string)
+---@return integer id
+function threads:load(text, bindings, done) end
+--- New connections meet this generation too, until others are retired.
+---@param id integer
+---@param done fun(why?: string)
+function threads:serve(id, done) end
+--- New connections do not meet it any more; its states are closed when their last sessions are over, at most `grace` seconds later. Again: hurries.
+---@param id integer
+---@param grace number
+function threads:retire(id, grace) end
+--- Retires all generations and ends the threads; done() when all have ended. Again: hurries.
+---@param grace number
+---@param done? fun()
+function threads:stop(grace, done) end
+--- fn("retired", thread, id): a generation's state was closed; fn("starved", thread, id): it is over its memory ceiling and stays so.
+---@param fn fun(what: "retired"|"starved", thread: integer, id: integer)
+function threads:events(fn) end
+
+--- Shared tables by name (csrc/conn/shared.h). `now` is the caller's monotonic clock; keys and values have ceilings, past which these raise.
+---@class moonpost.core.tables
+local tables = {}
+---@param name string
+---@param memory? integer octets
+---@param entries? integer
+---@return moonpost.core.shared
+function tables:open(name, memory, entries) end
+
+---@class moonpost.core.shared
+local shared = {}
+---@return string|number|boolean|nil
+function shared:get(now, key) end
+function shared:set(now, key, value, ttl) end
+---@return boolean written
+function shared:add(now, key, value, ttl) end
+---@return number sum
+function shared:incr(now, key, by, ttl) end
+---@return boolean allowed
+---@return number wait
+function shared:rate(now, key, count, seconds, cost) end
+---@return boolean deleted
+function shared:delete(now, key) end
+---@return integer
+function shared:count(now) end
+function shared:clear() end
+
 ---@class moonpost.core.worker
 local worker = {}
 ---@return number seconds monotonic

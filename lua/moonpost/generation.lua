@@ -1,0 +1,55 @@
+--- What runs in a serving thread: one policy, from its loading to the end of its last session. Called by C
+--- (csrc/bind/generation.c).
+local core = require "moonpost.core"
+local plain = require "moonpost.plain"
+local policy = require "moonpost.policy"
+local task = require "moonpost.task"
+
+local M = {}
+
+local LOADING_MOST = 60 -- seconds of CPU time for a policy's own code before it waits or is done
+
+local spec, server
+
+local function load(settings)
+  local loaded, why = policy.load(settings)
+  if not loaded then
+    return why
+  end
+  local ok, err = loaded:start { worker = core.worker(), bindings = false }
+  if not ok then
+    return ("%s: %s"):format(settings.path, tostring(err))
+  end
+  server = loaded
+end
+
+--- Loads the policy beside the one that serves; nobody meets it yet.
+---@param given { text: string, bindings: moonpost.core.binding[], loaded: fun(why?: string), retired: fun() }
+function M.load(given)
+  spec = given
+  task.install()
+  core.watchdog(LOADING_MOST)
+  task.spawn(function()
+    local ok, why = pcall(load, plain.decode(spec.text))
+    spec.loaded(not ok and tostring(why) or why or nil)
+  end)
+end
+
+--- New connections meet this policy.
+---@return string? why
+function M.serve()
+  local ok, why = server:_listen(spec.bindings)
+  return not ok and why or nil
+end
+
+--- No new connections; spec.retired() when the last session is over.
+---@param grace number seconds
+function M.retire(grace)
+  server:_stop(grace, spec.retired)
+  for _, binding in ipairs(spec.bindings) do
+    binding:close()
+  end
+  spec.bindings = {}
+end
+
+return M

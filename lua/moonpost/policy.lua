@@ -1,0 +1,90 @@
+--- A policy file: a Lua chunk that returns moonpost.server { ... }. Modules beside it can be required.
+local log = require "moonpost.log"
+local server_of = require "moonpost.server"
+
+local M = {}
+
+---@class moonpost.PolicySettings what the command line says; it has the last word
+---@field path string
+---@field listen? string[] endpoints instead of those of the policy
+---@field grace? number seconds
+---@field log? { level?: string, format?: string }
+
+-- Servers are described with the command line's listeners in the place of their own.
+local function override(settings)
+  if not settings.listen then
+    return
+  end
+  local new = server_of.new
+  server_of.new = function(given)
+    local changed = {}
+    for key, value in pairs(type(given) == "table" and given or {}) do
+      changed[key] = value
+    end
+    changed.listen = settings.listen
+    return new(changed) -- a tail call: mistakes are reported where the policy made them
+  end
+end
+
+local function relabel(server, settings)
+  for _, row in ipairs(server._rows) do
+    if settings.listen and row.option:find("^listen") then
+      row.source = "--listen"
+    elseif settings.grace and row.option == "grace" then
+      row.value, row.source = require("moonpost.options").show(settings.grace, { type = "duration" }), "--grace"
+    end
+  end
+  if settings.grace then
+    server.options.grace = settings.grace
+  end
+end
+
+-- One line: what was raised, with the file when it names none.
+local function reason(path, err)
+  local text = tostring(err):match("^[^\n]*")
+  local tail, rest = text:match("^%.%.%.([^:]*)(:%d+: .*)") -- how Lua shortens a long path
+  if tail and path:sub(-#tail) == tail then
+    return path .. rest
+  end
+  if text:find(path, 1, true) or text:find("^[^%s:]+%.lua:%d+:") then
+    return text
+  end
+  return ("%s: %s"):format(path, text)
+end
+
+--- Runs a policy. In a task it may wait.
+---@async
+---@param settings moonpost.PolicySettings
+---@return moonpost.Server? server
+---@return string? why one line, with file and line
+function M.load(settings)
+  local path = settings.path
+  local folder = path:match("^(.*)/[^/]*$") or "."
+  package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(folder, folder, package.path)
+  local file, missing = io.open(path, "r")
+  local readable = file and file:read(0) -- a folder can be opened, not read
+  if file then
+    file:close()
+  end
+  if not readable and missing then
+    return nil, missing
+  end
+  local chunk, why = loadfile(path, "t")
+  if not chunk then
+    return nil, reason(path, why)
+  end
+  override(settings)
+  log.configure(settings.log or {})
+  local ok, server = pcall(chunk, path)
+  log.configure(settings.log or {})
+  if not ok then
+    return nil, reason(path, server)
+  elseif type(server) ~= "table" or (getmetatable(server) or {}).__name ~= "moonpost.Server" then
+    return nil, ("%s: a policy returns moonpost.server { ... }; this one returns %s")
+      :format(path, server == nil and "nothing" or "a " .. type(server))
+  end
+  relabel(server, settings)
+  return server
+end
+
+return M
