@@ -123,7 +123,7 @@ end
 --- Carries out the plans of those of `list` that have one and have not been served.
 ---@param message moonpost.Message
 ---@param list moonpost.Recipient[]
----@param done fun() called later, when `false` is returned
+---@param done? fun() called later, when `false` is returned
 ---@return boolean finished
 function M.run(message, list, done)
   local jobs, order = {}, {}
@@ -140,7 +140,7 @@ function M.run(message, list, done)
       return
     end
     message._running = message._running - 1
-    if waiting then
+    if waiting and done then
       done()
     end
     local after = message._running == 0 and message._after

@@ -19,7 +19,7 @@ end
 local Server_mt = { __index = Server, __name = "moonpost.Server" }
 
 local function check_listeners(given, values, at)
-  if type(given) == "string" or type(given) == "table" and (given.url or #given == 0) then
+  if type(given) == "string" or type(given) == "table" and given.url then
     given = { given }
   end
   if type(given) ~= "table" or next(given) == nil then

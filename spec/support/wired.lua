@@ -29,8 +29,9 @@ function M.release_log()
   log.configure { level = "info", format = "text", output = "stderr" }
 end
 
---- `options` of moonpost.server; hostname and listen have defaults. `define` gets the server before it starts.
-function M.new(options, define)
+--- `options` of moonpost.server; hostname and listen have defaults. `define` gets the server before it starts, `how` is for
+--- server:start.
+function M.new(options, define, how)
   local given = { hostname = "mx.example.org", listen = { "smtp://127.0.0.1:25" } }
   for key, value in pairs(options or {}) do
     given[key] = value
@@ -40,7 +41,11 @@ function M.new(options, define)
   if define then
     define(self.server, self)
   end
-  assert(self.server:start { worker = self.worker })
+  local with = { worker = self.worker }
+  for key, value in pairs(how or {}) do
+    with[key] = value
+  end
+  assert(self.server:start(with))
   return self
 end
 
