@@ -2,50 +2,53 @@
 --- what it uses.
 local M = {}
 
+-- name = { module, field of it; the module itself when left out }
 local parts = {
-  server = function()
-    return require("moonpost.server").new
-  end,
-  log = function()
-    return require "moonpost.log"
-  end,
-  Reply = function()
-    return require "moonpost.reply"
-  end,
-  Error = function()
-    return require "moonpost.error"
-  end,
-  worker = function()
-    return require("moonpost.process").worker
-  end,
-  once = function()
-    return require("moonpost.process").once
-  end,
-  shared = function()
-    return require "moonpost.shared"
-  end,
-  version = function()
-    return require("moonpost.core").VERSION
-  end,
-  run = function()
-    return require("moonpost.task").run
-  end,
-  spawn = function()
-    return require("moonpost.task").spawn
-  end,
-  sleep = function()
-    return require("moonpost.task").sleep
-  end,
-  timeout = function()
-    return require("moonpost.task").timeout
-  end,
+  server = { "moonpost.server", "new" },
+  log = { "moonpost.log" },
+  Reply = { "moonpost.reply" },
+  Error = { "moonpost.error" },
+  shared = { "moonpost.shared" },
+  worker = { "moonpost.process", "worker" },
+  once = { "moonpost.process", "once" },
+  version = { "moonpost.core", "VERSION" },
+  run = { "moonpost.task", "run" },
+  spawn = { "moonpost.task", "spawn" },
+  sleep = { "moonpost.task", "sleep" },
 }
-M.parts = nil
+
+--- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many
+--- seconds a loop of the program's own may wait before the next step(), nil = until poll_fd() is readable.
+---@param seconds? number
+---@param fn? function
+---@return any ...
+function M.timeout(seconds, fn, ...)
+  if seconds == nil then
+    return require("moonpost.core").worker():timeout()
+  end
+  return require("moonpost.task").timeout(seconds, fn, ...)
+end
+
+--- For programs with a loop of their own: readable when a step has work.
+---@return integer fd
+function M.poll_fd()
+  return require("moonpost.core").worker():fd()
+end
+
+--- Does what can be done without waiting.
+---@return boolean alive false when nothing is left to wait for
+function M.step()
+  return require("moonpost.core").worker():turn(false)
+end
 
 return setmetatable(M, {
   __index = function(self, name)
-    local load = parts[name]
-    local value = load and load()
+    local part = parts[name]
+    if not part then
+      return nil
+    end
+    local module = require(part[1])
+    local value = part[2] and module[part[2]] or module
     rawset(self, name, value)
     return value
   end,

@@ -8,6 +8,7 @@
 local core = require "moonpost.core"
 local json = require "moonpost.json"
 local suggest = require "moonpost.suggest"
+local task = require "moonpost.task"
 
 local M = {}
 
@@ -293,5 +294,11 @@ function M.exchange(other)
   end
   return former
 end
+
+-- Errors in tasks that nobody joins would go unnoticed otherwise.
+task.on_error(function(err)
+  local text, trace = tostring(err):match("^(.-)\n(stack traceback:.*)$")
+  M.event("error", "task failed", { "error", text or tostring(err), trace and "traceback" or nil, trace })
+end)
 
 return M
