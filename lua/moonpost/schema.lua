@@ -2,6 +2,7 @@
 --- made from it. `c` names the number for C (smtp/server.h, conn/service.h); `at` says whether a listener or the
 --- whole service has it.
 local core = require "moonpost.core"
+local units = require "moonpost.units"
 
 local M = {}
 
@@ -31,57 +32,66 @@ local function hostname()
   return name and name:find("^[%w.-]+$") and name or "localhost"
 end
 
---- Numbers with a ceiling of what C keeps them in.
-local function most(number)
+--- Numbers between what makes sense and what C keeps them in. `show` writes them as a policy does.
+local function between(least, most, show)
+  show = show or function(number)
+    return ("%d"):format(number)
+  end
   return function(value)
-    if value > number then
-      return ("at most %d"):format(number)
+    if value < least then
+      return ("at least %s"):format(show(least))
+    elseif value > most then
+      return ("at most %s"):format(show(most))
     end
   end
 end
 
 local COUNT = 2147483647
+local TEN_YEARS = 315360000
+local SHORTEST = 0.001
 
-local function count(name, default, c, at, doc, reply)
+local function count(name, default, c, at, doc, reply, least, most)
   return { name = name, type = "integer", default = default, c = c, at = at, doc = doc, reply = reply,
-    check = most(COUNT) }
+    check = between(least or 0, most or COUNT) }
 end
 
-local function size(name, default, c, at, doc, reply)
-  return { name = name, type = "size", default = default, c = c, at = at, doc = doc, reply = reply }
+local function size(name, default, c, at, doc, reply, least, most)
+  return { name = name, type = "size", default = default, c = c, at = at, doc = doc, reply = reply,
+    check = least and between(least, most or 2 ^ 62, units.show_size) }
 end
 
-local function time(name, default, c, at, doc, reply)
-  local ten_years = 315360000
+local function time(name, default, c, at, doc, reply, least, most)
   return { name = name, type = "duration", default = default, c = c, at = at, doc = doc, reply = reply,
-    check = most(ten_years) }
+    check = between(least or 0, most or TEN_YEARS, units.show_duration) }
 end
 
 --- Every limit has a number. 0 means "no limit" where the text says so.
 M.limits = {
   size("size", "50MB", "size", "listener", "octets of a message; 0 = no limit", "552 5.3.4"),
   {
-    name = "overrun", type = "size", c = "overrun", at = "listener", reply = "421 4.3.0",
+    name = "overrun", type = "size", c = "overrun", at = "listener", reply = "421 4.3.4",
     doc = "octets read past `size` to find the end of an oversized message; as much again by default",
     default = function(values)
       return values.size
     end,
   },
-  count("recipients", 100, "recipients", "listener", "recipients of a message", "452 4.5.3"),
+  count("recipients", 100, "recipients", "listener", "recipients of a message", "452 4.5.3", 1, 100000),
   count("messages", 1000, "messages", "listener", "messages in a session; 0 = no limit", "421 4.7.0"),
   count("errors", 20, "errors", "listener", "bad commands in a session", "421 4.7.0"),
   count("auth_failures", 3, "auth_failures", "listener", "failed AUTH in a session", "421 4.7.0"),
   count("idle_commands", 100, "idle_commands", "listener",
     "NOOP, RSET, HELP, VRFY and EXPN in a row; past it each counts as an error", "421 4.7.0"),
-  size("envelope", "1MB", "envelope_memory", "listener", "memory of one envelope", "452 4.5.3"),
+  size("envelope", "1MB", "envelope_memory", "listener", "memory of one envelope", "452 4.5.3", 16384, COUNT),
   size("line", 998, "line_limit", "listener",
-    "octets of a message's line before `long_lines` decides; over 64 KiB is always refused", "550 5.6.0"),
+    "octets of a message's line before `long_lines` decides; over 64 KiB is always refused", "550 5.6.0", 78,
+    65536),
   size("header", "1MB", "header_most", "service",
-    "octets of a message's header that hooks and loop detection look at", "none"),
+    "octets of a message's header, which stays in memory", "552 5.3.4"),
   count("hops", 100, "hops", "service", "Received fields: more is a loop", "554 5.4.6"),
-  time("command_time", "5m", "command_ms", "listener", "silence before a command", "421 4.4.2"),
-  time("line_time", "1m", "line_ms", "listener", "from a command's first octet to its end", "421 4.4.2"),
-  time("data_time", "3m", "data_ms", "listener", "silence inside a message", "421 4.4.2"),
+  time("command_time", "5m", "command_ms", "listener", "silence before a command", "421 4.4.2", SHORTEST),
+  time("line_time", "1m", "line_ms", "listener", "from a command's first octet to its end", "421 4.4.2",
+    SHORTEST),
+  time("data_time", "3m", "data_ms", "listener", "silence inside a message", "421 4.4.2", SHORTEST),
   count("data_rate", 100, "data_rate", "listener",
     "octets a second at least, on average from a message's 30th second on; 0 = off", "421 4.4.2"),
   time("session_time", "1h", "session_ms", "listener", "a whole session, looked at between messages; 0 = no limit",
@@ -89,11 +99,11 @@ M.limits = {
   time("handshake_time", "30s", "handshake_ms", "service", "a TLS handshake, and a PROXY header", "closed"),
   time("auth_delay", "1s", "auth_delay_ms", "listener", "before a failed AUTH is answered", "535 5.7.8"),
   time("greet_delay", 0, "greet_delay_ms", "listener", "before the banner: who talks meanwhile is an early talker",
-    "554 5.5.0"),
-  time("hold", "30d", "hold_max", "listener", "the longest FUTURERELEASE", "501 5.5.4"),
-  time("by", 0, "by_min", "listener", "the shortest DELIVERBY; 0 = not said", "none"),
+    "554"),
+  time("hold", "30d", "hold_max", "listener", "the longest FUTURERELEASE", "501 5.5.4", 1),
+  time("by", 0, "by_min", "listener", "the shortest DELIVERBY; 0 = not said", "501 5.5.4"),
   count("scram_iterations", 4096, "sasl_iterations", "listener", "SCRAM iterations where a clear password is kept",
-    "none"),
+    "none", 1, 1000000),
   count("connections", 10000, "connections", "service", "connections at a time; 0 = no limit", "421 4.7.0"),
   count("connections_per_address", 100, "connections_per_address", "service",
     "of them from one address (IPv6: one /64); 0 = no limit", "421 4.7.0"),
