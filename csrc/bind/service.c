@@ -190,7 +190,7 @@ mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index)
   mp_tls_mode tls;
   const char *name;
   mpl_read_port(L, index, &machine, &tls, &name);
-  if (tls == MP_TLS_IMPLICIT && !box->service->tls)
+  if (tls == MP_TLS_IMPLICIT && !box->service->tls && !box->service->pretend_tls)
     luaL_error(L, "listener %s: implicit TLS needs a certificate", name);
   mp_port *port;
   int rc = mp_service_port(box->service, name, &machine, tls, &port);
