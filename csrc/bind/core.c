@@ -138,7 +138,9 @@ static void *limited_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
   mpl_state *state = ud;
   size_t old = ptr ? osize : 0;
-  if (nsize > old && state->depth > 0 && state->memory_most && state->memory + (nsize - old) > state->memory_most) {
+  /* Once a call has been refused some, what is left of it (unwinding, the log, a reply) lives on a reserve. */
+  size_t most = state->memory_most + (state->starved ? state->memory_most / 8 : 0);
+  if (nsize > old && state->depth > 0 && most && state->memory + (nsize - old) > most) {
     state->starved |= state->refused;
     state->refused = true;
     return NULL;

@@ -166,14 +166,15 @@ static int run_retire(lua_State *L)
 static bool protected(mpl_generation *gen, lua_CFunction fn, void *arg, const char **why)
 {
   lua_State *L = gen->L;
+  mpl_state *state = gen->state; /* the first call makes it */
   lua_settop(L, 0);
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, arg);
-  if (gen->state)
-    mpl_enter(gen->state);
+  if (state)
+    mpl_enter(state);
   int rc = lua_pcall(L, 1, 1, 0);
-  if (gen->state)
-    mpl_leave(gen->state);
+  if (state)
+    mpl_leave(state);
   bool ok = rc == LUA_OK && lua_type(L, -1) != LUA_TSTRING;
   *why = ok ? NULL : text_at(L, -1);
   return ok;

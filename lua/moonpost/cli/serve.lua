@@ -57,6 +57,7 @@ M.options = {
 M.operands = { "POLICY" }
 
 local STARVED_PAUSE = 10 -- seconds between two loadings for want of memory
+local DEAF = 5 -- seconds past the grace period for a worker to end
 
 ---@class moonpost.cli.Serve
 local Serve = {}
@@ -232,11 +233,25 @@ end
 
 -- ---- start and end --------------------------------------------------------------------------------------------------
 
+-- A worker may be inside a call that nothing can interrupt: it must not keep the process.
+function Serve:end_by(seconds)
+  if self.deadline then
+    self.deadline:cancel()
+  end
+  self.deadline = self.worker:timer(seconds, function()
+    log.event("error", "a worker does not end; leaving without it", {})
+    close_all(self.bound)
+    os.exit(1, false)
+  end)
+end
+
 function Serve:stop()
   local grace = self.stopping and 0 or self.grace
   log.event("info", self.stopping and "stopping at once" or "stopping", { "grace", units.show_duration(grace) })
   self.stopping = true
+  self:end_by(grace + DEAF)
   self.threads:stop(grace, function()
+    self.deadline:cancel()
     self.worker:stop()
   end)
 end
