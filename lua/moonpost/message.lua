@@ -115,8 +115,8 @@ function M.new(session, envelope, seen)
   }, Message_mt)
 end
 
---- Keeps the octets when the message has been answered: for a task that goes on with it. Without this they are freed then, for the
---- collector does not see how many there are.
+--- Keeps the octets when the message has been answered: for a task that goes on with it. Without this they are freed
+--- then, for the collector does not see how many there are.
 function Message:keep()
   self._core:keep()
 end

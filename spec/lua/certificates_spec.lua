@@ -23,7 +23,8 @@ describe("moonpost.certificates", function()
 
   it("lists certificates, the default one first, then those for names", function()
     local tls = assert(certificates.check({
-      certificate = "mx.pem", key = "mx.key", sni = { ["b.example"] = { certificate = "b.pem" }, ["a.example"] = { certificate = "a.pem" } },
+      certificate = "mx.pem", key = "mx.key", sni = { ["b.example"] = { certificate = "b.pem" },
+        ["a.example"] = { certificate = "a.pem" } },
       min_version = "1.3", tickets = false,
     }, "p.lua:1"))
     local config = certificates.config(tls, false, "x")
@@ -36,10 +37,12 @@ describe("moonpost.certificates", function()
 
   for name, case in pairs {
     ["no certificate"] = { {}, "tls.certificate: a file is needed" },
-    ["an unknown option"] = { { certificat = "x" }, 'unknown option "tls.certificat" %(did you mean "certificate"%?%)' },
+    ["an unknown option"] = { { certificat = "x" },
+      'unknown option "tls.certificat" %(did you mean "certificate"%?%)' },
     ["client certificates without authorities"] = { { certificate = "x", client = "ask" }, "needs tls.client_ca" },
     ["an unknown version"] = { { certificate = "x", min_version = 1.2 }, "tls.min_version: one of" },
-    ["a name without a certificate"] = { { certificate = "x", sni = { ["a.example"] = {} } }, 'tls.sni%["a.example"%]: a certificate is needed' },
+    ["a name without a certificate"] = { { certificate = "x", sni = { ["a.example"] = {} } },
+      'tls.sni%["a.example"%]: a certificate is needed' },
     ["a name with something else"] = { { certificate = "x", sni = { ["a.example"] = "a.pem" } }, "a table expected" },
     ["a number"] = { 7, "tls: a table" },
   } do

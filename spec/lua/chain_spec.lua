@@ -4,7 +4,8 @@ local wired = require "spec.support.wired"
 
 describe("moonpost.chain", function()
   local function server(listen)
-    return moonpost.server { hostname = "mx.example.org", listen = listen or { "smtp://127.0.0.1:25" }, domains = { "example.org" } }
+    return moonpost.server { hostname = "mx.example.org", listen = listen or { "smtp://127.0.0.1:25" },
+      domains = { "example.org" } }
   end
 
   after_each(wired.release_log)
@@ -58,7 +59,8 @@ describe("moonpost.chain", function()
 
   describe("plug-ins", function()
     it("are refused when a hook is misspelt, or there is none", function()
-      fails('there is no hook "recpt" %(did you mean "rcpt"%?%)', function() server():use { recpt = function() end } end)
+      fails('there is no hook "recpt" %(did you mean "rcpt"%?%)',
+        function() server():use { recpt = function() end } end)
       fails("has no hooks", function() server():use { name = "empty" } end)
       fails("a table of hooks, not a function", function() server():use(print) end)
       fails("rcpt: a function expected, got a boolean", function() server():use { rcpt = true } end)
@@ -116,7 +118,8 @@ describe("moonpost.chain", function()
 
     local function rcpt(define, listener)
       asked = {}
-      local house = wired.new({ domains = { "example.org" }, listen = { "smtp://127.0.0.1:25", "lmtp://127.0.0.1:24" } }, define)
+      local house = wired.new({ domains = { "example.org" }, listen = { "smtp://127.0.0.1:25",
+        "lmtp://127.0.0.1:24" } }, define)
       local peer = house:connect(nil, listener)
       peer:command((listener == "lmtp" and "LHLO" or "EHLO") .. " a.example")
       peer:command("MAIL FROM:<a@example.net>")

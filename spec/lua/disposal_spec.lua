@@ -121,7 +121,8 @@ describe("moonpost.disposal", function()
       assert.matches("^250 ", reply)
       local list = mails("example.org/bob")
       assert.equal(1, #list)
-      assert.matches("^Return%-Path: <ann@example.net>\r?\nDelivered%-To: Bob%+news@Example.ORG\r?\nReceived: ", list[1])
+      assert.matches("^Return%-Path: <ann@example.net>\r?\nDelivered%-To: Bob%+news@Example.ORG\r?\nReceived: ",
+        list[1])
       assert.matches("\nX%-Seen%-By: moonpost\r?\nSubject: test\r?\n\r?\nHello.\r?\n$", list[1])
       assert.same({}, dir:list("example.org/bob/tmp"))
     end)
@@ -135,7 +136,8 @@ describe("moonpost.disposal", function()
     end)
 
     it("is written once for several recipients in one place", function()
-      local reply = send(function(_, m) m:deliver { maildir = dir:join("all") } end, { "bob@example.org", "ann@example.org" })
+      local reply = send(function(_, m) m:deliver { maildir = dir:join("all") } end, { "bob@example.org",
+        "ann@example.org" })
       assert.matches("^250 ", reply)
       local list = mails("all")
       assert.equal(1, #list)
@@ -174,7 +176,8 @@ describe("moonpost.disposal", function()
   describe("addresses as parts of paths", function()
     for _, localpart in ipairs { '"../x"', '"a/b"', '"/etc/passwd"', '".hidden"', "-rf" } do
       it("do not lead anywhere else: " .. localpart, function()
-        local reply, house = send(function(_, m) m:deliver { maildir = dir:join("deep/%{localpart}") } end, localpart .. "@example.org")
+        local reply, house = send(function(_, m) m:deliver { maildir = dir:join("deep/%{localpart}") } end, localpart
+          .. "@example.org")
         assert.equal("550 5.1.3 This address cannot be delivered to", reply)
         assert.same({}, dir:list())
         assert.equal(1, #house:logged("delivery failed", "%{localpart}"))
@@ -315,7 +318,8 @@ describe("moonpost.disposal", function()
     end)
 
     it("a verdict and a fault are for all", function()
-      assert.equal("554 5.7.1 No\n554 5.7.1 No", (lmtp(function() return 554, "5.7.1", "No" end, { "a@example.org", "b@example.org" })))
+      assert.equal("554 5.7.1 No\n554 5.7.1 No", (lmtp(function() return 554, "5.7.1", "No" end, { "a@example.org",
+        "b@example.org" })))
       assert.equal(FAULT .. "\n" .. FAULT, (lmtp(function() error("x") end, { "a@example.org", "b@example.org" })))
       assert.equal(NOBODY .. "\n" .. NOBODY, (lmtp(function() end, { "a@example.org", "b@example.org" })))
     end)
@@ -363,9 +367,11 @@ describe("moonpost.disposal", function()
       end, { "bob@example.org", "x@example.com" })
       assert.matches("^250 ", reply)
       assert.equal(2, #rows)
-      assert.same({ "bob@example.org", true, 250, "maildir" }, { rows[1].address, rows[1].ok, rows[1].code, rows[1].disposition })
+      assert.same({ "bob@example.org", true, 250, "maildir" }, { rows[1].address, rows[1].ok, rows[1].code,
+        rows[1].disposition })
       assert.matches("bob/new/", rows[1].path)
-      assert.same({ "x@example.com", false, 451, "none" }, { rows[2].address, rows[2].ok, rows[2].code, rows[2].disposition })
+      assert.same({ "x@example.com", false, 451, "none" }, { rows[2].address, rows[2].ok, rows[2].code,
+        rows[2].disposition })
     end)
 
     it("tells what went wrong, and the hook may decide", function()
@@ -469,7 +475,8 @@ describe("moonpost.disposal", function()
     local _, house = send(function(_, m) m:deliver { maildir = dir:join("bob") } end)
     local lines = house:logged("message accepted")
     assert.equal(1, #lines)
-    for _, text in ipairs { '"from":"ann@example.net"', '"to":"bob@example.org"', '"by":"maildir:', '"code":250', '"peer":"203.0.113.9"' } do
+    for _, text in ipairs { '"from":"ann@example.net"', '"to":"bob@example.org"', '"by":"maildir:', '"code":250',
+      '"peer":"203.0.113.9"' } do
       assert.is_truthy(lines[1]:find(text, 1, true), text .. " in " .. lines[1])
     end
   end)

@@ -28,7 +28,8 @@ describe("moonpost.expand", function()
   end)
 
   for name, value in pairs {
-    ["a slash"] = "a/b", ["a parent folder"] = "..", ["a dot in front"] = ".ssh", ["a dash in front"] = "-rf", ["NUL"] = "a\0b",
+    ["a slash"] = "a/b", ["a parent folder"] = "..", ["a dot in front"] = ".ssh", ["a dash in front"] = "-rf",
+      ["NUL"] = "a\0b",
     ["a line break"] = "a\nb", ["DEL"] = "a\127", ["a C1 control"] = "a\u{85}b", ["a whole path"] = "/etc/passwd",
   } do
     it("refuses a value with " .. name, function()

@@ -23,7 +23,8 @@ describe("moonpost", function()
     local ok, err = pcall(function() moonpost.server { domain = "x" } end)
     assert.is_false(ok)
     assert.equal(
-      ('spec/lua/init_spec.lua:%d: moonpost.server: unknown option "domain" (did you mean "domains"?)'):format(line), err)
+      ('spec/lua/init_spec.lua:%d: moonpost.server: unknown option "domain" (did you mean "domains"?)'):format(line),
+        err)
   end)
 
   it("can be driven by a loop of the program's own", function()

@@ -4,7 +4,8 @@ local dkjson = require "dkjson"
 describe("moonpost.json", function()
   it("writes what another parser reads back", function()
     local value = {
-      text = 'quote " backslash \\ newline \n tab \t bell \7 delete \127 umlaut \u{e4} \u{1f319}', list = { 1, 2.5, true, "x" },
+      text = 'quote " backslash \\ newline \n tab \t bell \7 delete \127 umlaut \u{e4} \u{1f319}', list = { 1, 2.5,
+        true, "x" },
       nested = { deep = { deeper = "y" } }, [3] = "number key",
     }
     local back = assert(dkjson.decode(json.encode(value)))

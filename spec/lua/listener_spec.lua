@@ -49,7 +49,8 @@ describe("moonpost.listener", function()
     local ways = options.resolve(schema.session, { lax = { "space" }, early = "tolerate" }, "p.lua:1")
     local c = config("smtp://127.0.0.1", nil, ways)
     assert.same({ { "space" }, "tolerate", "trusted" }, { c.lax, c.early, c.bare })
-    c = config({ "smtp://127.0.0.1", lax = "dots", early = "refuse", bare = "repair", long_lines = "refuse" }, nil, ways)
+    c = config({ "smtp://127.0.0.1", lax = "dots", early = "refuse", bare = "repair", long_lines = "refuse" }, nil,
+      ways)
     assert.same({ { "dots" }, "refuse", "repair", "refuse" }, { c.lax, c.early, c.bare, c.long_lines })
   end)
 
@@ -63,7 +64,8 @@ describe("moonpost.listener", function()
       return false
     end
     local c = config "smtp://127.0.0.1"
-    for _, name in ipairs { "DSN", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "REQUIRETLS", "BINARYMIME", "XCLIENT" } do
+    for _, name in ipairs { "DSN", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "REQUIRETLS", "BINARYMIME",
+      "XCLIENT" } do
       assert.is_false(has(c, name))
     end
     c = config { "smtp://127.0.0.1", extensions = { "DSN", CHUNKING = false } }
@@ -87,10 +89,12 @@ describe("moonpost.listener", function()
     ["an unknown option"] = { { "smtp://127.0.0.1", nmae = "x" }, 'unknown option "nmae" %(did you mean "name"%?%)' },
     ["no URL"] = { { name = "x" }, "without a URL" },
     ["a number"] = { 25, "a URL or a table expected" },
-    ["an unknown extension"] = { { "smtp://127.0.0.1", extensions = { "DNS" } }, 'unknown name "DNS" %(did you mean "DSN"' },
+    ["an unknown extension"] = { { "smtp://127.0.0.1", extensions = { "DNS" } },
+      'unknown name "DNS" %(did you mean "DSN"' },
     ["an extension that is neither on nor off"] = { { "smtp://127.0.0.1", extensions = { DSN = 1 } }, "true or false" },
     ["an unknown laxity"] = { { "smtp://127.0.0.1", lax = "spaces" }, 'unknown name "spaces" %(did you mean "space"' },
-    ["an unknown mechanism"] = { { "smtp://127.0.0.1", mechanisms = "PLIAN" }, 'unknown name "PLIAN" %(did you mean "PLAIN"' },
+    ["an unknown mechanism"] = { { "smtp://127.0.0.1", mechanisms = "PLIAN" },
+      'unknown name "PLIAN" %(did you mean "PLAIN"' },
   } do
     it("refuses " .. name, function()
       local one, why = listener.new(case[1], server)

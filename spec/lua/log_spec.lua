@@ -21,7 +21,8 @@ describe("moonpost.log", function()
     catch { level = "info", format = "text" }
     log.info("mailbox made", { size = 12, mailbox = "bob", note = "two words" })
     assert.equal(1, #lines)
-    assert.matches('^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ info  mailbox made mailbox=bob note="two words" size=12$', lines[1])
+    assert.matches('^%d+%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ info  mailbox made mailbox=bob note="two words" size=12$',
+      lines[1])
     assert.equal("info", lines.level)
   end)
 
@@ -96,7 +97,8 @@ describe("moonpost.log", function()
     for _, format in ipairs { "text", "json" } do
       catch { level = "info", format = format }
       log.info("login", {
-        password = "hunter2", Auth_Token = "hunter2", api_secret = { "hunter2" }, account = { user = "bob", passwd = "hunter2" },
+        password = "hunter2", Auth_Token = "hunter2", api_secret = { "hunter2" }, account = { user = "bob",
+          passwd = "hunter2" },
       })
       assert.is_nil(lines[1]:find("hunter2", 1, true))
       assert.is_truthy(lines[1]:find("bob", 1, true))

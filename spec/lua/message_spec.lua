@@ -29,7 +29,8 @@ describe("moonpost.message", function()
       end
     end)
     local peer = house:session()
-    local reply = peer:send("Ann+x@example.net", recipients or "bob@example.org", (octets or OCTETS):gsub("\r\n$", ""):gsub("\r\n%.", "\r\n.."))
+    local reply = peer:send("Ann+x@example.net", recipients or "bob@example.org", (octets or OCTETS):gsub("\r\n$",
+      ""):gsub("\r\n%.", "\r\n.."))
     assert.is_not_nil(ok, "the hook did not run: " .. reply)
     assert(ok, err)
     return reply, house
@@ -41,8 +42,10 @@ describe("moonpost.message", function()
       assert.equal("ann", m.sender.mailbox)
       assert.same({}, { m.params or nil })
       assert.equal(2, #m.recipients)
-      assert.same({ "bob@example.org", "local", 1 }, { m.recipients[1].address, m.recipients[1].class, m.recipients[1].index })
-      assert.same({ "x@example.com", "relay", 2 }, { m.recipients[2].address, m.recipients[2].class, m.recipients[2].index })
+      assert.same({ "bob@example.org", "local", 1 }, { m.recipients[1].address, m.recipients[1].class,
+        m.recipients[1].index })
+      assert.same({ "x@example.com", "relay", 2 }, { m.recipients[2].address, m.recipients[2].class,
+        m.recipients[2].index })
       assert.equal(session, m.session)
       assert.matches("^%w+$", m.id)
       assert.equal(#OCTETS, m.size)
@@ -278,7 +281,8 @@ describe("moonpost.message", function()
         kept = m
       end)
       for _, fn in ipairs {
-        function() kept:discard("late") end, function() kept:deliver { maildir = "/x" } end, function() kept:perform() end,
+        function() kept:discard("late") end, function() kept:deliver { maildir = "/x" } end,
+          function() kept:perform() end,
         function() kept.recipients[1]:rewrite("ann@example.org") end,
       } do
         local ok, err = pcall(fn)

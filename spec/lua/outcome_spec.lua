@@ -11,7 +11,8 @@ describe("moonpost.outcome", function()
 
   it("knows success", function()
     local row = outcome.delivered(one, "maildir", { ok = true, path = "/m/new/1" })
-    assert.same({ true, 250, "2.0.0", "maildir", "/m/new/1" }, { row.ok, row.code, row.enhanced, row.disposition, row.path })
+    assert.same({ true, 250, "2.0.0", "maildir", "/m/new/1" }, { row.ok, row.code, row.enhanced, row.disposition,
+      row.path })
   end)
 
   it("answers 452 4.3.1 when a disk is full", function()
@@ -32,10 +33,13 @@ describe("moonpost.outcome", function()
 
   -- sysexits(3)
   for status, want in pairs {
-    [65] = { 554, "5.6.0" }, [66] = { 554, "5.3.0" }, [67] = { 550, "5.1.1" }, [68] = { 550, "5.1.2" }, [69] = { 554, "5.3.0" },
+    [65] = { 554, "5.6.0" }, [66] = { 554, "5.3.0" }, [67] = { 550, "5.1.1" }, [68] = { 550, "5.1.2" }, [69] = { 554,
+      "5.3.0" },
     [76] = { 554, "5.5.0" }, [77] = { 550, "5.7.1" },
-    [1] = { 451, "4.3.0" }, [2] = { 451, "4.3.0" }, [64] = { 451, "4.3.0" }, [70] = { 451, "4.3.0" }, [71] = { 451, "4.3.0" },
-    [72] = { 451, "4.3.0" }, [73] = { 451, "4.3.0" }, [74] = { 451, "4.3.0" }, [75] = { 451, "4.3.0" }, [78] = { 451, "4.3.0" },
+    [1] = { 451, "4.3.0" }, [2] = { 451, "4.3.0" }, [64] = { 451, "4.3.0" }, [70] = { 451, "4.3.0" }, [71] = { 451,
+      "4.3.0" },
+    [72] = { 451, "4.3.0" }, [73] = { 451, "4.3.0" }, [74] = { 451, "4.3.0" }, [75] = { 451, "4.3.0" }, [78] = { 451,
+      "4.3.0" },
     [126] = { 451, "4.3.0" }, [127] = { 451, "4.3.0" }, [255] = { 451, "4.3.0" },
   } do
     it(("answers %d to a program's exit status %d"):format(want[1], status), function()

@@ -75,8 +75,10 @@ describe("moonpost.recipient", function()
     local list = {}
     recipient.flatten(one, list)
     assert.equal(2, #list)
-    assert.same({ "ann@example.org", "local", "team@example.org" }, { list[1].address, list[1].class, list[1].original })
-    assert.same({ "bob@example.net", "relay", "team@example.org" }, { list[2].address, list[2].class, list[2].original })
+    assert.same({ "ann@example.org", "local", "team@example.org" }, { list[1].address, list[1].class,
+      list[1].original })
+    assert.same({ "bob@example.net", "relay", "team@example.org" }, { list[2].address, list[2].class,
+      list[2].original })
     assert.equal(list[1].index, list[2].index)
   end)
 
@@ -95,7 +97,8 @@ describe("moonpost.recipient", function()
   end)
 
   for name, bad in pairs {
-    ["no address"] = {}, ["an empty list"] = { {} }, ["a name alone"] = { "bob" }, ["brackets"] = { "<bob@example.org>" },
+    ["no address"] = {}, ["an empty list"] = { {} }, ["a name alone"] = { "bob" },
+      ["brackets"] = { "<bob@example.org>" },
     ["a line break"] = { "bob@example.org\r\nDATA" }, ["a number"] = { 7 }, ["a space"] = { "bob @example.org" },
   } do
     it("refuses to be rewritten to " .. name .. ", at the caller's line", function()

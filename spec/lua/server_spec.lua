@@ -16,8 +16,10 @@ describe("moonpost.server", function()
     local listen = { "smtp://127.0.0.1:25" }
     for name, case in pairs {
       ["no table"] = { "smtp://127.0.0.1:25", "a table of options expected, got a string" },
-      ["an unknown option"] = { { listen = listen, domain = "x" }, 'unknown option "domain" %(did you mean "domains"%?%)' },
-      ["an unknown limit"] = { { listen = listen, limits = { sise = 1 } }, 'unknown option "limits.sise" %(did you mean "size"%?%)' },
+      ["an unknown option"] = { { listen = listen, domain = "x" },
+        'unknown option "domain" %(did you mean "domains"%?%)' },
+      ["an unknown limit"] = { { listen = listen, limits = { sise = 1 } },
+        'unknown option "limits.sise" %(did you mean "size"%?%)' },
       ["an unknown TLS option"] = { { listen = listen, tls = { cert = "x" } }, 'unknown option "tls.cert"' },
       ["nothing to listen on"] = { {}, "listen: a list of endpoints is needed" },
       ["an empty list"] = { { listen = {} }, "listen: a list of endpoints is needed" },
@@ -25,20 +27,26 @@ describe("moonpost.server", function()
       ["a bad second endpoint"] = { { listen = { "smtp://", "smpt://" } }, 'listen%[2%]: .*did you mean "smtp"' },
       ["a bad option of a listener"] = { { listen = { { "smtp://", nam = 1 } } }, 'listen%[1%]: unknown option "nam"' },
       ["a domain that is an address"] = { { listen = listen, domains = { "a@b" } }, 'domains: "a@b" is no domain' },
-      ["a network that is none"] = { { listen = listen, relay = { networks = { "10.0.0.0/40" } } }, 'relay.networks: "10.0.0.0/40" is no network' },
+      ["a network that is none"] = { { listen = listen, relay = { networks = { "10.0.0.0/40" } } },
+        'relay.networks: "10.0.0.0/40" is no network' },
       ["a proxy that is none"] = { { listen = listen, proxy = "localhost" }, 'proxy: "localhost" is no network' },
-      ["a host name with a space"] = { { listen = listen, hostname = "my host" }, 'hostname: "my host" is no host name' },
+      ["a host name with a space"] = { { listen = listen, hostname = "my host" },
+        'hostname: "my host" is no host name' },
       ["a banner with a line break"] = { { listen = listen, banner = "a\r\nb" }, "banner: control characters" },
-      ["a size that is none"] = { { listen = listen, limits = { size = "big" } }, 'limits.size: a size such as "50MB"' },
+      ["a size that is none"] = { { listen = listen, limits = { size = "big" } },
+        'limits.size: a size such as "50MB"' },
       ["a time that is none"] = { { listen = listen, limits = { hook_time = "-1s" } }, "limits.hook_time: a duration" },
       ["too long a time"] = { { listen = listen, limits = { hook_time = "9999d" } }, "limits.hook_time: at most" },
       ["too large a count"] = { { listen = listen, limits = { recipients = 1 << 40 } }, "limits.recipients: at most" },
       ["an unknown mechanism"] = { { listen = listen, mechanisms = { "PLIAN" } }, 'mechanisms: unknown name "PLIAN"' },
       ["an unknown laxity"] = { { listen = listen, lax = { "everything" } }, 'lax: unknown name "everything"' },
-      ["an unknown extension"] = { { listen = listen, extensions = { DSN = true, FOO = true } }, 'extensions: unknown name "FOO"' },
-      ["submission with TLS turned off"] = { { listen = { "submission://" }, tls = false }, "demands TLS, and tls is false" },
+      ["an unknown extension"] = { { listen = listen, extensions = { DSN = true, FOO = true } },
+        'extensions: unknown name "FOO"' },
+      ["submission with TLS turned off"] = { { listen = { "submission://" }, tls = false },
+        "demands TLS, and tls is false" },
       ["TLS without a certificate"] = { { listen = listen, tls = { key = "x" } }, "tls.certificate: a file is needed" },
-      ["TLS that is something else"] = { { listen = listen, tls = true }, 'tls: a table, "development" or false expected' },
+      ["TLS that is something else"] = { { listen = listen, tls = true },
+        'tls: a table, "development" or false expected' },
     } do
       it(name, function()
         local line = debug.getinfo(1, "l").currentline + 1
@@ -52,7 +60,8 @@ describe("moonpost.server", function()
   end)
 
   it("describes: nothing is bound, opened or made", function()
-    local server = moonpost.server { listen = { "smtp://127.0.0.1:1", "submissions://127.0.0.1:2" }, tls = { certificate = "/nowhere" } }
+    local server = moonpost.server { listen = { "smtp://127.0.0.1:1", "submissions://127.0.0.1:2" },
+      tls = { certificate = "/nowhere" } }
     assert.same({}, server.addresses)
     assert.is_nil(rawget(server, "_service"))
   end)

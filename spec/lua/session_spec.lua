@@ -14,7 +14,8 @@ describe("moonpost.session", function()
 
   it("knows the peer and the listener", function()
     local seen, house = inside("mail", function(seen, s)
-      seen.facts = { s.ip, s.port, s.listener, s.protocol, s.helo, s.helo, s.esmtp, s.user, s.tls, s.unix, s.alive, s.may_relay }
+      seen.facts = { s.ip, s.port, s.listener, s.protocol, s.helo, s.helo, s.esmtp, s.user, s.tls, s.unix, s.alive,
+        s.may_relay }
     end, { relay = { networks = { "203.0.113.0/24" } } })
     house:session():command("MAIL FROM:<a@b.c>")
     assert.same({ "203.0.113.9", 40000, "smtp", "smtp", "client.example" }, { table.unpack(seen.facts, 1, 5) })
@@ -68,7 +69,8 @@ describe("moonpost.session", function()
 
   it("tells hooks the transaction's sender with its parameters", function()
     local seen, house = inside("mail", function(seen, _, sender)
-      seen[#seen + 1] = { sender.address, sender.localpart, sender.domain, sender.mailbox, sender.detail, tostring(sender) }
+      seen[#seen + 1] = { sender.address, sender.localpart, sender.domain, sender.mailbox, sender.detail,
+        tostring(sender) }
       seen.params = sender.params
     end)
     house:session():command("MAIL FROM:<Ann+x@Example.NET> SIZE=100 BODY=8BITMIME")

@@ -3,7 +3,8 @@ local units = require "moonpost.units"
 describe("moonpost.units", function()
   it("reads durations", function()
     for text, seconds in pairs {
-      ["5m"] = 300, ["1h30m"] = 5400, ["500ms"] = 0.5, ["30"] = 30, ["1.5s"] = 1.5, ["2d"] = 172800, ["1w"] = 604800, ["0"] = 0,
+      ["5m"] = 300, ["1h30m"] = 5400, ["500ms"] = 0.5, ["30"] = 30, ["1.5s"] = 1.5, ["2d"] = 172800, ["1w"] = 604800,
+        ["0"] = 0,
     } do
       assert.equal(seconds, units.duration(text))
     end
@@ -20,7 +21,8 @@ describe("moonpost.units", function()
 
   it("reads sizes: KB is 1000, KiB 1024", function()
     for text, octets in pairs {
-      ["50MB"] = 50000000, ["64KiB"] = 65536, ["1 GiB"] = 1073741824, ["100"] = 100, ["1.5kb"] = 1500, ["0"] = 0, ["7B"] = 7,
+      ["50MB"] = 50000000, ["64KiB"] = 65536, ["1 GiB"] = 1073741824, ["100"] = 100, ["1.5kb"] = 1500, ["0"] = 0,
+        ["7B"] = 7,
     } do
       assert.equal(octets, units.size(text))
     end

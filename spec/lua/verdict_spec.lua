@@ -21,7 +21,8 @@ describe("moonpost.verdict", function()
   end
 
   describe("no objection", function()
-    for name, fn in pairs { ["nothing"] = returns(), ["nil"] = returns(nil), ["nil twice"] = returns(nil, nil), ["true"] = returns(true) } do
+    for name, fn in pairs { ["nothing"] = returns(), ["nil"] = returns(nil), ["nil twice"] = returns(nil, nil),
+      ["true"] = returns(true) } do
       it("is " .. name, function()
         assert.equal("250 2.1.5 Recipient OK", (rcpt(fn)))
       end)
@@ -113,9 +114,11 @@ describe("moonpost.verdict", function()
 
     it("is 451 for every hook with a verdict", function()
       for _, case in ipairs {
-        { "connect", {}, "451 " }, { "helo", { "EHLO a" }, "451 " }, { "mail", { "EHLO a", "MAIL FROM:<a@b.c>" }, "451 4.3.0 " },
+        { "connect", {}, "451 " }, { "helo", { "EHLO a" }, "451 " }, { "mail", { "EHLO a", "MAIL FROM:<a@b.c>" },
+          "451 4.3.0 " },
         { "data", { "EHLO a", "MAIL FROM:<a@b.c>", "RCPT TO:<bob@example.org>", "DATA" }, "451 4.3.0 " },
-        { "message", { "EHLO a", "MAIL FROM:<a@b.c>", "RCPT TO:<bob@example.org>", "DATA", "\r\nx\r\n." }, "451 4.3.0 " },
+        { "message", { "EHLO a", "MAIL FROM:<a@b.c>", "RCPT TO:<bob@example.org>", "DATA", "\r\nx\r\n." },
+          "451 4.3.0 " },
       } do
         local house = wired.new({ domains = { "example.org" } }, function(server)
           server.on[case[1]] = function() error("boom") end
@@ -149,7 +152,8 @@ describe("moonpost.verdict", function()
     end)
 
     it("is not opened by rewriting to a local address", function()
-      assert.equal("550 5.7.1 Relaying denied", (rcpt(function(_, r) r:rewrite("bob@example.org") end, "x@example.net")))
+      assert.equal("550 5.7.1 Relaying denied", (rcpt(function(_, r) r:rewrite("bob@example.org") end,
+        "x@example.net")))
     end)
 
     it("is opened by allow_relay, for that recipient alone", function()

@@ -29,8 +29,8 @@ function M.release_log()
   log.configure { level = "info", format = "text", output = "stderr" }
 end
 
---- `options` of moonpost.server; hostname and listen have defaults. `define` gets the server before it starts, `how` is for
---- server:start.
+--- `options` of moonpost.server; hostname and listen have defaults. `define` gets the server before it starts, `how`
+--- is for server:start.
 function M.new(options, define, how)
   local given = { hostname = "mx.example.org", listen = { "smtp://127.0.0.1:25" } }
   for key, value in pairs(options or {}) do
@@ -67,7 +67,8 @@ end
 --- A peer that has said EHLO (or LHLO).
 function House:session(peer, listener)
   local one = self:connect(peer, listener)
-  one.ehlo = one:command((self.server.listeners[1].endpoint.protocol == "lmtp" and "LHLO" or "EHLO") .. " client.example")
+  one.ehlo = one:command((self.server.listeners[1].endpoint.protocol == "lmtp" and "LHLO" or "EHLO")
+    .. " client.example")
   return one
 end
 
