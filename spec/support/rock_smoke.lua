@@ -1,3 +1,46 @@
---- Run by ./dev test with the interpreter of the system and an installed rock alone: the module must be found there.
-require "moonpost.core"
-print("moonpost.core is there")
+--- Run by ./dev test with the interpreter of the system and an installed rock alone: plain Lua requires the module and receives a mail that
+--- curl sends.
+local moonpost = require "moonpost"
+
+local server = moonpost.server {
+  hostname = "smoke.example.org",
+  listen = { "smtp://127.0.0.1:0" },
+  domains = { "example.org" },
+}
+local got
+local gone = false
+
+function server.on.message(_, message)
+  got = message:octets()
+  message:discard("smoke test")
+end
+
+function server.on.disconnect()
+  gone = true
+end
+
+local body = os.tmpname()
+local file = assert(io.open(body, "w"))
+file:write("Subject: smoke\r\n\r\nfrom curl to a rock\r\n")
+file:close()
+
+moonpost.run(function()
+  assert(server:start())
+  local client = assert(io.popen(
+    ("curl -sS --max-time 20 smtp://127.0.0.1:%d --mail-from a@example.net --mail-rcpt b@example.org --upload-file %s 2>&1"):format(
+      server.addresses[1].port,
+      body
+    )
+  ))
+  local _, err = moonpost.timeout(25, function()
+    while not gone do
+      moonpost.sleep(0.01)
+    end
+  end)
+  local said = client:read("a")
+  client:close()
+  os.remove(body)
+  assert(not err and got and got:find("from curl to a rock", 1, true), "no mail came: " .. (err and tostring(err) or said))
+  server:stop(1)
+end)
+print("plain Lua received a mail by way of an installed rock")
