@@ -34,17 +34,22 @@
 
 typedef struct check_test {
   const char *name;
+  int line;
   void (*run)(void);
   struct check_test *next;
 } check_test;
 
-static check_test *check_first, **check_last = &check_first;
+static check_test *check_first;
 static atomic_int check_failures; /* of the test that runs */
 
+/* By line, for optimising across files turns the order of constructors round. */
 static void check_register(check_test *test)
 {
-  *check_last = test;
-  check_last = &test->next;
+  check_test **at = &check_first;
+  while (*at && (*at)->line < test->line)
+    at = &(*at)->next;
+  test->next = *at;
+  *at = test;
 }
 
 /* Defines a test and puts it on the list before main begins. */
@@ -52,7 +57,7 @@ static void check_register(check_test *test)
   static void test_##NAME(void);                                    \
   __attribute__((constructor)) static void register_##NAME(void)    \
   {                                                                 \
-    static check_test test = { .name = #NAME, .run = test_##NAME }; \
+    static check_test test = { #NAME, __LINE__, test_##NAME, NULL };  \
     check_register(&test);                                          \
   }                                                                 \
   static void test_##NAME(void)
