@@ -7,9 +7,9 @@
 #include "base/str.h"
 
 typedef struct mp_buf {
-  char *ptr;      /* contents start at ptr + off */
+  char *ptr; /* contents start at ptr + off */
   size_t off, len, cap, max;
-  mp_pool *pool;  /* may be NULL */
+  mp_pool *pool; /* may be NULL */
 } mp_buf;
 
 /* `max` is the ceiling in octets. Takes no memory. `pool` is borrowed for the life of the buffer. */

@@ -9,7 +9,7 @@ typedef struct mp_list {
   struct mp_list *prev, *next;
 } mp_list;
 
-#define MP_CONTAINER(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define MP_CONTAINER(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 static inline void mp_list_init(mp_list *node)
 {

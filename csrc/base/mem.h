@@ -5,12 +5,12 @@
 
 #include <stddef.h>
 
-void *mp_mem_alloc(size_t size);              /* NULL when out of memory; size 0 is treated as 1 */
-void *mp_mem_zalloc(size_t size);             /* the same, zeroed */
-void *mp_mem_realloc(void *ptr, size_t size); /* on NULL the old block is intact */
-void mp_mem_free(void *ptr);                  /* NULL does nothing */
+void *mp_mem_alloc(size_t size);               /* NULL when out of memory; size 0 is treated as 1 */
+void *mp_mem_zalloc(size_t size);              /* the same, zeroed */
+void *mp_mem_realloc(void *ptr, size_t size);  /* on NULL the old block is intact */
+void mp_mem_free(void *ptr);                   /* NULL does nothing */
 void *mp_mem_dup(const void *ptr, size_t len); /* a copy with a NUL behind it, or NULL */
-void mp_mem_wipe(void *ptr, size_t len);      /* overwritten even when the compiler sees no reader: for secrets */
+void mp_mem_wipe(void *ptr, size_t len); /* overwritten even when the compiler sees no reader: for secrets */
 
 #ifdef MP_MEM_FAULTS
 void mp_mem_fail_after(long n); /* the allocation after the next `n` fails, and all later ones; -1 never */
@@ -25,8 +25,8 @@ typedef struct mp_pool {
 } mp_pool;
 
 void mp_pool_init(mp_pool *pool, size_t block, size_t most);
-void mp_pool_dispose(mp_pool *pool);          /* frees idle blocks; those taken stay the taker's to mp_mem_free */
-void *mp_pool_take(mp_pool *pool);            /* NULL when out of memory; contents are undefined */
+void mp_pool_dispose(mp_pool *pool); /* frees idle blocks; those taken stay the taker's to mp_mem_free */
+void *mp_pool_take(mp_pool *pool);   /* NULL when out of memory; contents are undefined */
 void mp_pool_give(mp_pool *pool, void *block); /* NULL does nothing */
 
 #endif

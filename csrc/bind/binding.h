@@ -10,7 +10,7 @@ typedef struct mpl_shared_binding {
 } mpl_shared_binding;
 
 mpl_shared_binding *mpl_binding_ref(mpl_shared_binding *shared);
-void mpl_binding_unref(mpl_shared_binding *shared); /* NULL does nothing; the last one closes */
+void mpl_binding_unref(mpl_shared_binding *shared);              /* NULL does nothing; the last one closes */
 void mpl_push_binding(lua_State *L, mpl_shared_binding *shared); /* takes a reference */
 
 #endif

@@ -106,35 +106,75 @@ static void put_tls(lua_State *L, const mp_conn_facts *facts)
 }
 
 /* One push per fact, by name; the table of all of them is made from the same list. */
-#define FACT_MAP(X)                                                                     \
-  X(ip, { if (f->is_unix) lua_pushnil(L); else put_ip(L, &f->peer); })                 \
-  X(port, { if (f->is_unix) lua_pushnil(L); else lua_pushinteger(L, f->peer_port); })   \
-  X(local_ip, { if (f->is_unix) lua_pushnil(L); else put_ip(L, &f->local); })          \
-  X(local_port, { if (f->is_unix) lua_pushnil(L); else lua_pushinteger(L, f->local_port); }) \
-  X(unix, lua_pushboolean(L, f->is_unix);)                                              \
-  X(uid, { if (f->is_unix) lua_pushinteger(L, (lua_Integer)f->uid); else lua_pushnil(L); }) \
-  X(pid, { if (f->is_unix) lua_pushinteger(L, f->pid); else lua_pushnil(L); })          \
-  X(listener, lua_pushstring(L, f->port->name);)                                        \
-  X(protocol, lua_pushstring(L, protocols[f->port->machine.protocol]);)                 \
-  X(helo, { if (f->helo.len) mpl_push_str(L, f->helo); else lua_pushnil(L); })          \
-  X(esmtp, lua_pushboolean(L, f->esmtp);)                                               \
-  X(user, { if (f->user.len) mpl_push_str(L, f->user); else lua_pushnil(L); })          \
-  X(mechanism, lua_pushstring(L, f->mech);)                                             \
-  X(with, lua_pushstring(L, f->with);)                                                  \
-  X(early_talker, lua_pushboolean(L, f->early);)                                        \
-  X(errors, lua_pushinteger(L, (lua_Integer)f->errors);)                                \
-  X(may_relay, lua_pushboolean(L, f->may_relay);)                                       \
-  X(proxied, lua_pushboolean(L, f->proxied);)                                           \
-  X(tls, put_tls(L, f);)                                                               \
-  X(alive, lua_pushboolean(L, f->alive);)                                               \
+#define FACT_MAP(X)                                                     \
+  X(ip, {                                                               \
+    if (f->is_unix)                                                     \
+      lua_pushnil(L);                                                   \
+    else                                                                \
+      put_ip(L, &f->peer);                                              \
+  })                                                                    \
+  X(port, {                                                             \
+    if (f->is_unix)                                                     \
+      lua_pushnil(L);                                                   \
+    else                                                                \
+      lua_pushinteger(L, f->peer_port);                                 \
+  })                                                                    \
+  X(local_ip, {                                                         \
+    if (f->is_unix)                                                     \
+      lua_pushnil(L);                                                   \
+    else                                                                \
+      put_ip(L, &f->local);                                             \
+  })                                                                    \
+  X(local_port, {                                                       \
+    if (f->is_unix)                                                     \
+      lua_pushnil(L);                                                   \
+    else                                                                \
+      lua_pushinteger(L, f->local_port);                                \
+  })                                                                    \
+  X(unix, lua_pushboolean(L, f->is_unix);)                              \
+  X(uid, {                                                              \
+    if (f->is_unix)                                                     \
+      lua_pushinteger(L, (lua_Integer)f->uid);                          \
+    else                                                                \
+      lua_pushnil(L);                                                   \
+  })                                                                    \
+  X(pid, {                                                              \
+    if (f->is_unix)                                                     \
+      lua_pushinteger(L, f->pid);                                       \
+    else                                                                \
+      lua_pushnil(L);                                                   \
+  })                                                                    \
+  X(listener, lua_pushstring(L, f->port->name);)                        \
+  X(protocol, lua_pushstring(L, protocols[f->port->machine.protocol]);) \
+  X(helo, {                                                             \
+    if (f->helo.len)                                                    \
+      mpl_push_str(L, f->helo);                                         \
+    else                                                                \
+      lua_pushnil(L);                                                   \
+  })                                                                    \
+  X(esmtp, lua_pushboolean(L, f->esmtp);)                               \
+  X(user, {                                                             \
+    if (f->user.len)                                                    \
+      mpl_push_str(L, f->user);                                         \
+    else                                                                \
+      lua_pushnil(L);                                                   \
+  })                                                                    \
+  X(mechanism, lua_pushstring(L, f->mech);)                             \
+  X(with, lua_pushstring(L, f->with);)                                  \
+  X(early_talker, lua_pushboolean(L, f->early);)                        \
+  X(errors, lua_pushinteger(L, (lua_Integer)f->errors);)                \
+  X(may_relay, lua_pushboolean(L, f->may_relay);)                       \
+  X(proxied, lua_pushboolean(L, f->proxied);)                           \
+  X(tls, put_tls(L, f);)                                                \
+  X(alive, lua_pushboolean(L, f->alive);)                               \
   X(pending, lua_pushstring(L, f->pending == MP_EV_NONE ? NULL : mp_event_name(f->pending));)
 
 static const char *const protocols[] = { "smtp", "submission", "lmtp" };
 
-#define FACT_PUSH(name, code)                                          \
-  static void push_##name(lua_State *L, const mp_conn_facts *f)        \
-  {                                                                    \
-    code                                                               \
+#define FACT_PUSH(name, code)                                   \
+  static void push_##name(lua_State *L, const mp_conn_facts *f) \
+  {                                                             \
+    code                                                        \
   }
 FACT_MAP(FACT_PUSH)
 
@@ -192,9 +232,14 @@ static int conn_gc(lua_State *L)
 int mpl_open_conn(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "answer", conn_answer }, { "answer_rcpt", conn_answer_rcpt }, { "allow_relay", conn_allow_relay },
-    { "close", conn_close },   { "alive", conn_alive },             { "facts", conn_facts },
-    { "fact", conn_fact },     { NULL, NULL },
+    { "answer", conn_answer },
+    { "answer_rcpt", conn_answer_rcpt },
+    { "allow_relay", conn_allow_relay },
+    { "close", conn_close },
+    { "alive", conn_alive },
+    { "facts", conn_facts },
+    { "fact", conn_fact },
+    { NULL, NULL },
   };
   mpl_class(L, MPL_CONN, methods, NULL);
   luaL_getmetatable(L, MPL_CONN);

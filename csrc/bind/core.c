@@ -112,7 +112,8 @@ static int core_check_reply(lua_State *L)
 static int core_selfsigned(lua_State *L)
 {
   char why[512] = "";
-  int rc = mp_tls_selfsigned(luaL_checkstring(L, 1), luaL_checkstring(L, 2), luaL_checkstring(L, 3), why, sizeof why);
+  int rc = mp_tls_selfsigned(luaL_checkstring(L, 1), luaL_checkstring(L, 2), luaL_checkstring(L, 3), why,
+                             sizeof why);
   if (rc < 0)
     return mpl_fail(L, rc, why);
   lua_pushboolean(L, rc == 1);
@@ -129,7 +130,11 @@ static int core_password(lua_State *L)
   int rc = mp_scram_make(&out, hash, mpl_check_str(L, 2), MP_STR_NULL, 0);
   mpl_push_str(L, mp_buf_view(&out));
   mp_buf_dispose(&out);
-  return rc < 0 ? mpl_fail(L, rc, rc == MP_E_INVALID ? "this password cannot be used (empty, too long, or with odd characters)" : NULL) : 1;
+  return rc < 0 ? mpl_fail(L, rc,
+                           rc == MP_E_INVALID
+                               ? "this password cannot be used (empty, too long, or with odd characters)"
+                               : NULL)
+                : 1;
 }
 
 /* The allocator of a state whose memory has a ceiling: past it Lua sees "not enough memory" after a full collection. Only inside of calls,
@@ -202,9 +207,15 @@ static void make_state(lua_State *L)
 LUAMOD_API int luaopen_moonpost_core(lua_State *L)
 {
   static const luaL_Reg functions[] = {
-    { "worker", core_worker },           { "virtual_worker", core_virtual_worker }, { "time", core_time },
-    { "in_network", core_in_network },   { "mailbox", core_mailbox },               { "check_reply", core_check_reply },
-    { "selfsigned", core_selfsigned },   { "password", core_password },             { "memory", core_memory },
+    { "worker", core_worker },
+    { "virtual_worker", core_virtual_worker },
+    { "time", core_time },
+    { "in_network", core_in_network },
+    { "mailbox", core_mailbox },
+    { "check_reply", core_check_reply },
+    { "selfsigned", core_selfsigned },
+    { "password", core_password },
+    { "memory", core_memory },
     { NULL, NULL },
   };
   if (!mpl_state_of(L))

@@ -96,7 +96,9 @@ static int push_args(lua_State *L, mp_conn *conn, const mp_event *ev)
 }
 
 /* What a mistake of the script's own looks like to a peer. */
-static const mp_reply fault = { .code = 451, .enhanced = { 4, 3, 0 }, .text = { "Temporary fault in the mail policy", 34 } };
+static const mp_reply fault = { .code = 451,
+                                .enhanced = { 4, 3, 0 },
+                                .text = { "Temporary fault in the mail policy", 34 } };
 
 static const char *field(lua_State *L, int index, const char *name, mp_str *out)
 {

@@ -11,16 +11,16 @@
 #include <lua.h>
 #include <stdatomic.h>
 
-#define MPL_WORKER "moonpost.core.worker"
-#define MPL_TIMER "moonpost.core.timer"
-#define MPL_BINDING "moonpost.core.binding"
-#define MPL_SERVICE "moonpost.core.service"
+#define MPL_WORKER   "moonpost.core.worker"
+#define MPL_TIMER    "moonpost.core.timer"
+#define MPL_BINDING  "moonpost.core.binding"
+#define MPL_SERVICE  "moonpost.core.service"
 #define MPL_LISTENER "moonpost.core.listener"
-#define MPL_CONN "moonpost.core.conn"
-#define MPL_MESSAGE "moonpost.core.message"
-#define MPL_WIRE "moonpost.core.wire"
-#define MPL_THREAD "moonpost.core.thread"
-#define MPL_SHARED "moonpost.core.shared"
+#define MPL_CONN     "moonpost.core.conn"
+#define MPL_MESSAGE  "moonpost.core.message"
+#define MPL_WIRE     "moonpost.core.wire"
+#define MPL_THREAD   "moonpost.core.thread"
+#define MPL_SHARED   "moonpost.core.shared"
 
 typedef struct mpl_watch mpl_watch;
 typedef struct mpl_delivery mpl_delivery;
@@ -29,17 +29,17 @@ typedef struct mpl_generation mpl_generation;
 
 /* One Lua state's side of the binding; in the registry under its own address key. */
 typedef struct mpl_state {
-  lua_State *L;            /* the main thread */
-  mp_worker *worker;       /* the state's own or its thread's; NULL until asked for */
-  bool borrowed;           /* the worker is a serving thread's */
-  mpl_process *process;    /* a reference; NULL until asked for */
+  lua_State *L;               /* the main thread */
+  mp_worker *worker;          /* the state's own or its thread's; NULL until asked for */
+  bool borrowed;              /* the worker is a serving thread's */
+  mpl_process *process;       /* a reference; NULL until asked for */
   mpl_generation *generation; /* NULL unless a serving thread made this state */
   mpl_watch *watch;
-  unsigned depth;          /* of calls from C */
-  int kinds[MP_EV_COUNT];  /* registry references of the event names */
-  mp_list deliveries;      /* on their way: told that the state is gone when it closes */
+  unsigned depth;         /* of calls from C */
+  int kinds[MP_EV_COUNT]; /* registry references of the event names */
+  mp_list deliveries;     /* on their way: told that the state is gone when it closes */
   size_t memory, memory_most;
-  bool refused, starved;   /* an allocation was refused just now; a second time, after a full collection */
+  bool refused, starved; /* an allocation was refused just now; a second time, after a full collection */
   lua_Alloc inner_alloc;
   void *inner_ud;
 } mpl_state;
@@ -47,7 +47,7 @@ typedef struct mpl_state {
 typedef struct mpl_worker { /* box */
   mp_worker *worker;
   bool owned;
-  mp_list services;        /* of mpl_service */
+  mp_list services; /* of mpl_service */
 } mpl_worker;
 
 mpl_state *mpl_state_of(lua_State *L);
@@ -67,7 +67,8 @@ void mpl_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFun
 int mpl_fail(lua_State *L, int rc, const char *why);
 
 mpl_worker *mpl_check_worker(lua_State *L, int index);
-int64_t mpl_check_ms(lua_State *L, int index); /* seconds on the stack, as milliseconds; raises below 0 and past 10 years */
+int64_t mpl_check_ms(lua_State *L,
+                     int index); /* seconds on the stack, as milliseconds; raises below 0 and past 10 years */
 void mpl_push_str(lua_State *L, mp_str s);
 mp_str mpl_check_str(lua_State *L, int index);
 
@@ -79,12 +80,12 @@ int mpl_push_mail_params(lua_State *L, const mp_mail_params *params);
 int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params);
 void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquoted */
 
-void mpl_push_message(lua_State *L, mp_message *msg); /* takes a reference */
-void mpl_message_answered(mp_message *msg);           /* closes its box, unless kept; NULL does nothing */
+void mpl_push_message(lua_State *L, mp_message *msg);    /* takes a reference */
+void mpl_message_answered(mp_message *msg);              /* closes its box, unless kept; NULL does nothing */
 bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
-void *mpl_pending(void); /* the light userdata behind core.PENDING */
+void *mpl_pending(void);                                 /* the light userdata behind core.PENDING */
 void mpl_read_answer(lua_State *L, int base, mp_event_kind kind, mp_answer *answer);
-extern const mp_handler mpl_handler;                  /* bind/dispatch.c: events into Lua */
+extern const mp_handler mpl_handler; /* bind/dispatch.c: events into Lua */
 
 int mpl_open_worker(lua_State *L);
 int mpl_open_service(lua_State *L);
@@ -122,10 +123,10 @@ typedef struct mpl_conn { /* box; uservalue 1: the session object. Kept in the r
 void mpl_kill_services(mp_list *services); /* takes each out of the list when it is gone, on a turn of its loop */
 mp_binding *mpl_check_binding(lua_State *L, int index);
 mpl_service *mpl_check_service(lua_State *L, int index);
-int mpl_service_wire(lua_State *L);   /* service:wire */
-int mpl_worker_service(lua_State *L); /* worker:service */
+int mpl_service_wire(lua_State *L);                                /* service:wire */
+int mpl_worker_service(lua_State *L);                              /* worker:service */
 mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index); /* raises */
-extern const mp_handler mpl_silent;  /* for services whose state is closing */
+extern const mp_handler mpl_silent;                                /* for services whose state is closing */
 void mpl_read_port(lua_State *L, int index, mp_server_opts *machine, mp_tls_mode *tls, const char **name);
 void mpl_read_limits(lua_State *L, int index, mp_service *service);
 

@@ -7,12 +7,12 @@ static const struct {
   const char *name;
   unsigned bit;
 } hook_names[] = {
-  { "connect", 1u << MP_EV_CONNECT }, { "tls", MP_HOOK_TLS },
-  { "helo", 1u << MP_EV_HELO },       { "credentials", 1u << MP_EV_CREDENTIALS },
-  { "auth", 1u << MP_EV_AUTH },       { "token", 1u << MP_EV_TOKEN },
-  { "mail", 1u << MP_EV_MAIL },       { "rcpt", 1u << MP_EV_RCPT },
-  { "data", 1u << MP_EV_DATA },       { "message", 1u << MP_EV_MESSAGE },
-  { "reset", 1u << MP_EV_RESET },     { "quit", 1u << MP_EV_QUIT },
+  { "connect", 1u << MP_EV_CONNECT },   { "tls", MP_HOOK_TLS },
+  { "helo", 1u << MP_EV_HELO },         { "credentials", 1u << MP_EV_CREDENTIALS },
+  { "auth", 1u << MP_EV_AUTH },         { "token", 1u << MP_EV_TOKEN },
+  { "mail", 1u << MP_EV_MAIL },         { "rcpt", 1u << MP_EV_RCPT },
+  { "data", 1u << MP_EV_DATA },         { "message", 1u << MP_EV_MESSAGE },
+  { "reset", 1u << MP_EV_RESET },       { "quit", 1u << MP_EV_QUIT },
   { "disconnect", MP_HOOK_DISCONNECT },
 };
 
@@ -110,7 +110,12 @@ int mpl_worker_service(lua_State *L)
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
   mpl_service *box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = (mpl_service){ .state = mpl_state_of(L), .worker = worker, .self = LUA_NOREF, .dispatch = LUA_NOREF, .session = LUA_NOREF, .done = LUA_NOREF };
+  *box = (mpl_service){ .state = mpl_state_of(L),
+                        .worker = worker,
+                        .self = LUA_NOREF,
+                        .dispatch = LUA_NOREF,
+                        .session = LUA_NOREF,
+                        .done = LUA_NOREF };
   mp_list_init(&box->node);
   luaL_setmetatable(L, MPL_SERVICE);
   lua_getfield(L, 2, "hostname");
@@ -339,8 +344,13 @@ static int service_gc(lua_State *L)
 int mpl_open_service(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "hooks", service_hooks },   { "listen", service_listen },         { "wire", mpl_service_wire }, { "stop", service_stop },
-    { "counts", service_counts }, { "reload_tls", service_reload_tls }, { NULL, NULL },
+    { "hooks", service_hooks },
+    { "listen", service_listen },
+    { "wire", mpl_service_wire },
+    { "stop", service_stop },
+    { "counts", service_counts },
+    { "reload_tls", service_reload_tls },
+    { NULL, NULL },
   };
   static const luaL_Reg listener_methods[] = { { "close", listener_close }, { NULL, NULL } };
   mpl_class(L, MPL_SERVICE, methods, NULL);

@@ -10,14 +10,31 @@ typedef struct limit_row {
   size_t offset;
 } limit_row;
 
-#define MACHINE(name, type) { #name, type, offsetof(mp_server_opts, name) }
+#define MACHINE(name, type)                     \
+  {                                             \
+#name, type, offsetof(mp_server_opts, name) \
+  }
 
 static const limit_row machine_limits[] = {
-  MACHINE(size, U64),           MACHINE(overrun, U64),         MACHINE(recipients, UINT),  MACHINE(messages, UINT),
-  MACHINE(errors, UINT),        MACHINE(auth_failures, UINT),  MACHINE(idle_commands, UINT), MACHINE(envelope_memory, UINT),
-  MACHINE(hold_max, U64),       MACHINE(by_min, I64),          MACHINE(auth_delay_ms, UINT), MACHINE(greet_delay_ms, UINT),
-  MACHINE(command_ms, I64),     MACHINE(data_ms, I64),         MACHINE(line_ms, I64),      MACHINE(session_ms, I64),
-  MACHINE(data_rate, UINT),     MACHINE(line_limit, SIZE),     MACHINE(sasl_iterations, UINT),
+  MACHINE(size, U64),
+  MACHINE(overrun, U64),
+  MACHINE(recipients, UINT),
+  MACHINE(messages, UINT),
+  MACHINE(errors, UINT),
+  MACHINE(auth_failures, UINT),
+  MACHINE(idle_commands, UINT),
+  MACHINE(envelope_memory, UINT),
+  MACHINE(hold_max, U64),
+  MACHINE(by_min, I64),
+  MACHINE(auth_delay_ms, UINT),
+  MACHINE(greet_delay_ms, UINT),
+  MACHINE(command_ms, I64),
+  MACHINE(data_ms, I64),
+  MACHINE(line_ms, I64),
+  MACHINE(session_ms, I64),
+  MACHINE(data_rate, UINT),
+  MACHINE(line_limit, SIZE),
+  MACHINE(sasl_iterations, UINT),
 };
 
 static const struct {
@@ -92,12 +109,14 @@ static const name_row extensions[] = {
 #define EXTENSION(name, text) { text, MP_EXT_##name },
   MP_EXT_MAP(EXTENSION)
 #undef EXTENSION
-  { NULL, 0 },
+      { NULL, 0 },
 };
 
 static const name_row laxities[] = {
-  { "space", MP_LAX_SPACE },     { "brackets", MP_LAX_BRACKETS }, { "dots", MP_LAX_DOTS },     { "underscore", MP_LAX_UNDERSCORE },
-  { "helo", MP_LAX_HELO },       { "no_helo", MP_LAX_NO_HELO },   { "length", MP_LAX_LENGTH }, { NULL, 0 },
+  { "space", MP_LAX_SPACE },   { "brackets", MP_LAX_BRACKETS },
+  { "dots", MP_LAX_DOTS },     { "underscore", MP_LAX_UNDERSCORE },
+  { "helo", MP_LAX_HELO },     { "no_helo", MP_LAX_NO_HELO },
+  { "length", MP_LAX_LENGTH }, { NULL, 0 },
 };
 
 /* The set of bits that a list of names stands for; `rows` NULL = mechanisms. */

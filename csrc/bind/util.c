@@ -160,7 +160,10 @@ int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params)
   static const struct {
     unsigned bit;
     const char *name;
-  } notify[] = { { MP_NOTIFY_NEVER, "NEVER" }, { MP_NOTIFY_SUCCESS, "SUCCESS" }, { MP_NOTIFY_FAILURE, "FAILURE" }, { MP_NOTIFY_DELAY, "DELAY" } };
+  } notify[] = { { MP_NOTIFY_NEVER, "NEVER" },
+                 { MP_NOTIFY_SUCCESS, "SUCCESS" },
+                 { MP_NOTIFY_FAILURE, "FAILURE" },
+                 { MP_NOTIFY_DELAY, "DELAY" } };
   if (!params->given) {
     lua_pushnil(L);
     return 1;

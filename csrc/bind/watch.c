@@ -17,9 +17,9 @@ struct mpl_watch {
   pthread_mutex_t lock;
   pthread_cond_t stop_cond;
   bool stop;
-  atomic_uint epoch;             /* odd while Lua runs */
-  mpl_watch *outside;            /* of another state on this thread, whose call led here */
-  _Atomic(lua_State *) running;  /* the coroutine to interrupt */
+  atomic_uint epoch;            /* odd while Lua runs */
+  mpl_watch *outside;           /* of another state on this thread, whose call led here */
+  _Atomic(lua_State *) running; /* the coroutine to interrupt */
   atomic_long limit_ms;
 };
 
@@ -80,7 +80,8 @@ static void *monitor(void *arg)
     if (wall - told >= 5000) {
       told = wall;
       if (wall >= 5000)
-        fprintf(stderr, "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
+        fprintf(stderr,
+                "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
                 (long long)(wall / 1000));
     }
   }
@@ -199,8 +200,8 @@ static int core_watchdog(lua_State *L)
   pthread_condattr_destroy(&attr);
   struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
   sigemptyset(&action.sa_mask);
-  if (pthread_getcpuclockid(watch->watched, &watch->cpu) != 0 || sigaction(WATCH_SIGNAL, &action, NULL) != 0
-      || pthread_create(&watch->monitor, NULL, monitor, watch) != 0) {
+  if (pthread_getcpuclockid(watch->watched, &watch->cpu) != 0 || sigaction(WATCH_SIGNAL, &action, NULL) != 0 ||
+      pthread_create(&watch->monitor, NULL, monitor, watch) != 0) {
     mp_mem_free(watch);
     return luaL_error(L, "the watchdog cannot be started");
   }

@@ -262,13 +262,20 @@ static int timer_gc(lua_State *L)
 int mpl_open_worker(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "now", worker_now },         { "timer", worker_timer },
-    { "defer", worker_defer },     { "turn", worker_turn },
-    { "run", worker_run },         { "stop", worker_stop },
-    { "fd", worker_fd },           { "timeout", worker_timeout },
-    { "advance", worker_advance }, { "is_virtual", worker_is_virtual },
-    { "signal", worker_signal },   { "next_timer", worker_next_timer },
-    { "time", worker_time },       { "set_time", worker_set_time },
+    { "now", worker_now },
+    { "timer", worker_timer },
+    { "defer", worker_defer },
+    { "turn", worker_turn },
+    { "run", worker_run },
+    { "stop", worker_stop },
+    { "fd", worker_fd },
+    { "timeout", worker_timeout },
+    { "advance", worker_advance },
+    { "is_virtual", worker_is_virtual },
+    { "signal", worker_signal },
+    { "next_timer", worker_next_timer },
+    { "time", worker_time },
+    { "set_time", worker_set_time },
     { "service", mpl_worker_service },
     { NULL, NULL },
   };

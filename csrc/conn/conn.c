@@ -64,7 +64,8 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     refuse(port, stream, "Service is closing");
     return;
   }
-  bool behind_proxy = !peer.is_unix && service->rules.proxy.count && mp_networks_have(&service->rules.proxy, &peer.ip);
+  bool behind_proxy =
+      !peer.is_unix && service->rules.proxy.count && mp_networks_have(&service->rules.proxy, &peer.ip);
   /* Behind a proxy the address limit waits for the address that the header names. */
   switch (mp_gate_enter(worker->gate, &peer.ip, service->connections_most,
                         behind_proxy || peer.is_unix ? 0 : service->connections_each)) {

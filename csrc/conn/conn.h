@@ -43,13 +43,13 @@ typedef struct mp_conn_facts { /* views last until the conn's next event */
   bool esmtp, early;
   const char *mech, *with;
   unsigned errors;
-  const char *senders;     /* or NULL */
-  mp_event_kind pending;   /* MP_EV_NONE when nothing waits */
+  const char *senders;   /* or NULL */
+  mp_event_kind pending; /* MP_EV_NONE when nothing waits */
 } mp_conn_facts;
 
 void mp_conn_facts_get(const mp_conn *conn, mp_conn_facts *facts);
 bool mp_conn_alive(const mp_conn *conn);
-mp_server *mp_conn_machine(const mp_conn *conn); /* NULL before the banner */
+mp_server *mp_conn_machine(const mp_conn *conn);  /* NULL before the banner */
 mp_message *mp_conn_message(const mp_conn *conn); /* while MESSAGE is pending, else NULL */
 mp_service *mp_conn_service(const mp_conn *conn);
 

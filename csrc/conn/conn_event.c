@@ -29,8 +29,8 @@ static void say(mp_conn *conn, const mp_reply *reply)
 
 static bool may_relay(const mp_conn *conn)
 {
-  return conn->relay_network
-         || (!conn->no_relay && conn->service->rules.relay_authenticated && mp_server_user(conn->srv).len > 0);
+  return conn->relay_network ||
+         (!conn->no_relay && conn->service->rules.relay_authenticated && mp_server_user(conn->srv).len > 0);
 }
 
 static void classify(mp_conn *conn, mp_recipient *recipient)
@@ -141,7 +141,8 @@ static void message_complete(mp_conn *conn)
   int rc = mp_message_new(&conn->msg, mp_server_envelope(srv), conn->sink, &trace, conn->message_facts);
   int hops = rc < 0 ? rc : mp_message_hops(conn->msg);
   if (hops < 0) {
-    mp_reply fault = hops == MP_E_TOOLONG ? MP_REPLY(552, 5, 3, 4, "The message's header is too long") : sink_fault(hops);
+    mp_reply fault =
+        hops == MP_E_TOOLONG ? MP_REPLY(552, 5, 3, 4, "The message's header is too long") : sink_fault(hops);
     drop_message(conn);
     say(conn, &fault);
     return;

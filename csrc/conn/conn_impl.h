@@ -24,29 +24,30 @@ typedef struct conn_job conn_job;
 typedef struct conn_pretended conn_pretended;
 
 struct mp_conn {
-  mp_list node;            /* in service->conns */
+  mp_list node; /* in service->conns */
   mp_service *service;
   mp_port *port;
-  mp_stream *stream;       /* NULL once closed() came */
+  mp_stream *stream; /* NULL once closed() came */
   mp_server *srv;
   mp_tls *tls;
   conn_pretended *pretended; /* in place of `tls`, on a service that pretends */
   mp_sink *sink;
-  mp_message *msg;         /* while MESSAGE is pending */
+  mp_message *msg; /* while MESSAGE is pending */
   conn_job *job;
   void *user;
   char *senders;
-  const char *why;         /* of the end; static */
+  const char *why; /* of the end; static */
   mp_timer timer;
-  int64_t phase_due;       /* PROXY, HANDSHAKE, STARTTLS */
-  mp_buf rest;             /* octets read and not yet taken by the machine */
-  mp_buf cipher_rest;      /* the same, still encrypted */
+  int64_t phase_due;          /* PROXY, HANDSHAKE, STARTTLS */
+  mp_buf rest;                /* octets read and not yet taken by the machine */
+  mp_buf cipher_rest;         /* the same, still encrypted */
   mp_ip peer, local, counted; /* `counted` is what the gate knows */
   uint16_t peer_port, local_port;
-  unsigned char state;     /* conn_state */
-  unsigned char pending;   /* mp_event_kind asked of the handler */
+  unsigned char state;   /* conn_state */
+  unsigned char pending; /* mp_event_kind asked of the handler */
   bool is_unix, proxied, no_relay, relay_network;
-  bool eof, lost, stopped_reading, sink_behind, sink_finishing, in_pump, in_decrypt, again, allow_relay, tls_started, gate_held, told_lost;
+  bool eof, lost, stopped_reading, sink_behind, sink_finishing, in_pump, in_decrypt, again, allow_relay,
+      tls_started, gate_held, told_lost;
   unsigned message_facts;
   unsigned uid;
   int pid;
@@ -55,8 +56,8 @@ struct mp_conn {
 enum { CONN_REST_MOST = 65536, CONN_LINGER_MS = 2000 };
 
 void conn_enter(mp_conn *conn, conn_state state);
-void conn_begin(mp_conn *conn);              /* to HANDSHAKE or TALK, when the peer's address is known */
-void conn_talk(mp_conn *conn);               /* makes the machine */
+void conn_begin(mp_conn *conn);                /* to HANDSHAKE or TALK, when the peer's address is known */
+void conn_talk(mp_conn *conn);                 /* makes the machine */
 void conn_end(mp_conn *conn, const char *why); /* flush what can be, then close */
 void conn_cut(mp_conn *conn, const char *why); /* close at once */
 void conn_rearm(mp_conn *conn);
@@ -67,13 +68,13 @@ void conn_pretended_free(conn_pretended *pretended); /* NULL does nothing */
 
 void conn_read(void *ctx, const char *in, mp_ssize len);
 void conn_pump(mp_conn *conn, const char *in, size_t len); /* plaintext into the machine; keeps what is not taken */
-void conn_tls_ready(mp_conn *conn);          /* the handshake is done: on to the machine */
-void conn_resume(mp_conn *conn);             /* after an answer, a finished write, a handshake: go on with what was kept */
-bool conn_flush(mp_conn *conn);              /* machine output to the stream; false when the connection is gone */
+void conn_tls_ready(mp_conn *conn);                        /* the handshake is done: on to the machine */
+void conn_resume(mp_conn *conn); /* after an answer, a finished write, a handshake: go on with what was kept */
+bool conn_flush(mp_conn *conn);  /* machine output to the stream; false when the connection is gone */
 
 void conn_event(mp_conn *conn, mp_event *ev);
 void conn_apply(mp_conn *conn, mp_event_kind kind, const mp_answer *answer);
-void conn_trust(mp_conn *conn);              /* from address and rules to the machine */
+void conn_trust(mp_conn *conn); /* from address and rules to the machine */
 void conn_sink_ready(void *ctx, int rc);
 void conn_job_forget(mp_conn *conn);
 

@@ -43,7 +43,9 @@ bool conn_flush(mp_conn *conn)
     if (rc == 0)
       return true;
   }
-  conn_cut(conn, rc == MP_E_FULL ? "peer does not read its replies" : rc == MP_E_NOMEM ? "out of memory" : "peer is gone");
+  conn_cut(conn, rc == MP_E_FULL    ? "peer does not read its replies"
+                 : rc == MP_E_NOMEM ? "out of memory"
+                                    : "peer is gone");
   return false;
 }
 
@@ -98,18 +100,22 @@ static void settle(mp_conn *conn)
   if (conn->state != CONN_TALK || !conn_flush(conn))
     return;
   if (conn->eof && !blocked(conn) && conn->rest.len == 0 && conn->cipher_rest.len == 0 && !conn->again) {
-    conn_end(conn, mp_server_in_body(conn->srv) ? "peer left in the middle of a message" : "peer closed the connection");
+    conn_end(conn, mp_server_in_body(conn->srv) ? "peer left in the middle of a message"
+                                                : "peer closed the connection");
     return;
   }
   if (conn->service->stopping && mp_server_idle(conn->srv) && conn->rest.len == 0) {
     char text[320]; /* RFC 5321 3.8: 421 names the host */
     int n = snprintf(text, sizeof text, "%s Service is closing", conn->service->hostname);
-    mp_reply bye = { .code = 421, .enhanced = { 4, 3, 2 }, .text = mp_str_of(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) };
+    mp_reply bye = { .code = 421,
+                     .enhanced = { 4, 3, 2 },
+                     .text = mp_str_of(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) };
     mp_server_close(conn->srv, &bye, "service is stopping");
     conn_pump(conn, NULL, 0);
     return;
   }
-  if (conn->stopped_reading && !conn->sink_behind && conn->rest.len < CONN_REST_MOST && conn->cipher_rest.len < CONN_REST_MOST) {
+  if (conn->stopped_reading && !conn->sink_behind && conn->rest.len < CONN_REST_MOST &&
+      conn->cipher_rest.len < CONN_REST_MOST) {
     conn->stopped_reading = false;
     if (mp_stream_start(conn->stream) < 0)
       conn_cut(conn, "cannot read from the socket");
@@ -221,7 +227,8 @@ static void take(mp_conn *conn, const char *in, size_t len)
       conn_pump(conn, in, len);
     return;
   }
-  if (conn->cipher_rest.len || (conn->state == CONN_TALK && !conn->tls_started && (blocked(conn) || conn->rest.len)))
+  if (conn->cipher_rest.len ||
+      (conn->state == CONN_TALK && !conn->tls_started && (blocked(conn) || conn->rest.len)))
     keep(conn, &conn->cipher_rest, in, len);
   else
     decrypt(conn, in, len);

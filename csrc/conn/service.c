@@ -22,7 +22,8 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
   mp_list_init(&service->conns);
   mp_timer_init(&service->grace, grace_over);
   service->hostname = mp_mem_dup(hostname, strlen(hostname));
-  if (!service->hostname || getrandom(service->sasl_secret, sizeof service->sasl_secret, 0) != sizeof service->sasl_secret) {
+  if (!service->hostname ||
+      getrandom(service->sasl_secret, sizeof service->sasl_secret, 0) != sizeof service->sasl_secret) {
     mp_mem_free(service->hostname);
     mp_mem_free(service);
     return MP_E_NOMEM;
@@ -37,7 +38,8 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
   return 0;
 }
 
-int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls, mp_port **out)
+int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls,
+                    mp_port **out)
 {
   mp_worker *worker = service->worker;
   mp_port *port = mp_mem_zalloc(sizeof *port);
@@ -139,7 +141,8 @@ void mp_service_stop(mp_service *service, int64_t grace_ms)
     else if (conn->state == CONN_PROXY || conn->state == CONN_HANDSHAKE)
       conn_cut(conn, "service is stopping");
   }
-  mp_timers_set(&worker->loop.timers, &service->grace, service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
+  mp_timers_set(&worker->loop.timers, &service->grace,
+                service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
 }
 
 void mp_service_kill(mp_service *service, const mp_handler *silent)

@@ -28,18 +28,18 @@ typedef struct mp_port { /* one listener's ways; owned by the service, unchanged
 enum { MP_HOOK_TLS = 1u << 28, MP_HOOK_DISCONNECT = 1u << 29 };
 
 typedef enum mp_answer_kind {
-  MP_ANSWER_DEFAULT,     /* no objection, or no opinion */
-  MP_ANSWER_REPLY,       /* `reply` */
-  MP_ANSWER_PENDING,     /* mp_conn_answer follows later */
-  MP_ANSWER_ACCEPT,      /* auth, token: the proof is good */
-  MP_ANSWER_CREDENTIALS  /* credentials: `credentials` */
+  MP_ANSWER_DEFAULT,    /* no objection, or no opinion */
+  MP_ANSWER_REPLY,      /* `reply` */
+  MP_ANSWER_PENDING,    /* mp_conn_answer follows later */
+  MP_ANSWER_ACCEPT,     /* auth, token: the proof is good */
+  MP_ANSWER_CREDENTIALS /* credentials: `credentials` */
 } mp_answer_kind;
 
 typedef struct mp_answer { /* views need to last for the call alone */
   mp_answer_kind kind;
   mp_reply reply;
   mp_credentials credentials;
-  mp_str senders;        /* with ACCEPT and CREDENTIALS: a list as mp_senders_have reads it, both NULs counted; empty = any address */
+  mp_str senders; /* with ACCEPT and CREDENTIALS: a list as mp_senders_have reads it, both NULs counted; empty = any address */
 } mp_answer;
 
 typedef struct mp_handler { /* the floor above; every call comes on the worker's thread */
@@ -61,14 +61,14 @@ struct mp_service {
   void *ctx;
   unsigned hooks;
   mp_rules rules;
-  mp_tls_config *tls;            /* a reference; may be NULL */
-  bool pretend_tls;              /* TLS is offered without a certificate and never spoken: mp_conn_pretend_tls. Virtual loops alone */
+  mp_tls_config *tls; /* a reference; may be NULL */
+  bool pretend_tls; /* TLS is offered without a certificate and never spoken: mp_conn_pretend_tls. Virtual loops alone */
   char *hostname, *banner;
   char sasl_secret[32];
   unsigned connections_most, connections_each; /* 0 = no limit */
-  unsigned hops;                 /* Received fields: 554 5.4.6 past it */
-  int64_t handshake_ms;          /* TLS handshake and PROXY header, each: default 30 s */
-  size_t write_most;             /* octets queued for a slow peer: closed past it */
+  unsigned hops;                               /* Received fields: 554 5.4.6 past it */
+  int64_t handshake_ms;                        /* TLS handshake and PROXY header, each: default 30 s */
+  size_t write_most;                           /* octets queued for a slow peer: closed past it */
   mp_list ports, conns;
   unsigned conn_count;
   uint64_t accepted, messages, refused;
@@ -77,10 +77,12 @@ struct mp_service {
 };
 
 /* A service with defaults, no ports. `handler` is borrowed for its life. 0 or MP_E_NOMEM. */
-int mp_service_new(mp_service **service, mp_worker *worker, const char *hostname, const mp_handler *handler, void *ctx);
+int mp_service_new(mp_service **service, mp_worker *worker, const char *hostname, const mp_handler *handler,
+                   void *ctx);
 
 /* Adds a port; `machine` is copied and its strings too, hostname, pools and SASL context are filled in. 0, MP_E_NOMEM, MP_E_INVALID. */
-int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls, mp_port **port);
+int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls,
+                    mp_port **port);
 int mp_port_listen(mp_port *port, const mp_binding *binding); /* 0 or an error of net/listen.h */
 void mp_port_close(mp_port *port);
 

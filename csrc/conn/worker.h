@@ -10,18 +10,18 @@ enum { MP_WORKER_PLAIN = 65536 };
 
 typedef struct mp_worker {
   mp_loop loop;
-  unsigned number;         /* from 0; which of a binding's sockets is ours */
-  mp_gate *gate;           /* a reference; the process's */
-  mp_pool conns;           /* mp_conn structs */
-  mp_pool out_blocks;      /* output, partial lines */
-  mp_pool cipher_blocks;   /* TLS output */
+  unsigned number;       /* from 0; which of a binding's sockets is ours */
+  mp_gate *gate;         /* a reference; the process's */
+  mp_pool conns;         /* mp_conn structs */
+  mp_pool out_blocks;    /* output, partial lines */
+  mp_pool cipher_blocks; /* TLS output */
   mp_pool envelopes, envelope_blocks;
   mp_body_store bodies;
   mp_sasl_ctx *sasl;
-  uint64_t messages;       /* counter behind message ids */
-  bool plain_busy;         /* somebody is dealing with it: others take their turn later */
-  char *plain;             /* MP_WORKER_PLAIN octets: decrypted input, dealt with before the next read */
-  int64_t wall_start_ms;   /* of a virtual clock: the time of day at its 0 */
+  uint64_t messages;     /* counter behind message ids */
+  bool plain_busy;       /* somebody is dealing with it: others take their turn later */
+  char *plain;           /* MP_WORKER_PLAIN octets: decrypted input, dealt with before the next read */
+  int64_t wall_start_ms; /* of a virtual clock: the time of day at its 0 */
   int64_t (*wall_ms)(const struct mp_worker *worker); /* time since 1970 in ms; tests turn it with the clock */
 } mp_worker;
 

@@ -1,7 +1,7 @@
 /* The pump over memory streams: what reaches the handler, what stops, what is said when a peer, the memory or the service goes away. */
 #include "support/pump.h"
 
-#define GREETING "220 mx.example.org ESMTP moonpost\r\n"
+#define GREETING  "220 mx.example.org ESMTP moonpost\r\n"
 #define UPTO_DATA "HELO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@example.org>\r\nDATA\r\n"
 #define UPTO_DATA_SAID \
   "250 mx.example.org\r\n250 Sender OK\r\n250 Recipient OK\r\n354 End data with <CR><LF>.<CR><LF>\r\n"
@@ -27,8 +27,11 @@ TEST(without_hooks_the_rules_answer_and_a_message_nobody_owns_is_not_taken)
   mp_stream *s = pump_connect(&p, 9);
   REQUIRE(s);
   PUMP_SAID(s, GREETING);
-  pump_send(&p, s, "HELO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@example.com>\r\nRCPT TO:<x@EXAMPLE.org>\r\nDATA\r\n");
-  PUMP_SAID(s, "250 mx.example.org\r\n250 Sender OK\r\n550 Relaying denied\r\n250 Recipient OK\r\n354 End data with <CR><LF>.<CR><LF>\r\n");
+  pump_send(
+      &p, s,
+      "HELO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@example.com>\r\nRCPT TO:<x@EXAMPLE.org>\r\nDATA\r\n");
+  PUMP_SAID(
+      s, "250 mx.example.org\r\n250 Sender OK\r\n550 Relaying denied\r\n250 Recipient OK\r\n354 End data with <CR><LF>.<CR><LF>\r\n");
   pump_send(&p, s, "hello\r\n.\r\n");
   PUMP_SAID(s, "451 Nobody takes this message now; try again later\r\n");
   PUMP_LOG(&p, "");
@@ -217,7 +220,9 @@ TEST(too_many_received_fields_are_a_loop)
   mp_stream *s = pump_connect(&p, 9);
   REQUIRE(s);
   pump_send(&p, s, UPTO_DATA "Received: a\r\nReceived: b\r\nreceived: c\r\n\r\n.\r\n");
-  pump_send(&p, s, "MAIL FROM:<>\r\nRCPT TO:<x@example.org>\r\nDATA\r\nReceived: a\r\nReceived: b\r\nreceived: c\r\nReceived: d\r\n\r\n.\r\n");
+  pump_send(
+      &p, s,
+      "MAIL FROM:<>\r\nRCPT TO:<x@example.org>\r\nDATA\r\nReceived: a\r\nReceived: b\r\nreceived: c\r\nReceived: d\r\n\r\n.\r\n");
   mp_str said = mp_buf_view(mp_stream_written(s));
   CHECK(memmem(said.ptr, said.len, "250 taken\r\n", 11) != NULL);
   CHECK(memmem(said.ptr, said.len, "554 Too many Received fields", 28) != NULL);

@@ -113,7 +113,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   mp_service *service;
   mp_port *port;
   mp_stream *stream;
-  if (mp_worker_new(&worker, 0, NULL, true) < 0 || mp_service_new(&service, worker, "mx.example.org", &handler, &f) < 0)
+  if (mp_worker_new(&worker, 0, NULL, true) < 0 ||
+      mp_service_new(&service, worker, "mx.example.org", &handler, &f) < 0)
     abort();
   unsigned ways = pick(&f, 64);
   mp_server_opts opts;
@@ -127,10 +128,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   service->hooks = ways & 4 ? 0x0fffffffu : 1u << MP_EV_MESSAGE;
   service->hooks |= ways & 8 ? MP_HOOK_DISCONNECT : 0;
   worker->bodies.threshold = ways & 16 ? 64 : 4096;
-  if (mp_rules_domains(&service->rules, 1) < 0 || mp_rules_domain(&service->rules, MP_STR("example.org")) < 0
-      || mp_rules_network(&service->rules, &service->rules.xclient, MP_STR("203.0.113.0/24")) < 0
-      || (ways & 32 && mp_rules_network(&service->rules, &service->rules.proxy, MP_STR("203.0.113.0/24")) < 0)
-      || mp_service_port(service, "smtp", &opts, MP_TLS_NONE, &port) < 0)
+  if (mp_rules_domains(&service->rules, 1) < 0 || mp_rules_domain(&service->rules, MP_STR("example.org")) < 0 ||
+      mp_rules_network(&service->rules, &service->rules.xclient, MP_STR("203.0.113.0/24")) < 0 ||
+      (ways & 32 && mp_rules_network(&service->rules, &service->rules.proxy, MP_STR("203.0.113.0/24")) < 0) ||
+      mp_service_port(service, "smtp", &opts, MP_TLS_NONE, &port) < 0)
     abort();
   mp_stream_peer peer = { .port = 4000, .local_port = 25 };
   mp_ip_parse(&peer.ip, MP_STR("203.0.113.9"));

@@ -53,13 +53,13 @@ static void check_register(check_test *test)
 }
 
 /* Defines a test and puts it on the list before main begins. */
-#define TEST(NAME)                                                  \
-  static void test_##NAME(void);                                    \
-  __attribute__((constructor)) static void register_##NAME(void)    \
-  {                                                                 \
-    static check_test test = { #NAME, __LINE__, test_##NAME, NULL };  \
-    check_register(&test);                                          \
-  }                                                                 \
+#define TEST(NAME)                                                   \
+  static void test_##NAME(void);                                     \
+  __attribute__((constructor)) static void register_##NAME(void)     \
+  {                                                                  \
+    static check_test test = { #NAME, __LINE__, test_##NAME, NULL }; \
+    check_register(&test);                                           \
+  }                                                                  \
   static void test_##NAME(void)
 
 __attribute__((format(printf, 3, 4), unused)) static bool check_fail(const char *file, int line,

@@ -11,10 +11,10 @@ typedef struct pump {
   mp_worker *worker;
   mp_service *service;
   mp_port *port;
-  mp_buf log;            /* what the handler was told, in words */
+  mp_buf log;                     /* what the handler was told, in words */
   mp_answer answers[MP_EV_COUNT]; /* what it says; PENDING keeps the connection in `asked` */
   mp_conn *asked;
-  mp_buf body;           /* octets of the last message */
+  mp_buf body; /* octets of the last message */
   unsigned stopped, closed;
 } pump;
 
@@ -79,7 +79,8 @@ __attribute__((unused)) static bool pump_open(pump *p, const mp_server_opts *mac
     return false;
   mp_server_opts opts;
   mp_server_opts_init(&opts, MP_PROTOCOL_SMTP);
-  if (mp_rules_domains(&p->service->rules, 1) < 0 || mp_rules_domain(&p->service->rules, MP_STR("example.org")) < 0)
+  if (mp_rules_domains(&p->service->rules, 1) < 0 ||
+      mp_rules_domain(&p->service->rules, MP_STR("example.org")) < 0)
     return false;
   return mp_service_port(p->service, "smtp", machine ? machine : &opts, MP_TLS_NONE, &p->port) == 0;
 }
@@ -125,24 +126,25 @@ __attribute__((unused)) static void pump_send(pump *p, mp_stream *stream, const 
 }
 
 /* What was said since the last look must be exactly this. */
-#define PUMP_SAID(stream, text)                             \
-  do {                                                      \
-    mp_buf *said_ = mp_stream_written(stream);              \
-    CHECK_STR(mp_buf_view(said_), text);                    \
-    mp_buf_consume(said_, said_->len);                      \
+#define PUMP_SAID(stream, text)                \
+  do {                                         \
+    mp_buf *said_ = mp_stream_written(stream); \
+    CHECK_STR(mp_buf_view(said_), text);       \
+    mp_buf_consume(said_, said_->len);         \
   } while (0)
 
-#define PUMP_LOG(p, text)                        \
-  do {                                           \
-    CHECK_STR(mp_buf_view(&(p)->log), text);     \
-    mp_buf_consume(&(p)->log, (p)->log.len);     \
+#define PUMP_LOG(p, text)                    \
+  do {                                       \
+    CHECK_STR(mp_buf_view(&(p)->log), text); \
+    mp_buf_consume(&(p)->log, (p)->log.len); \
   } while (0)
 
 static const mp_answer pump_pending = { .kind = MP_ANSWER_PENDING };
 static const mp_answer pump_default = { .kind = MP_ANSWER_DEFAULT };
 __attribute__((unused)) static mp_answer pump_reply(int code, unsigned short b, unsigned short c, mp_str text)
 {
-  return (mp_answer){ .kind = MP_ANSWER_REPLY, .reply = { .code = code, .enhanced = { (unsigned short)(code / 100), b, c }, .text = text } };
+  return (mp_answer){ .kind = MP_ANSWER_REPLY,
+                      .reply = { .code = code, .enhanced = { (unsigned short)(code / 100), b, c }, .text = text } };
 }
 
 #endif
