@@ -18,7 +18,7 @@ local function load(settings)
   end
   local ok, err = loaded:start { worker = core.worker(), bindings = false }
   if not ok then
-    return ("%s: %s"):format(settings.path, tostring(err))
+    return policy.reason(settings.path, err)
   end
   server = loaded
 end

@@ -28,6 +28,9 @@ end
 
 local function relabel(server, settings)
   for _, row in ipairs(server._rows) do
+    if row.source == "?" then -- `return moonpost.server { ... }` is a tail call: there is no line any more
+      row.source = settings.path
+    end
     if settings.listen and row.option:find("^listen") then
       row.source = "--listen"
     elseif settings.grace and row.option == "grace" then
@@ -39,8 +42,11 @@ local function relabel(server, settings)
   end
 end
 
--- One line: what was raised, with the file when it names none.
-local function reason(path, err)
+--- One line: what was raised, with the file when it names none.
+---@param path string
+---@param err any
+---@return string
+function M.reason(path, err)
   local text = tostring(err):match("^[^\n]*")
   local tail, rest = text:match("^%.%.%.([^:]*)(:%d+: .*)") -- how Lua shortens a long path
   if tail and path:sub(-#tail) == tail then
@@ -71,14 +77,14 @@ function M.load(settings)
   end
   local chunk, why = loadfile(path, "t")
   if not chunk then
-    return nil, reason(path, why)
+    return nil, M.reason(path, why)
   end
   override(settings)
   log.configure(settings.log or {})
   local ok, server = pcall(chunk, path)
   log.configure(settings.log or {})
   if not ok then
-    return nil, reason(path, server)
+    return nil, M.reason(path, server)
   elseif type(server) ~= "table" or (getmetatable(server) or {}).__name ~= "moonpost.Server" then
     return nil, ("%s: a policy returns moonpost.server { ... }; this one returns %s")
       :format(path, server == nil and "nothing" or "a " .. type(server))

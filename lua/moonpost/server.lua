@@ -115,6 +115,9 @@ function Server:use(plugin, how)
     error("server:use: the server has started", 2)
   end
   local only
+  if type(how) == "string" then
+    how = nil -- the second result of require: server:use(require "plugin")
+  end
   for key, value in pairs(how or {}) do
     if key ~= "listeners" then
       error(("server:use: unknown option %q%s"):format(tostring(key), suggest.hint(key, { "listeners" })), 2)

@@ -248,7 +248,7 @@ function Process_mt:__gc()
   end
 end
 
---- The moonpost of the build under test.
-M.moonpost = (os.getenv("MOONPOST_BUILD") or "build") .. "/moonpost"
+--- The moonpost of the build under test, found from any folder.
+M.moonpost = assert(uv.fs_realpath(os.getenv("MOONPOST_BUILD") or "build")) .. "/moonpost"
 
 return M

@@ -9,13 +9,14 @@ local function report(settings)
   local endpoint = require "moonpost.endpoint"
   local log = require "moonpost.log"
   log.event = function() end -- those who serve will say it
-  local server, why = require("moonpost.policy").load(settings)
+  local policy = require "moonpost.policy"
+  local server, why = policy.load(settings)
   if not server then
     return { why = why }
   end
   why = server:_check()
   if why then
-    return { why = ("%s: %s"):format(settings.path, why) }
+    return { why = policy.reason(settings.path, why) }
   end
   local listeners = {}
   for i, listener in ipairs(server.listeners) do

@@ -1,0 +1,151 @@
+local process = require "spec.support.process"
+local tmpdir = require "spec.support.tmpdir"
+
+local function check(dir, ...)
+  local args = { process.moonpost, "check", ... }
+  args.cwd = dir.path
+  return process.run(args)
+end
+
+local policy = [[
+local moonpost = require "moonpost"
+local server = moonpost.server {
+  hostname = "mx.example.org",
+  listen = { "smtp://127.0.0.1:2525", { "lmtp://unix:/tmp/x.sock", name = "local" } },
+  limits = { size = "10MB" },
+}
+server:use { name = "greylist", rcpt = function() end }
+function server.on.rcpt() end
+function server.on.message(_, message) message:discard("test") end
+return server
+]]
+
+describe("moonpost check", function()
+  it("prints listeners, hooks in their order and every option with its source", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua", policy)
+    local result = check(dir, "policy.lua")
+    assert.equal(0, result.code)
+    assert.equal("", result.err)
+    assert.matches("^policy.lua: fine\n", result.out)
+    assert.matches('smtp://127.0.0.1:2525 +name "smtp" +tls optional +auth optional', result.out)
+    assert.matches('lmtp://unix:/tmp/x.sock +name "local"', result.out)
+    assert.matches("rcpt +greylist %(policy.lua:7%), then on %(policy.lua:8%)", result.out)
+    assert.matches('hostname +"mx.example.org" +policy.lua:2\n', result.out)
+    assert.matches("limits.size +10MB +policy.lua:2\n", result.out)
+    assert.matches("limits.recipients +100 +default\n", result.out)
+  end)
+
+  it("prints the same as JSON", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua", policy)
+    local result = check(dir, "--json", "policy.lua")
+    assert.equal(0, result.code)
+    assert.matches('^{.*"ok":true.*}\n$', result.out)
+    assert.matches('"hooks":[{"chain":["greylist (policy.lua:7)","on (policy.lua:8)"],"hook":"rcpt"}', result.out, 1, true)
+    assert.matches('"option":"limits.size","source":"policy.lua:2","value":"10MB"', result.out, 1, true)
+    assert.matches('"url":"lmtp://unix:/tmp/x.sock"', result.out, 1, true)
+    dir:write("broken.lua", "return nil")
+    result = check(dir, "--json", "broken.lua")
+    assert.equal(1, result.code)
+    assert.matches('"ok":false', result.out, 1, true)
+  end)
+
+  it("says that --listen takes the place of what the policy says", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua", policy)
+    local result = check(dir, "--listen", "submission://127.0.0.1:5870", "--json", "policy.lua")
+    assert.equal(1, result.code) -- submission demands AUTH, and this policy checks nobody
+    assert.matches("submission://127.0.0.1:5870 demands AUTH", result.err, 1, true)
+    result = check(dir, "--listen", "smtp://127.0.0.1:2600", "--json", "policy.lua")
+    assert.equal(0, result.code)
+    assert.matches('"option":"listen[1]","source":"--listen"', result.out, 1, true)
+    assert.is_nil(result.out:find("2525", 1, true))
+  end)
+
+  it("knows the file of options whose line is lost by a tail call", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua",
+      'return require("moonpost").server { listen = "smtp://127.0.0.1:1", hostname = "mx.example.org" }')
+    assert.matches('hostname +"mx.example.org" +policy.lua\n', check(dir, "policy.lua").out)
+  end)
+
+  it("requires what lies beside the policy, from wherever it is started", function()
+    local dir <close> = tmpdir.new()
+    dir:write("etc/policy.lua", 'require "mailboxes"\n' .. policy)
+    dir:write("etc/mailboxes.lua", "return {}")
+    assert.equal(0, check(dir, "etc/policy.lua").code)
+  end)
+
+  it("calls no hook and binds nothing", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua", [[
+      local server = require("moonpost").server { listen = { "lmtp://unix:]] .. dir:join("socket") .. [[" } }
+      function server.on.start() io.open("]] .. dir:join("started") .. [[", "w"):close() end
+      function server.on.message(_, message) message:discard("test") end
+      return server]])
+    assert.equal(0, check(dir, "policy.lua").code)
+    assert.same({ "policy.lua" }, dir:list())
+  end)
+
+  it("waits as long as the policy does while it is loaded", function()
+    local dir <close> = tmpdir.new()
+    dir:write("policy.lua", 'require("moonpost").sleep(0.01)\n' .. policy)
+    assert.equal(0, check(dir, "policy.lua").code)
+  end)
+
+  local server = 'local _ = require("moonpost").server '
+  local wrong = {
+    { "a syntax error", "local x = = 1", "policy.lua:1: unexpected symbol near '='" },
+    { "an unknown option", "\n" .. server .. '{ listen = "smtp://127.0.0.1:1", limts = {} }',
+      'policy.lua:2: moonpost.server: unknown option "limts" (did you mean "limits"?)' },
+    { "a wrong value", server .. '{ listen = "smtp://127.0.0.1:1", limits = { size = "big" } }',
+      "policy.lua:1: moonpost.server: limits.size: a size" },
+    { "no listener", server .. "{}", "policy.lua:1: moonpost.server: listen" },
+    { "a hook that does not exist",
+      'local s = require("moonpost").server { listen = "smtp://127.0.0.1:1" }\nfunction s.on.recpt() end',
+      'policy.lua:2: server.on: there is no hook "recpt" (did you mean "rcpt"?)' },
+    { "an error of its own", "local t = nil\nt.x = 1", "policy.lua:2: attempt to index a nil value (local 't')" },
+    { "a raised table", "error(setmetatable({}, { __tostring = function() return 'no database' end }))",
+      "policy.lua: no database" },
+    { "an error without a place", "error('no database', 0)", "policy.lua: no database" },
+    { "nothing returned", "local x = 1", "policy.lua: a policy returns moonpost.server { ... }; this one returns nothing" },
+    { "something else returned", "return {}",
+      "policy.lua: a policy returns moonpost.server { ... }; this one returns a table" },
+    { "a missing module", 'require "nothing.there"', "policy.lua:1: module 'nothing.there' not found:" },
+    { "a missing certificate",
+      'return require("moonpost").server { listen = "smtp://127.0.0.1:1", tls = { certificate = "absent.pem" } }',
+      "policy.lua: absent.pem: no such file or directory" },
+    { "precompiled code", string.dump(load "return 1"), "policy.lua: attempt to load a binary chunk" },
+  }
+  for _, row in ipairs(wrong) do
+    it("tells of " .. row[1] .. " in one line, with status 1", function()
+      local dir <close> = tmpdir.new()
+      dir:write("policy.lua", row[2])
+      local result = check(dir, "policy.lua")
+      assert.equal(1, result.code)
+      assert.equal("", result.out)
+      assert.matches("moonpost: " .. row[3], result.err, 1, true)
+      assert.equal(1, select(2, result.err:gsub("\n", "")))
+    end)
+  end
+
+  it("tells of a policy that is not there, and of a folder", function()
+    local dir <close> = tmpdir.new()
+    local result = check(dir, "absent.lua")
+    assert.equal(1, result.code)
+    assert.equal("moonpost: absent.lua: No such file or directory\n", result.err)
+    dir:mkdir("folder")
+    result = check(dir, "folder")
+    assert.equal(1, result.code)
+    assert.matches("^moonpost: [^\n]*folder[^\n]*\n$", result.err)
+  end)
+
+  it("names the whole path of a policy far away", function()
+    local dir <close> = tmpdir.new()
+    local far = ("x"):rep(80) .. "/policy.lua"
+    dir:write(far, "local x = = 1")
+    local result = check(dir, far)
+    assert.equal("moonpost: " .. far .. ":1: unexpected symbol near '='\n", result.err)
+  end)
+end)
