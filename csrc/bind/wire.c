@@ -79,16 +79,7 @@ static int wire_eof(lua_State *L)
   return 0;
 }
 
-/* As if the connection had been reset: the peer is gone, which an end of file alone does not say. */
-static int wire_reset(lua_State *L)
-{
-  wire_box *wire = check(L);
-  if (wire->stream)
-    mp_stream_inject(wire->stream, NULL, MP_E_SYSTEM);
-  return 0;
-}
-
-/* The connection is lost, as by a reset. */
+/* The connection is lost, as by a reset: the peer is gone, which an end of file alone does not say. */
 static int wire_lose(lua_State *L)
 {
   wire_box *wire = check(L);
@@ -190,8 +181,8 @@ static int wire_gc(lua_State *L)
 int mpl_open_wire(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "send", wire_send },       { "eof", wire_eof },       { "lose", wire_lose }, { "reset", wire_reset },
-    { "receive", wire_receive }, { "closed", wire_closed }, { "tls", wire_tls },   { NULL, NULL },
+    { "send", wire_send },     { "eof", wire_eof }, { "lose", wire_lose }, { "receive", wire_receive },
+    { "closed", wire_closed }, { "tls", wire_tls }, { NULL, NULL },
   };
   mpl_class(L, MPL_WIRE, methods, wire_gc);
   return 0;

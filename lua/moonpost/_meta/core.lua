@@ -59,8 +59,11 @@ function core.check_reply(code, enhanced, text) end
 ---@param seconds number 0 = off
 function core.watchdog(seconds) end
 
---- Tells C which coroutine runs (for the watchdog); called by the task module alone.
-function core.running(co) end
+--- coroutine.resume that tells the watchdog who runs; called by the task module alone.
+---@param co thread
+---@return boolean ok
+---@return any ...
+function core.resume(co, ...) end
 
 --- A ceiling for this state's memory: past it, and after a full collection, Lua raises "not enough memory". In a serving thread a state
 --- that stays over it is told to the threads' events.
@@ -134,7 +137,8 @@ function threads:stop(grace, done) end
 ---@param fn fun(what: "retired"|"starved", thread: integer, id: integer)
 function threads:events(fn) end
 
---- Shared tables by name (csrc/conn/shared.h). `now` is the caller's monotonic clock; keys and values have ceilings, past which these raise.
+--- Shared tables by name (csrc/conn/shared.h). `now` is the caller's monotonic clock; keys and values have ceilings, past which the result is
+--- nil and why.
 ---@class moonpost.core.tables
 local tables = {}
 ---@param name string
@@ -147,6 +151,8 @@ function tables:open(name, memory, entries) end
 local shared = {}
 ---@return string|number|boolean|nil
 function shared:get(now, key) end
+---@return boolean? ok
+---@return string? why
 function shared:set(now, key, value, ttl) end
 ---@return boolean written
 function shared:add(now, key, value, ttl) end
@@ -165,6 +171,11 @@ function shared:clear() end
 local worker = {}
 ---@return number seconds monotonic
 function worker:now() end
+---@return number unix_seconds on the clock that a test turns, where there is one
+function worker:time() end
+--- Virtual only: sets the time of day.
+---@param unix_seconds number
+function worker:set_time(unix_seconds) end
 ---@param seconds number
 ---@param fn fun() called once on a later turn
 ---@return moonpost.core.timer
@@ -286,8 +297,6 @@ function conn:facts() end
 --- One fact of the above, without a table.
 ---@param name string
 function conn:fact(name) end
---- Lets the session act as this user, or nobody (nil). For plug-ins that trust a network.
-function conn:set_user(user, senders) end
 
 --- A received message. It is closed (its octets freed) once it has been answered, unless keep() was called: the collector cannot know how
 --- much memory stands behind a handle.
@@ -357,8 +366,8 @@ function message:received() end
 local wire = {}
 function wire:send(octets) end
 function wire:eof() end
---- As if the connection had been reset: the peer is gone, which an end of file alone does not say.
-function wire:reset() end
+--- The connection is lost, as by a reset: the peer is gone, which an end of file alone does not say.
+function wire:lose() end
 --- What the server has written since the last call.
 ---@return string
 function wire:receive() end

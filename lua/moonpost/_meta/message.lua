@@ -1,0 +1,165 @@
+---@meta moonpost.message
+
+---@class moonpost.Sender
+---@field address string as received; "" for the null reverse-path
+---@field localpart string
+---@field domain string
+---@field mailbox string local part, case-folded, without detail
+---@field detail? string behind the separator
+---@field params? table parameters of MAIL: size, body, smtputf8, ret, envid, by, by_mode, ...
+
+---@class moonpost.Recipient
+---@field address string as received, or rewritten
+---@field localpart string
+---@field domain string
+---@field mailbox string local part, case-folded, without detail
+---@field detail? string behind the separator
+---@field class "local"|"relay"|"none"
+---@field params? table parameters of RCPT: notify, orcpt, orcpt_type
+---@field original? string what the peer said, when it has been rewritten
+---@field index integer place in the envelope, from 1
+local Recipient = {}
+
+--- Lets this recipient be relayed whatever the relay rule says. From the `rcpt` hook alone, while it is asked about it.
+function Recipient:allow_relay() end
+
+--- Puts another address, or several, in this one's place: an alias.
+---@param ... string|string[] addresses without angle brackets
+function Recipient:rewrite(...) end
+
+--- The header fields, in their order; message.headers.subject is headers:get("subject").
+---@class moonpost.Headers
+---@field [string] string?
+local Headers = {}
+
+--- The value of the first field of that name, unfolded.
+---@param name string
+---@return string? value
+---@return string? why
+function Headers:get(name) end
+
+--- The values of all fields of that name, in order.
+---@param name string
+---@return string[]
+function Headers:all(name) end
+
+---@return integer
+---@return string? why
+function Headers:count() end
+
+--- for name, value, raw in message.headers:each() do ... end
+---@return fun(): string?, string?, string?
+function Headers:each() end
+
+--- What became of a message for one recipient.
+---@class moonpost.Result
+---@field recipient moonpost.Recipient
+---@field address string
+---@field ok boolean
+---@field code integer
+---@field enhanced string
+---@field text string
+---@field disposition "maildir"|"file"|"pipe"|"discard"|"refuse"|"none"
+---@field path? string of the file that was made
+---@field why? string for the log, never for the peer
+
+--- Where a message goes: one of maildir, file and pipe. In paths and arguments stand %{mailbox}, %{localpart},
+--- %{domain}, %{detail}, %{id}, %{user}, %{date}; %{detail:INBOX} has a default.
+---@class moonpost.Delivery
+---@field maildir? string
+---@field file? string
+---@field mbox? boolean the file is an mbox that grows
+---@field pipe? string[] program and arguments; no shell
+---@field create? boolean make missing folders (true)
+---@field mode? string of the file: "0600"
+---@field timeout? moonpost.Duration of the program: "1m"
+---@field cwd? string of the program: "/"
+---@field env? table<string, string> of the program, beside PATH, LANG, SENDER, RECIPIENT and MESSAGE_ID
+
+---@class moonpost.Selection
+local Selection = {}
+
+---@param options moonpost.Delivery
+function Selection:deliver(options) end
+
+---@param reason string
+function Selection:discard(reason) end
+
+---@param code integer
+---@param enhanced? string may be left out
+---@param text? string
+function Selection:refuse(code, enhanced, text) end
+
+--- A received message. Its plans run when the last hook is over; after the answer its octets are gone, unless kept.
+---@class moonpost.Message
+---@field session moonpost.Session
+---@field id string
+---@field size integer octets as received
+---@field time number when it was first asked for, in seconds since 1970
+---@field eight_bit boolean octets above 127 occurred
+---@field repaired boolean bare CR or LF have been repaired
+---@field sender moonpost.Sender
+---@field params table|false parameters of MAIL
+---@field recipients moonpost.Recipient[]
+---@field headers moonpost.Headers
+---@field meta table the script's own, kept with the message
+local Message = {}
+
+--- The message as it stands, edits in place.
+---@return string? octets
+---@return string? why
+function Message:octets() end
+
+--- The same octets piece by piece: for chunk in message:chunks() do ... end
+---@param most? integer octets of a piece
+---@return fun(): string?
+function Message:chunks(most) end
+
+--- Keeps the octets when the message has been answered: for a task that goes on with it.
+function Message:keep() end
+
+--- Puts a field on top.
+---@param name string
+---@param value string
+function Message:prepend(name, value) end
+
+--- Puts a field at the end of the header.
+---@param name string
+---@param value string
+function Message:append(name, value) end
+
+--- Gives the first field of that name another value, and takes the others of that name away. Appends where there is none.
+---@param name string
+---@param value string
+function Message:replace(name, value) end
+
+--- Takes away every field of that name.
+---@param name string
+---@return integer count how many there were
+function Message:remove(name) end
+
+--- Some of the recipients.
+---@param selector "local"|"relay"|moonpost.Recipient|fun(recipient: moonpost.Recipient): any
+---@return moonpost.Selection
+function Message:to(selector) end
+
+--- For every recipient: into a Maildir, a file, a program.
+---@param options moonpost.Delivery
+function Message:deliver(options) end
+
+--- For every recipient: thrown away, on purpose and by name.
+---@param reason string
+function Message:discard(reason) end
+
+--- For every recipient: refused with this reply.
+---@param code integer
+---@param enhanced? string may be left out
+---@param text? string
+function Message:refuse(code, enhanced, text) end
+
+--- Carries out the plans that have been written so far, now, and waits for their outcome.
+---@async
+---@return moonpost.Result[] rows one for each recipient
+function Message:perform() end
+
+return Message

@@ -1,0 +1,148 @@
+---@meta moonpost
+-- What a script may call. lua-language-server reads this page; nothing loads it.
+
+---@class moonpost
+---@field version string
+---@field log moonpost.Log
+---@field Reply moonpost.ReplyMaker
+---@field Error moonpost.ErrorMaker
+---@field shared fun(name: string, how?: { memory?: moonpost.Size, entries?: integer }): moonpost.Shared
+---@field worker { id: integer, count: integer } which of the process's workers this is
+local moonpost = {}
+
+--- Describes a server. Nothing is bound or opened before it is started: `return` it from a policy, or run it in a script.
+--- Mistakes raise at the caller's line.
+---@param options moonpost.ServerOptions
+---@return moonpost.Server
+function moonpost.server(options) end
+
+--- Runs `fn(...)` as a task, and the loop with it until it is over.
+---@param fn function
+---@param ... any
+---@return any ... what it returned
+function moonpost.run(fn, ...) end
+
+--- Starts a task of its own. It belongs to the policy, not to the hook that called it.
+---@param fn function
+---@param ... any
+---@return moonpost.Task
+function moonpost.spawn(fn, ...) end
+
+--- Waits.
+---@async
+---@param seconds number
+function moonpost.sleep(seconds) end
+
+--- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up, and the result is nil and a
+--- moonpost.Error of kind "timeout". Without arguments: how many seconds a loop of the program's own may wait before
+--- the next step(), nil = until poll_fd() is readable.
+---@async
+---@param seconds? number
+---@param fn? function
+---@param ... any
+---@return any ...
+function moonpost.timeout(seconds, fn, ...) end
+
+--- For programs with a loop of their own: readable when step() has work.
+---@return integer fd
+function moonpost.poll_fd() end
+
+--- Does what can be done without waiting.
+---@return boolean alive false when nothing is left to wait for
+function moonpost.step() end
+
+--- Runs `fn` unless that has been done under this name, by any worker or generation of this process.
+---@param name string
+---@param fn fun(): any
+---@return boolean done by this call
+---@return any ... what fn returned
+function moonpost.once(name, fn) end
+
+---@class moonpost.Task
+local Task = {}
+
+--- Ends it: the wait it is in, and every later one, raises.
+---@param reason? any
+function Task:cancel(reason) end
+
+--- Waits until it is over; returns its results or raises its error.
+---@async
+---@return any ...
+function Task:join() end
+
+---@return boolean
+function Task:finished() end
+
+--- What a network can do to you: the second result of a function that returned nil.
+---@class moonpost.Error
+---@field kind string what a program decides by: "timeout", "cancelled", "bind", "config", "start", "tls", ...
+---@field message string one line for people
+---@field code? integer a peer's reply
+---@field temporary boolean trying again may help
+
+---@class moonpost.ErrorMaker
+---@overload fun(kind: string, message: string, fields?: table): moonpost.Error
+local ErrorMaker = {}
+
+---@param kind string
+---@param message string
+---@param fields? table
+---@return moonpost.Error
+function ErrorMaker.new(kind, message, fields) end
+
+---@param value any
+---@return boolean
+function ErrorMaker.is(value) end
+
+--- A reply as a value. A hook may return it, or raise it from deep inside a helper.
+---@class moonpost.Reply
+---@field code integer
+---@field enhanced string
+---@field text string
+
+---@class moonpost.ReplyMaker
+---@overload fun(code: integer, text: string): moonpost.Reply
+---@overload fun(code: integer, enhanced: string?, text: string): moonpost.Reply
+local ReplyMaker = {}
+
+---@param code integer 2xx, 4xx or 5xx
+---@param enhanced? string of the same class
+---@param text string
+---@return moonpost.Reply
+function ReplyMaker.new(code, enhanced, text) end
+
+---@param value any
+---@return boolean
+function ReplyMaker.is(value) end
+
+---@class moonpost.LogOptions
+---@field level? "error"|"warn"|"info"|"debug"|"off"
+---@field format? "text"|"json"
+---@field output? "stderr"|fun(line: string, level: string)
+
+--- The log. Fields whose name speaks of a password, token or secret are not written; what peers sent is escaped.
+---@class moonpost.Log
+---@field on table<string, boolean> which levels are written
+local Log = {}
+
+---@param text string
+---@param fields? table<string, any>
+function Log.error(text, fields) end
+
+---@param text string
+---@param fields? table<string, any>
+function Log.warn(text, fields) end
+
+---@param text string
+---@param fields? table<string, any>
+function Log.info(text, fields) end
+
+---@param text string
+---@param fields? table<string, any>
+function Log.debug(text, fields) end
+
+--- Changes what is written where; what is not named stays as it is.
+---@param options moonpost.LogOptions
+function Log.configure(options) end
+
+return moonpost
