@@ -165,16 +165,15 @@ static int store(lua_State *L, int (*how)(mp_shared *, mp_str, const mp_shared_v
   mp_shared_value value = check_value(L, 4);
   int rc = how(table, mpl_check_str(L, 3), &value, opt_ttl(L, 5), now);
   if (rc < 0)
-    return luaL_error(L, "%s", reason(rc, "a key has at most 4096 octets"));
-  lua_pushboolean(L, rc);
+    return mpl_fail(L, rc, reason(rc, "a key has at most 4096 octets"));
+  lua_pushboolean(L, how == mp_shared_put || rc);
   return 1;
 }
 
 /* set(now, key, value, ttl) */
 static int table_set(lua_State *L)
 {
-  store(L, mp_shared_put);
-  return 0;
+  return store(L, mp_shared_put);
 }
 
 /* add(now, key, value, ttl) */
@@ -192,7 +191,7 @@ static int table_incr(lua_State *L)
   mp_shared_value by = check_value(L, 4), sum;
   int rc = mp_shared_incr(table, mpl_check_str(L, 3), &by, opt_ttl(L, 5), now, &sum);
   if (rc < 0)
-    return luaL_error(L, "%s", reason(rc, "there is no number to add to, or the sum is too large"));
+    return mpl_fail(L, rc, reason(rc, "there is no number to add to, or the sum is too large"));
   push_value(L, &sum);
   return 1;
 }
@@ -208,7 +207,7 @@ static int table_rate(lua_State *L)
   int rc = mp_shared_rate(table, mpl_check_str(L, 3), (uint64_t)count, mpl_check_ms(L, 5), (uint64_t)cost,
                           now, &wait);
   if (rc < 0)
-    return luaL_error(L, "%s", reason(rc, "a rate that cannot be counted, or a key over 4096 octets"));
+    return mpl_fail(L, rc, reason(rc, "this rate cannot be counted"));
   lua_pushboolean(L, rc);
   lua_pushnumber(L, (lua_Number)wait / 1000);
   return 2;

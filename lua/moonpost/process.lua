@@ -6,7 +6,7 @@ local M = {}
 local id, count = core.place()
 
 ---@class moonpost.Worker
----@field id integer 1 to `count`: which of the threads of `moonpost serve --workers` this is; 1 in a plain script
+---@field id integer 1 to `count`: which thread of `moonpost serve --workers` this is; 1 in a plain script
 ---@field count integer
 M.worker = { id = id, count = count }
 

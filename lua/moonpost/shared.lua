@@ -1,6 +1,6 @@
---- moonpost.shared(name): a table that all workers of a process, and all generations of a policy, read and write. Bounded:
---- at its ceiling the entry that was written longest ago is forgotten, so it is for counters, caches and marks, not for
---- what must not be lost.
+--- moonpost.shared(name): a table that all workers of a process, and all generations of a policy, read and write.
+--- Bounded: at its ceiling the entry that was written longest ago is forgotten, so it is for counters, caches and marks,
+--- not for what must not be lost.
 ---
 ---     local seen = moonpost.shared "seen"
 ---     if seen:incr(session.ip, 1, "1h") > 100 then return 450, "4.7.1", "Slow down" end
@@ -89,6 +89,13 @@ local function seconds_of(method, ttl)
   return seconds
 end
 
+local function checked(method, result, why)
+  if result == nil then
+    error(("shared:%s: %s"):format(method, why), 3)
+  end
+  return result, why
+end
+
 ---@param key string
 ---@return string|number|boolean|nil value
 function Shared:get(key)
@@ -104,14 +111,15 @@ function Shared:set(key, value, ttl)
   if value == nil then
     self._table:delete(now(), key)
   else
-    self._table:set(now(), key, value_of("set", value), seconds_of("set", ttl))
+    checked("set", self._table:set(now(), key, value_of("set", value), seconds_of("set", ttl)))
   end
 end
 
 --- Writes unless there is a value already.
 ---@return boolean written
 function Shared:add(key, value, ttl)
-  return self._table:add(now(), key_of("add", key), value_of("add", value), seconds_of("add", ttl))
+  key = key_of("add", key)
+  return (checked("add", self._table:add(now(), key, value_of("add", value), seconds_of("add", ttl))))
 end
 
 --- Adds to a number; what is missing counts as 0 and lives for `ttl` from then on, however often it is added to.
@@ -123,7 +131,7 @@ function Shared:incr(key, by, ttl)
   if by ~= nil and type(by) ~= "number" then
     error(("shared:incr: a number expected, got a %s"):format(type(by)), 2)
   end
-  return self._table:incr(now(), key_of("incr", key), by or 1, seconds_of("incr", ttl))
+  return (checked("incr", self._table:incr(now(), key_of("incr", key), by or 1, seconds_of("incr", ttl))))
 end
 
 ---@return boolean deleted there was one
@@ -148,7 +156,8 @@ function Shared:rate(key, rate, cost)
     error("shared:rate: the cost is 1 to what the rate allows at once", 2)
   end
   local count = math.tointeger(parsed.count)
-  return self._table:rate(now(), key_of("rate", key), count, parsed.seconds, cost)
+  local allowed, wait = checked("rate", self._table:rate(now(), key_of("rate", key), count, parsed.seconds, cost))
+  return allowed, wait -- no tail call: what is wrong is told two levels up
 end
 
 --- How many entries there are. Looks at every one.

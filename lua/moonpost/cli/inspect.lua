@@ -1,5 +1,5 @@
---- Loads a policy in a Lua state of its own, which is gone afterwards, and tells what it comes to. No socket is bound, no
---- hook called.
+--- Loads a policy in a Lua state of its own, which is gone afterwards, and tells what it comes to. No socket is bound,
+--- no hook called.
 local core = require "moonpost.core"
 local plain = require "moonpost.plain"
 
