@@ -19,7 +19,7 @@
 #define MPL_CONN     "moonpost.core.conn"
 #define MPL_MESSAGE  "moonpost.core.message"
 #define MPL_WIRE     "moonpost.core.wire"
-#define MPL_THREAD   "moonpost.core.thread"
+#define MPL_THREAD   "moonpost.core.threads"
 #define MPL_SHARED   "moonpost.core.shared"
 
 typedef struct mpl_watch mpl_watch;
