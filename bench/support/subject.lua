@@ -1,0 +1,120 @@
+--- The servers that are measured, each a process on a loopback port: ours with a policy of bench/policies, and peers.
+local peers = require "spec.support.peers"
+local ports = require "spec.support.ports"
+local process = require "spec.support.process"
+local socket = require "socket"
+local tmpdir = require "spec.support.tmpdir"
+local uv = require "luv"
+
+local M = {}
+
+local Subject = {}
+local Subject_mt = { __index = Subject, __name = "bench.subject" }
+
+local top = uv.cwd()
+local WAIT = 20 -- seconds for a server to come up
+
+--- Turns the loop until somebody answers at the port. Some peers say nothing when they are ready.
+local function reachable(self)
+  local late = uv.hrtime() + WAIT * 1000000000
+  local again = uv.new_timer()
+  again:start(10, 10, function() end)
+  local up
+  repeat
+    uv.run("once")
+    local connection = assert(socket.tcp())
+    connection:settimeout(1)
+    up = connection:connect("127.0.0.1", self.port)
+    connection:close()
+  until up or self.process.code or uv.hrtime() > late
+  again:close()
+  uv.run("nowait")
+  return up
+end
+
+local function start(name, port, command, folder)
+  local self = setmetatable({ name = name, port = port, folder = folder, process = process.start(command) }, Subject_mt)
+  self.pid = self.process.pid
+  if not reachable(self) then
+    local output = self.process.output
+    self:stop()
+    error(("%s does not answer on port %d:\n%s"):format(name, port, output), 0)
+  end
+  return self
+end
+
+--- Our server, serving a policy of this folder.
+---@param policy string "drop"
+---@param env? table<string, string>
+function M.moonpost(policy, env)
+  local port = ports.free()
+  local all = { BENCH_PORT = tostring(port) }
+  for name, value in pairs(env or {}) do
+    all[name] = value
+  end
+  return start("moonpost", port, {
+    process.moonpost, "serve", "--log-level", all.BENCH_LOG or "warn", ("bench/policies/%s.lua"):format(policy), env = all,
+  })
+end
+
+--- Who reads everything and keeps nothing, and knows no protocol.
+function M.bare()
+  local port = ports.free()
+  return start("bare copy", port, { peers.python3, "bench/peers/sink.py", tostring(port) })
+end
+
+--- Postfix's sink: one process, an event loop in C, that checks nothing.
+function M.sink()
+  if not peers.smtp_sink then
+    return nil
+  end
+  local port = ports.free()
+  local command = { peers.smtp_sink, "127.0.0.1:" .. port, "1000" }
+  if uv.getuid() == 0 then -- it will not run as root
+    table.insert(command, 2, "-u")
+    table.insert(command, 3, "nobody")
+  end
+  return start("smtp-sink", port, command)
+end
+
+--- The npm package smtp-server.
+function M.node()
+  if not peers.has_node_module("smtp-server") then
+    return nil
+  end
+  local port = ports.free()
+  return start("smtp-server (npm)", port, {
+    peers.node, "bench/peers/smtp-server.js", tostring(port), env = peers.node_env,
+  })
+end
+
+--- Haraka in one process with a plug-in that takes every recipient and drops every message.
+function M.haraka()
+  if not peers.has_node_module("Haraka") then
+    return nil
+  end
+  local port, folder = ports.free(), tmpdir.new()
+  for _, name in ipairs { "plugins/drop.js", "config/plugins", "config/smtp.ini", "config/log.ini", "config/me" } do
+    local file <close> = assert(io.open("bench/peers/haraka/" .. name, "rb"))
+    folder:write(name, (file:read("a"):gsub("@PORT@", tostring(port))))
+  end
+  return start("Haraka", port, {
+    peers.node, top .. "/build/peers/node/node_modules/Haraka/bin/haraka", "-c", folder.path, env = peers.node_env,
+  }, folder)
+end
+
+function Subject:stop()
+  if self.name == "Haraka" then
+    self.process:kill("sigkill") -- it would say goodbye to idle connections for half a minute
+    self.process:wait()
+  else
+    self.process:stop()
+  end
+  if self.folder then
+    self.folder:remove()
+  end
+end
+
+Subject_mt.__close = Subject.stop
+
+return M
