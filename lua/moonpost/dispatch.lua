@@ -23,17 +23,21 @@ local function answer(conn, a, ...)
 end
 
 -- How a hook that waited comes back: one closure for a session, made at its first wait.
+local function come_back(session, of, about, ok, a, b, c)
+  if not ok and verdict.is_cancelled(a) and not session._conn:alive() then
+    log.event("debug", "hook cancelled: the peer is gone", { "hook", of.kind, "session", session.id })
+  elseif ok then
+    answer(session._conn, of.settle(session, of, about, a, b, c))
+  else
+    answer(session._conn, of.raised(session, of, about, a))
+  end
+end
+
 local function finisher(session)
   local function finish(ok, a, b, c)
     local of, about = session._chain, session._arg
     session._task, session._chain, session._arg = false, false, false
-    if not ok and verdict.is_cancelled(a) and not session._conn:alive() then
-      log.event("debug", "hook cancelled: the peer is gone", { "hook", of.kind, "session", session.id })
-    elseif ok then
-      answer(session._conn, of.settle(session, of, about, a, b, c))
-    else
-      answer(session._conn, of.raised(session, of, about, a))
-    end
+    verdict.guarded(session, of, about, come_back, session, of, about, ok, a, b, c)
   end
   session._finish = finish
   return finish
@@ -48,7 +52,7 @@ local function ask(session, of, about, y, z)
     end
     return of.settle(session, of, about, a, b, c)
   elseif ok == nil then
-    session._task, session._chain, session._arg = a, of, about
+    session._task, session._chain, session._arg = a, of, about or false
     return PENDING
   end
   return of.raised(session, of, about, a)
