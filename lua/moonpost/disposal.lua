@@ -100,8 +100,19 @@ local function conclude(message, ok)
   return refused(message, MIXED[1], MIXED[2], MIXED[3])
 end
 
+-- Answers when the deliveries that are on their way have come to their end.
+local function later(of, message, how, ok)
+  local session = message.session
+  message._after = function()
+    verdict.guarded(session, of, message, function()
+      session._conn:answer(how(message, ok))
+    end)
+  end
+  return PENDING
+end
+
 -- Runs what is left to do, and answers at once or when it is done.
-local function run(message, ok)
+local function run(of, message, ok)
   local list = message_of.recipients(message)
   local forgotten = {}
   for _, one in ipairs(list) do
@@ -119,10 +130,7 @@ local function run(message, ok)
   if message._running == 0 then
     return conclude(message, ok)
   end
-  message._after = function()
-    message.session._conn:answer(conclude(message, ok))
-  end
-  return PENDING
+  return later(of, message, conclude, ok)
 end
 
 --- What the `message` chain returned.
@@ -148,7 +156,7 @@ function M.settle(session, of, message, a, b, c)
       return refused(message, base.code, base.enhanced, base.text)
     end
   end
-  return run(message, ok)
+  return run(of, message, ok)
 end
 
 -- The hook's time was over while its own deliveries ran: those have been finished, and when nothing is left to do for
@@ -169,10 +177,7 @@ function M.raised(session, of, message, err)
   if code and code < 400 then
     return M.settle(session, of, message, code, enhanced, text)
   elseif message._running > 0 then
-    message._after = function()
-      session._conn:answer(after_deadline(message))
-    end
-    return PENDING
+    return later(of, message, after_deadline)
   end
   return refused(message, code, enhanced, text)
 end

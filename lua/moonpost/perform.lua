@@ -156,10 +156,13 @@ function M.run(message, list, done)
       one._result = outcome.none(one) -- on its way: not to be begun again
     end
     local function delivered(result)
-      for _, one in ipairs(job.recipients) do
-        settle(one, outcome.delivered(one, job.plan.kind, result))
-      end
-      report(message, job, result)
+      -- a log line that cannot be written (memory has run out) must not leave the peer without an answer
+      pcall(function()
+        for _, one in ipairs(job.recipients) do
+          settle(one, outcome.delivered(one, job.plan.kind, result))
+        end
+        report(message, job, result)
+      end)
       finished()
     end
     local ok, err = pcall(start, message, job, delivered)

@@ -23,6 +23,12 @@ local function add(list, key, value)
   end
 end
 
+-- What a script hands over may have a __tostring of its own, and that may raise.
+local function text_of(value)
+  local ok, text = pcall(tostring, value)
+  return ok and text or "a " .. type(value)
+end
+
 --- A hook raised, was interrupted, took too long, or returned nonsense.
 ---@param session moonpost.Session
 ---@param of moonpost.Chain
@@ -38,8 +44,9 @@ function M.fault(session, of, about, err)
   if type(about) == "table" then
     add(list, "about", about.address or about.id)
   end
-  local text, trace = tostring(err):match("^(.-)\n(stack traceback:.*)$")
-  add(list, "error", text or tostring(err))
+  local whole = text_of(err)
+  local text, trace = whole:match("^(.-)\n(stack traceback:.*)$")
+  add(list, "error", text or whole)
   add(list, "traceback", trace)
   log.event("error", "hook failed", list)
 end
@@ -77,7 +84,7 @@ function M.read(a, b, c, data)
     a, b, c = a.code, a.enhanced, a.text
   end
   if type(a) ~= "number" then
-    local what = b == nil and tostring(a) or ("%s, %s"):format(tostring(a), tostring(b))
+    local what = b == nil and text_of(a) or ("%s, %s"):format(text_of(a), text_of(b))
     return nil, nil, nil, ("the hook returned %s: no verdict"):format(what)
   end
   local code, enhanced, text = reply.normal(a, b, c)
@@ -90,6 +97,19 @@ function M.read(a, b, c, data)
 end
 
 local fault = M.FAULT
+
+--- Runs what answers a peer that waits, on a later turn: when it raises (memory has run out, a script has put nonsense
+--- into an object of ours), the peer hears 451 all the same, and no session hangs.
+---@param session moonpost.Session
+---@param of moonpost.Chain
+---@param fn function
+function M.guarded(session, of, about, fn, ...)
+  local ok, err = pcall(fn, ...)
+  if not ok then
+    pcall(M.fault, session, of, about, err)
+    session._conn:answer(fault[1], fault[2], fault[3])
+  end
+end
 
 --- A hook's results as an answer for C.
 function M.settle(session, of, about, a, b, c)

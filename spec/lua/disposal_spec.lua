@@ -357,6 +357,41 @@ describe("moonpost.disposal", function()
     end)
   end)
 
+  -- No session may hang because a script has put nonsense into our objects, or because memory has run out in between.
+  describe("an error of the house itself", function()
+    for name, wait in pairs { ["at once"] = false, ["after a wait"] = true } do
+      it("is 451, " .. name, function()
+        local house = wired.new({ domains = { "example.org" } }, function(server)
+          server.on.message = function(_, m)
+            if wait then
+              moonpost.sleep(1)
+            end
+            m.recipients[1].address = {}
+            m:discard("x")
+          end
+        end)
+        local peer = house:session()
+        local reply = peer:send("a@b.c", "bob@example.org")
+        if wait then
+          house.worker:advance(1)
+          reply = peer:read()
+        end
+        assert.matches("^451 4.3.0 ", reply)
+        assert.matches("^250 ", peer:command("NOOP"))
+      end)
+    end
+
+    it("is 451 when it comes behind deliveries", function()
+      local reply, _, peer = send(function(_, m)
+        m:deliver { maildir = dir:join("bob") }
+        m.session.data.x = getmetatable(m)
+        rawset(m, "id", setmetatable({}, { __tostring = function() error("no") end }))
+      end)
+      assert.matches("^451 4.3.0 ", reply)
+      assert.matches("^250 ", peer:command("NOOP"))
+    end)
+  end)
+
   describe("message:perform()", function()
     it("carries out what has been planned, and returns a row for each recipient", function()
       local rows
