@@ -46,22 +46,38 @@ local function add_fields(out, fields)
   end
 end
 
+-- The names of the fields of a list, in lower case.
+local function named(fields, names)
+  for key, value in pairs(fields) do
+    local name = type(key) == "string" and field_name(key) or type(value) == "table" and value[1]
+      or value:match("^[^:]*")
+    names[name:lower()] = true
+  end
+end
+
 --- A message of `{ subject = "Hi", headers = { ... }, body = "..." }`; other names are fields too. A string is the
 --- message as it is.
 ---@param message string|table
+---@param defaults? table<string, string> fields that stand in front unless the message has them
 ---@return string
-function M.message(message)
+function M.message(message, defaults)
   if type(message) == "string" then
     return message
   elseif type(message) ~= "table" then
     blame(("a message is a string or a table, not a %s"):format(type(message)))
   end
-  local out, fields = {}, {}
+  local out, fields, names, missing = {}, {}, {}, {}
   for key, value in pairs(message) do
     if key ~= "headers" and key ~= "body" then
       fields[key] = value
     end
   end
+  named(fields, names)
+  named(message.headers or {}, names)
+  for name, value in pairs(defaults or {}) do
+    missing[name] = not names[name:lower()] and value or nil
+  end
+  add_fields(out, missing)
   add_fields(out, fields)
   add_fields(out, message.headers or {})
   out[#out + 1] = "\n"

@@ -317,8 +317,7 @@ function Peer:send_message(message)
     for key, value in pairs(message) do
       fields[key] = not own[key] and value or nil
     end
-    fields.headers = fields.headers or { from = message.from, to = table.concat(to, ", ") }
-    octets = compose.message(fields)
+    octets = compose.message(fields, { From = message.from or "<>", To = table.concat(to, ", ") })
   end
   return self:data(octets), recipients
 end
