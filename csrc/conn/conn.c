@@ -337,7 +337,8 @@ void mp_conn_facts_get(const mp_conn *conn, mp_conn_facts *facts)
   facts->errors = mp_server_errors(conn->srv);
   int mech = mp_server_mech(conn->srv);
   facts->mech = mech < 0 ? NULL : mp_mech_name((mp_mech)mech);
-  facts->may_relay = conn->relay_network || (conn->service->rules.relay_authenticated && facts->user.len);
+  facts->may_relay =
+      conn->relay_network || (!conn->no_relay && conn->service->rules.relay_authenticated && facts->user.len);
 }
 
 bool conn_tls_info(const mp_conn *conn, mp_tls_info *info)

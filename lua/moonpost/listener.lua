@@ -68,6 +68,11 @@ local function extensions(changes)
     end
     on[name] = switch
   end
+  for name, needed in pairs { SMTPUTF8 = "8BITMIME", BINARYMIME = "CHUNKING" } do -- RFC 6531 3.1, RFC 3030 3
+    if on[name] and not on[needed] then
+      return nil, ("extensions: %s needs %s"):format(name, needed)
+    end
+  end
   local list = {}
   for name, switch in pairs(on) do
     if switch then

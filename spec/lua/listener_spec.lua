@@ -91,6 +91,8 @@ describe("moonpost.listener", function()
     ["a number"] = { 25, "a URL or a table expected" },
     ["an unknown extension"] = { { "smtp://127.0.0.1", extensions = { "DNS" } },
       'unknown name "DNS" %(did you mean "DSN"' },
+    ["an extension without the one it needs"] = { { "smtp://127.0.0.1", extensions = { ["8BITMIME"] = false } },
+      "SMTPUTF8 needs 8BITMIME" },
     ["an extension that is neither on nor off"] = { { "smtp://127.0.0.1", extensions = { DSN = 1 } }, "true or false" },
     ["an unknown laxity"] = { { "smtp://127.0.0.1", lax = "spaces" }, 'unknown name "spaces" %(did you mean "space"' },
     ["an unknown mechanism"] = { { "smtp://127.0.0.1", mechanisms = "PLIAN" },
