@@ -70,6 +70,11 @@ describe("lua/moonpost/_meta", function()
     assert.same(names(require("moonpost.message").selection), names(message["moonpost.Selection"].methods))
   end)
 
+  it("has the methods of a shared table", function()
+    local methods = getmetatable(moonpost.shared("moonpost.meta")).__index
+    assert.same(names(methods), names(read("shared")["moonpost.Shared"].methods))
+  end)
+
   it("has the options of moonpost.server", function()
     assert.same(of(schema.server), names(server["moonpost.ServerOptions"].fields))
     assert.same(of(schema.limits), names(server["moonpost.Limits"].fields))
