@@ -1,0 +1,71 @@
+--- An authority and certificates for specs, made by the openssl command once per run and kept in one folder.
+---
+---     certs.ca, certs.server.certificate, certs.other (for sni.example.net), certs.client, certs.stranger (self-signed)
+local process = require "spec.support.process"
+local tmpdir = require "spec.support.tmpdir"
+
+local M = {}
+
+local dir
+
+local function openssl(...)
+  local result = process.run { "openssl", ... }
+  assert(result.code == 0, result.output)
+end
+
+local function pair(name)
+  return { certificate = dir:join(name .. ".pem"), key = dir:join(name .. ".key") }
+end
+
+local function request(of, subject, names, ...)
+  openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-sha256", "-subj",
+    subject, "-addext", names, "-keyout", of.key, "-out", of.certificate, ...)
+end
+
+-- `openssl req` signs by an authority itself from 3.0 on.
+local function signed(name, subject, names)
+  local of = pair(name)
+  request(of, subject, names, "-CA", M.ca, "-CAkey", dir:join("ca.key"), "-addext", "basicConstraints=CA:FALSE")
+  return of
+end
+
+local makers = {}
+
+function makers.server()
+  return signed("server", "/CN=mx.example.org", "subjectAltName=DNS:mx.example.org,IP:127.0.0.1")
+end
+
+function makers.other()
+  return signed("other", "/CN=sni.example.net", "subjectAltName=DNS:sni.example.net")
+end
+
+function makers.client()
+  return signed("client", "/CN=client.example.net", "subjectAltName=DNS:client.example.net,DNS:second.example.net")
+end
+
+function makers.stranger()
+  local of = pair("stranger")
+  request(of, "/CN=stranger.example.net", "subjectAltName=DNS:stranger.example.net")
+  return of
+end
+
+return setmetatable(M, {
+  __index = function(self, name)
+    if not dir then
+      dir = tmpdir.new()
+      self.ca = dir:join("ca.pem")
+      local authority = pair("ca")
+      request(authority, "/CN=Authority of the specs", "keyUsage=keyCertSign,cRLSign")
+    end
+    if name == "ca" then
+      return rawget(self, "ca")
+    elseif name == "tls" then -- the option, with the server's certificate
+      return ("tls = { certificate = %q, key = %q }"):format(self.server.certificate, self.server.key)
+    end
+    local make = makers[name]
+    if make then
+      self[name] = make()
+      return rawget(self, name)
+    end
+  end,
+})
