@@ -13,7 +13,8 @@ void conn_trust(mp_conn *conn)
   const mp_rules *rules = &conn->service->rules;
   conn->relay_network = !conn->is_unix && !conn->no_relay && mp_networks_have(&rules->relay, &conn->peer);
   unsigned trust = conn->relay_network ? MP_TRUST_REPAIR : 0;
-  if (!conn->is_unix && mp_networks_have(&rules->xclient, &conn->counted))
+  /* Who a proxy could not name is not the proxy, though the address is the proxy's. */
+  if (!conn->is_unix && !conn->unnamed && mp_networks_have(&rules->xclient, &conn->counted))
     trust |= MP_TRUST_XCLIENT;
   mp_server_trust(conn->srv, trust);
 }
@@ -199,6 +200,13 @@ void conn_sink_ready(void *ctx, int rc)
   conn_resume(conn);
 }
 
+/* The addresses that a user may send as go with the user. */
+static void forget_senders(mp_conn *conn)
+{
+  mp_mem_free(conn->senders);
+  conn->senders = NULL;
+}
+
 static void start_tls(mp_conn *conn)
 {
   mp_worker *worker = conn->service->worker;
@@ -209,6 +217,7 @@ static void start_tls(mp_conn *conn)
     conn_cut(conn, "no TLS session could be made");
     return;
   }
+  forget_senders(conn);
   conn->tls_started = true;
   conn->phase_due = now_of(conn) + conn->service->handshake_ms;
 }
@@ -225,8 +234,10 @@ static void xclient(mp_conn *conn, const mp_xclient *given)
     conn->local = given->destaddr;
   if (given->given & MP_XCLIENT_DESTPORT && !(given->unavailable & MP_XCLIENT_DESTPORT))
     conn->local_port = given->destport;
-  /* An address that is not known relays nothing. */
-  conn->no_relay = (given->unavailable & MP_XCLIENT_ADDR) != 0;
+  /* An address that is not known relays nothing, and one that was not named is as unknown as before: attributes may come in several commands. */
+  if (given->given & MP_XCLIENT_ADDR)
+    conn->no_relay = (given->unavailable & MP_XCLIENT_ADDR) != 0;
+  forget_senders(conn);
   conn->proxied = true;
   conn_trust(conn);
   say(conn, NULL);
@@ -315,10 +326,8 @@ void conn_event(mp_conn *conn, mp_event *ev)
     start_job(conn, ev->job.job);
     return;
   case MP_EV_AUTHENTICATED:
-    if (!ev->authenticated.ok) {
-      mp_mem_free(conn->senders);
-      conn->senders = NULL;
-    }
+    if (!ev->authenticated.ok)
+      forget_senders(conn);
     return;
   case MP_EV_XCLIENT:
     xclient(conn, ev->xclient.attributes);
@@ -384,7 +393,12 @@ void conn_apply(mp_conn *conn, mp_event_kind kind, const mp_answer *answer)
       mp_server_credentials_fail(conn->srv, &answer->reply, now_of(conn));
       return;
     }
-    mp_conn_senders(conn, answer->kind == MP_ANSWER_CREDENTIALS ? answer->senders : MP_STR_NULL);
+    /* Without the list any address would do. */
+    if (mp_conn_senders(conn, answer->kind == MP_ANSWER_CREDENTIALS ? answer->senders : MP_STR_NULL) < 0) {
+      mp_reply fault = MP_REPLY(454, 4, 7, 0, "Temporary authentication failure");
+      mp_server_credentials_fail(conn->srv, &fault, now_of(conn));
+      return;
+    }
     mp_server_credentials(conn->srv, &answer->credentials, now_of(conn));
     return;
   case MP_EV_AUTH:

@@ -46,6 +46,7 @@ struct mp_conn {
   unsigned char state;   /* conn_state */
   unsigned char pending; /* mp_event_kind asked of the handler */
   bool is_unix, proxied, no_relay, relay_network;
+  bool unnamed;            /* a proxy said that it does not know the peer */
   bool eof, lost, stopped_reading, sink_behind, sink_finishing, in_pump, in_decrypt, again, allow_relay,
       tls_started, gate_held, told_lost;
   unsigned message_facts;

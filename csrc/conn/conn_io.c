@@ -298,7 +298,7 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
     conn->peer_port = proxy.source_port;
     conn->local_port = proxy.destination_port;
   } else {
-    conn->no_relay = true;
+    conn->no_relay = conn->unnamed = true;
   }
   mp_buf held = conn->rest;
   mp_buf_init(&conn->rest, held.max, NULL);
