@@ -73,6 +73,19 @@ for _, page in ipairs(documents.pages()) do
   end)
 end
 
+describe("README.md", function()
+  it("names every example and every page", function()
+    local file = assert(io.open("README.md", "r"))
+    local text = file:read("a")
+    file:close()
+    local listing = assert(io.popen "ls examples/*.lua docs/*.md")
+    for path in listing:lines() do
+      assert.truthy(text:find("(" .. path .. ")", 1, true), "README.md does not link to " .. path)
+    end
+    listing:close()
+  end)
+end)
+
 describe("the documents", function()
   it("have examples", function()
     assert.is_true(blocks >= 20)
