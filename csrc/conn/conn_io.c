@@ -204,8 +204,10 @@ static void decrypt(mp_conn *conn, const char *in, size_t len)
         conn_cut(conn, mp_tls_why(conn->tls));
         break;
       }
-      if (n == 0)
+      if (n == 0) {
+        send_cipher(conn); /* TLS has answers of its own, such as the alert that refuses a renegotiation */
         break;
+      }
       bool busy = worker->plain_busy;
       worker->plain_busy = true;
       conn_pump(conn, worker->plain, (size_t)n);
