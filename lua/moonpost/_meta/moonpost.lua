@@ -145,4 +145,10 @@ function Log.debug(text, fields) end
 ---@param options moonpost.LogOptions
 function Log.configure(options) end
 
+--- One line that is safe on a terminal: control characters and octets that are no UTF-8 become escapes. For what a script
+--- prints of a message.
+---@param text string
+---@return string
+function Log.clean(text) end
+
 return moonpost

@@ -5,7 +5,7 @@ local log = require "moonpost.log"
 
 local M = {}
 
-local TURNS_MOST = 100000
+local TURNS_MOST = 20000
 
 -- Everything that can happen without time passing.
 local function settle(worker)
