@@ -225,6 +225,9 @@ static void retire(mpl_generation *gen, int64_t grace_ms)
   const char *why;
   if (!protected(gen, run_retire, &end, &why))
     bury(gen);
+  /* With the last reference an endpoint is closed, and who connects is refused instead of left to wait. */
+  mpl_job_unref(gen->job);
+  gen->job = NULL;
 }
 
 void mpl_generation_retire(mpl_thread *thread, unsigned id, int64_t grace_ms)

@@ -126,8 +126,10 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
 void mp_service_stop(mp_service *service, int64_t grace_ms)
 {
   mp_worker *worker = service->worker;
-  if (service->stopping) {
-    mp_timers_set(&worker->loop.timers, &service->grace, mp_loop_now(&worker->loop) + grace_ms);
+  if (service->stopping) { /* it may only hurry */
+    int64_t due = mp_loop_now(&worker->loop) + grace_ms;
+    if (!service->grace.slot || due < service->grace.due_ms)
+      mp_timers_set(&worker->loop.timers, &service->grace, due);
     return;
   }
   service->stopping = true;

@@ -47,7 +47,6 @@ describe("moonpost", function()
     { { "serve", "-x", "p.lua" }, "serve: unknown option -x" },
     { { "serve", "--workers", "none", "p.lua" }, '--workers: a number from 1 to 256 expected, got "none"' },
     { { "serve", "--workers=0", "p.lua" }, "--workers: a number from 1 to 256 expected" },
-    { { "serve", "--workers", "1", "--workers", "2", "p.lua" }, "--workers is given twice" },
     { { "serve", "p.lua", "--listen" }, "--listen needs a value: --listen URL" },
     { { "serve", "--listen", "127.0.0.1:25", "p.lua" }, "--listen: an endpoint such as smtp://127.0.0.1:2525 expected" },
     { { "serve", "--grace", "soon", "p.lua" }, "--grace: a duration" },

@@ -1,4 +1,5 @@
---- The arguments of one command: options in any order, `--name VALUE` or `--name=VALUE`, and operands.
+--- The arguments of one command: options in any order, `--name VALUE` or `--name=VALUE`, and operands. Of an option that
+--- is given twice the last one counts.
 local suggest = require "moonpost.suggest"
 
 local M = {}
@@ -34,8 +35,6 @@ local function store(values, option, text)
   if option.many then
     values[option.name] = values[option.name] or {}
     table.insert(values[option.name], value)
-  elseif values[option.name] ~= nil then
-    return ("--%s is given twice"):format(option.name)
   else
     values[option.name] = value
   end

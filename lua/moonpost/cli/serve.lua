@@ -240,7 +240,6 @@ function Serve:end_by(seconds)
   end
   self.deadline = self.worker:timer(seconds, function()
     log.event("error", "a worker does not end; leaving without it", {})
-    close_all(self.bound)
     os.exit(1, false)
   end)
 end
@@ -249,6 +248,8 @@ function Serve:stop()
   local grace = self.stopping and 0 or self.grace
   log.event("info", self.stopping and "stopping at once" or "stopping", { "grace", units.show_duration(grace) })
   self.stopping = true
+  close_all(self.bound)
+  self.bound = {}
   self:end_by(grace + DEAF)
   self.threads:stop(grace, function()
     self.deadline:cancel()

@@ -1,0 +1,90 @@
+local process = require "spec.support.process"
+local raw = require "spec.support.raw"
+local served = require "spec.support.served"
+
+-- Until nobody new is let in; one that was in the queue is hung up on.
+local function refused(port)
+  local deadline = os.time() + 10
+  while pcall(raw.connect, port) do
+    assert(os.time() < deadline, "connections are still taken")
+  end
+end
+
+describe("moonpost serve: the end", function()
+  for _, signal in ipairs { "sigterm", "sigint" } do
+    it("tells idle peers 421 and lets a busy one finish, on " .. signal:upper(), function()
+      local house <close> = served.start { args = { "--grace=20s" } }
+      local idle <close> = raw.session(house.port.smtp)
+      local busy <close> = raw.session(house.port.smtp)
+      busy:envelope("a@example.net", "ann@example.org")
+      busy:send("Subject: late\r\n\r\n")
+      house.process:kill(signal)
+      local rest, how = idle:rest()
+      assert.matches("^421 4%.%d%.%d [^\n]+\n$", rest)
+      assert.equal("closed", how)
+      refused(house.port.smtp)
+      busy:send("Late.\r\n.\r\n")
+      assert.matches("^250 ", busy:read())
+      assert.matches("^421 ", (busy:rest()))
+      assert.equal(0, house.process:wait())
+      assert.matches("Late%.", house:take("ann"))
+    end)
+  end
+
+  it("cuts busy peers when the grace period is over, and accepts nothing of theirs", function()
+    local house <close> = served.start { args = { "--grace=100ms" } }
+    local busy <close> = raw.session(house.port.smtp)
+    busy:envelope("a@example.net", "ann@example.org")
+    busy:send("Subject: never\r\n")
+    house.process:kill("sigterm")
+    busy:rest()
+    assert.equal(0, house.process:wait())
+    assert.same({}, house:mail("ann"))
+  end)
+
+  it("ends at once on the second signal", function()
+    local house <close> = served.start { args = { "--grace=1h" } }
+    local busy <close> = raw.session(house.port.smtp)
+    busy:envelope("a@example.net", "ann@example.org")
+    house.process:kill("sigterm")
+    house:expect("stopping grace=1h")
+    house.process:kill("sigterm")
+    house:expect("stopping at once")
+    busy:rest()
+    assert.equal(0, house.process:wait())
+  end)
+
+  it("runs the retire hook, and takes its grace from the policy when the command line has none", function()
+    local dir <close> = require("spec.support.tmpdir").new()
+    local path = dir:write("policy.lua", [[
+      local moonpost = require "moonpost"
+      local server = moonpost.server { listen = { "smtp://127.0.0.1:0" }, grace = "7s" }
+      function server.on.retire() moonpost.log.info "retired" end
+      return server]])
+    local p <close> = process.start { process.moonpost, "serve", path }
+    p:expect("listening on")
+    p:kill()
+    p:expect("stopping grace=7s")
+    p:expect("retired")
+    assert.equal(0, p:wait())
+  end)
+
+  it("does not wait for a worker inside a call that cannot be interrupted longer than it says", function()
+    local house = served.start {
+      args = { "--grace=0s" },
+      hooks = [[
+        function server.on.rcpt()
+          log.info "deaf"
+          return (("a"):rep(60)):find(("a-"):rep(30) .. "b")
+        end]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    peer:command("MAIL FROM:<>")
+    peer:lines("RCPT TO:<a@example.org>")
+    house:expect("deaf")
+    house.process:kill("sigterm")
+    house:expect("a worker does not end", 20)
+    assert.equal(1, house.process:wait())
+    house:close()
+  end)
+end)

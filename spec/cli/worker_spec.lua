@@ -1,0 +1,130 @@
+local raw = require "spec.support.raw"
+local served = require "spec.support.served"
+
+local function ask(where)
+  local peer <close> = raw.session(where, { verb = type(where) == "string" and "LHLO" or "EHLO" })
+  peer:command("MAIL FROM:<a@example.net>")
+  return peer:command("RCPT TO:<ann@example.org>")
+end
+
+-- Asks until each of `count` workers has answered; the kernel deals connections out as it likes.
+local function ask_all(where, count)
+  local seen, different, asked = {}, 0, 0
+  repeat
+    local reply = ask(where)
+    local id = reply:match("^450 4%.7%.1 worker (%d)")
+    assert(id, reply)
+    asked = asked + 1
+    if not seen[id] then
+      seen[id], different = true, different + 1
+    end
+    assert(asked < 1000, "a worker serves nobody")
+  until different == count
+  return asked
+end
+
+local hooks = [[
+local asked = moonpost.shared "asked"
+function server.on.start()
+  moonpost.once("spec", function() log.info("once", { by = moonpost.worker.id, of = moonpost.worker.count }) end)
+end
+function server.on.rcpt()
+  return 450, "4.7.1", ("worker %d, %d"):format(moonpost.worker.id, asked:incr "rcpt")
+end
+]]
+
+describe("moonpost serve --workers #thread", function()
+  it("serves a port with each of them, and what is shared is shared", function()
+    local house <close> = served.start { args = { "--workers", "2" }, hooks = hooks }
+    local asked = ask_all(house.port.smtp, 2)
+    assert.equal(asked + 1, tonumber(ask(house.port.smtp):match("(%d+)$")))
+    house:stop()
+    assert.equal(1, house:count("once by=%d of=2"))
+  end)
+
+  it("serves a unix socket with whoever is free", function()
+    local house <close> = served.start {
+      args = { "--workers", "2" }, hooks = hooks, listen = { "lmtp://unix:DIR/socket" },
+    }
+    for i = 1, 20 do
+      assert.equal(i, tonumber(ask(house.dir:join("socket")):match("(%d+)$")))
+    end
+  end)
+
+  it("keeps what is shared, and what was done once, across generations", function()
+    local house <close> = served.start { args = { "--workers", "2" }, hooks = hooks }
+    local asked = ask_all(house.port.smtp, 2)
+    for _ = 1, 3 do
+      house.process:kill("sighup")
+      house:expect("policy loaded")
+      asked = asked + ask_all(house.port.smtp, 2)
+    end
+    assert.equal(asked + 1, tonumber(ask(house.port.smtp):match("(%d+)$")))
+    house:stop()
+    assert.equal(1, house:count("once by=%d of=2"))
+  end)
+
+  it("delivers from all of them at a time, through reloads, and loses nothing that it accepted", function()
+    local house <close> = served.start { args = { "--workers", "3" } }
+    local accepted = 0
+    for round = 1, 6 do
+      local peers = {}
+      for i = 1, 8 do
+        peers[i] = raw.session(house.port.smtp)
+        peers[i]:envelope("a@example.net", "ann@example.org")
+      end
+      if round % 2 == 0 then
+        house.process:kill("sighup")
+      end
+      for i, peer in ipairs(peers) do
+        peer:send(("Subject: %d.%d\r\n\r\n%s\r\n.\r\n"):format(round, i, ("x"):rep(900)))
+      end
+      for _, peer in ipairs(peers) do
+        assert.matches("^250 ", peer:read())
+        accepted = accepted + 1
+        peer:leave()
+      end
+      if round % 2 == 0 then
+        house:expect("policy loaded")
+      end
+    end
+    house:stop()
+    assert.equal(accepted, #house:mail("ann"))
+  end)
+
+  it("counts connections of all workers together", function()
+    local house <close> = served.start {
+      args = { "--workers", "2" }, options = [[ limits = { connections = 5 } ]],
+    }
+    local peers = {}
+    for i = 1, 5 do
+      peers[i] = raw.session(house.port.smtp)
+    end
+    local sixth <close> = raw.connect(house.port.smtp)
+    assert.matches("^421 4%.7%.0 ", sixth:read())
+    for _, peer in ipairs(peers) do
+      peer:leave()
+    end
+  end)
+
+  it("takes a watchdog's and a memory ceiling's victim out of one worker alone", function()
+    local house <close> = served.start {
+      args = { "--workers", "2" }, options = [[ limits = { cpu_time = "200ms", memory = "24MiB" } ]],
+      hooks = [[
+        local kept = {}
+        function server.on.rcpt(_, recipient)
+          while recipient.mailbox == "loop" do end
+          while recipient.mailbox == "keep" do kept[#kept + 1] = ("x"):rep(1000) .. #kept end
+          return 450, "4.7.1", "worker " .. moonpost.worker.id
+        end]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    peer:command("MAIL FROM:<a@example.net>")
+    assert.matches("^451 ", peer:command("RCPT TO:<loop@example.org>"))
+    ask_all(house.port.smtp, 2)
+    assert.matches("^451 ", peer:command("RCPT TO:<keep@example.org>"))
+    house:expect("over its memory limit")
+    house:expect("policy loaded")
+    ask_all(house.port.smtp, 2)
+  end)
+end)
