@@ -125,11 +125,10 @@ static int core_password(lua_State *L)
   static const char *const kinds[] = { "SCRAM-SHA-1", "SCRAM-SHA-256", NULL };
   static const mp_scram_hash hashes[] = { MP_SCRAM_SHA_1, MP_SCRAM_SHA_256 };
   mp_scram_hash hash = hashes[luaL_checkoption(L, 1, NULL, kinds)];
-  mp_buf out;
-  mp_buf_init(&out, 1024, NULL);
-  int rc = mp_scram_make(&out, hash, mpl_check_str(L, 2), MP_STR_NULL, 0);
-  mpl_push_str(L, mp_buf_view(&out));
-  mp_buf_dispose(&out);
+  mp_buf *out = mpl_push_buf(L, 1024);
+  int rc = mp_scram_make(out, hash, mpl_check_str(L, 2), MP_STR_NULL, 0);
+  mpl_push_str(L, mp_buf_view(out));
+  mp_buf_dispose(out);
   return rc < 0 ? mpl_fail(L, rc,
                            rc == MP_E_INVALID
                                ? "this password cannot be used (empty, too long, or with odd characters)"
@@ -177,7 +176,7 @@ static int state_gc(lua_State *L)
 {
   mpl_state *state = lua_touserdata(L, 1);
   mpl_watch_free(state);
-  mpl_forget_deliveries(state);
+  mpl_forget_deliveries(state, NULL);
   mpl_process_unref(state->process);
   /* What is left is freed by the allocator itself: our record goes with the state. */
   if (state->inner_alloc)

@@ -88,7 +88,7 @@ static int push_args(lua_State *L, mp_conn *conn, const mp_event *ev)
     lua_pushboolean(L, ev->data.bdat);
     return 1;
   case MP_EV_MESSAGE:
-    mpl_push_message(L, mp_conn_message(conn));
+    mpl_push_message(L, mp_conn_message(conn), mp_conn_service(conn)->ctx);
     return 1;
   default:
     return 0;

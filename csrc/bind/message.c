@@ -6,18 +6,20 @@
 
 /* Lua's collector sees a few octets where a message may hold megabytes, so the octets do not wait for it: a message is closed when it has been
  * answered, unless the script said keep(). */
-typedef struct message_box {
+typedef struct message_box { /* uservalue 1: the service's box; the octets are in blocks of its worker */
   mp_message *msg;
   bool kept;
 } message_box;
 
 enum { READ_MOST = 65536 };
 
-void mpl_push_message(lua_State *L, mp_message *msg)
+void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service)
 {
-  message_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  message_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (message_box){ NULL, false };
   luaL_setmetatable(L, MPL_MESSAGE);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, service->self);
+  lua_setiuservalue(L, -2, 1);
   box->msg = mp_message_ref(msg);
   msg->user = box;
 }
@@ -141,12 +143,11 @@ static int message_field(lua_State *L)
     return 3;
   mp_field field;
   mp_header_at(index, check_field(L, index, 2, mp_header_count(index)), &field);
+  mp_buf *plain = mpl_push_buf(L, SIZE_MAX / 2);
   mpl_push_str(L, field.name);
-  mp_buf plain;
-  mp_buf_init(&plain, SIZE_MAX / 2, NULL);
-  int rc = mp_field_unfold(&field, &plain);
-  mpl_push_str(L, mp_buf_view(&plain));
-  mp_buf_dispose(&plain);
+  int rc = mp_field_unfold(&field, plain);
+  mpl_push_str(L, mp_buf_view(plain));
+  mp_buf_dispose(plain);
   if (rc < 0)
     return luaL_error(L, "out of memory");
   mpl_push_str(L, field.raw);
@@ -227,33 +228,31 @@ static int message_read(lua_State *L)
   lua_Integer most = luaL_optinteger(L, 3, READ_MOST);
   luaL_argcheck(L, offset >= 0, 2, "offsets count from 0");
   luaL_argcheck(L, most >= 1, 3, "at least one octet");
-  mp_buf top;
+  mp_buf *top = mpl_push_buf(L, SIZE_MAX / 2);
   uint64_t body_at;
-  mp_buf_init(&top, SIZE_MAX / 2, NULL);
-  int rc = head(msg, &top, &body_at);
-  if (rc == 0 && (uint64_t)offset < top.len) {
-    mpl_push_str(L, mp_str_sub(mp_buf_view(&top), (size_t)offset, (size_t)most));
+  int rc = head(msg, top, &body_at);
+  if (rc == 0 && (uint64_t)offset < top->len) {
+    mpl_push_str(L, mp_str_sub(mp_buf_view(top), (size_t)offset, (size_t)most));
   } else if (rc == 0) {
     char scratch[16384];
-    mp_str got = mp_sink_read(msg->sink, body_at + (uint64_t)offset - top.len, scratch, sizeof scratch, &rc);
+    mp_str got = mp_sink_read(msg->sink, body_at + (uint64_t)offset - top->len, scratch, sizeof scratch, &rc);
     if (rc == 0)
       mpl_push_str(L, mp_str_sub(got, 0, (size_t)most));
   }
-  mp_buf_dispose(&top);
+  mp_buf_dispose(top);
   return rc < 0 ? mpl_fail(L, rc, NULL) : 1;
 }
 
 static int message_octets(lua_State *L)
 {
   mp_message *msg = check(L);
-  mp_buf top;
+  mp_buf *top = mpl_push_buf(L, SIZE_MAX / 2);
   uint64_t at;
-  mp_buf_init(&top, SIZE_MAX / 2, NULL);
-  int rc = head(msg, &top, &at);
+  int rc = head(msg, top, &at);
   luaL_Buffer out;
-  luaL_buffinitsize(L, &out, top.len + (size_t)(msg->size - at));
-  luaL_addlstring(&out, top.len ? mp_buf_view(&top).ptr : "", top.len);
-  mp_buf_dispose(&top);
+  luaL_buffinitsize(L, &out, top->len + (size_t)(msg->size - at));
+  luaL_addlstring(&out, top->len ? mp_buf_view(top).ptr : "", top->len);
+  mp_buf_dispose(top);
   while (rc == 0) {
     char scratch[16384];
     mp_str got = mp_sink_read(msg->sink, at, scratch, sizeof scratch, &rc);
@@ -283,18 +282,21 @@ static int message_delivered_to(lua_State *L)
 
 static int message_received(lua_State *L)
 {
-  mp_buf out;
-  mp_buf_init(&out, 8192, NULL);
-  int rc = mp_received_write(&out, &check(L)->trace);
-  mpl_push_str(L, mp_buf_view(&out));
-  mp_buf_dispose(&out);
+  const mp_message *msg = check(L);
+  mp_buf *out = mpl_push_buf(L, 8192);
+  int rc = mp_received_write(out, &msg->trace);
+  mpl_push_str(L, mp_buf_view(out));
+  mp_buf_dispose(out);
   return rc < 0 ? luaL_error(L, "%s", mp_error_text(rc)) : 1;
 }
 
-void mpl_forget_deliveries(mpl_state *state)
+void mpl_forget_deliveries(mpl_state *state, const mp_loop *loop)
 {
-  while (!mp_list_empty(&state->deliveries)) {
-    mpl_delivery *delivery = MP_CONTAINER(state->deliveries.next, mpl_delivery, node);
+  for (mp_list *node = state->deliveries.next, *next; node != &state->deliveries; node = next) {
+    next = node->next;
+    mpl_delivery *delivery = MP_CONTAINER(node, mpl_delivery, node);
+    if (loop && delivery->loop != loop)
+      continue;
     mp_list_remove(&delivery->node);
     delivery->state = NULL;
   }
@@ -375,12 +377,14 @@ static mpl_delivery *delivery_new(lua_State *L, mp_loop **loop)
   *loop = &mpl_check_worker(L, 2)->worker->loop;
   luaL_checktype(L, 3, LUA_TTABLE);
   luaL_checktype(L, 4, LUA_TFUNCTION);
-  mpl_delivery *delivery = mp_mem_alloc(sizeof *delivery);
-  if (!delivery)
-    luaL_error(L, "out of memory");
-  delivery->state = mpl_state_of(L);
   lua_pushvalue(L, 4);
-  delivery->done = luaL_ref(L, LUA_REGISTRYINDEX);
+  int done = luaL_ref(L, LUA_REGISTRYINDEX); /* may raise: owns nothing yet */
+  mpl_delivery *delivery = mp_mem_alloc(sizeof *delivery);
+  if (!delivery) {
+    luaL_unref(L, LUA_REGISTRYINDEX, done);
+    luaL_error(L, "out of memory");
+  }
+  *delivery = (mpl_delivery){ .state = mpl_state_of(L), .loop = *loop, .done = done };
   mp_list_push(&delivery->state->deliveries, &delivery->node);
   return delivery;
 }

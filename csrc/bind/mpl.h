@@ -21,11 +21,13 @@
 #define MPL_WIRE     "moonpost.core.wire"
 #define MPL_THREAD   "moonpost.core.threads"
 #define MPL_SHARED   "moonpost.core.shared"
+#define MPL_BUF "moonpost.core.buf"
 
 typedef struct mpl_watch mpl_watch;
 typedef struct mpl_delivery mpl_delivery;
 typedef struct mpl_process mpl_process;
 typedef struct mpl_generation mpl_generation;
+typedef struct mpl_service mpl_service;
 
 /* One Lua state's side of the binding; in the registry under its own address key. */
 typedef struct mpl_state {
@@ -72,6 +74,9 @@ int64_t mpl_check_ms(lua_State *L,
 void mpl_push_str(lua_State *L, mp_str s);
 mp_str mpl_check_str(lua_State *L, int index);
 
+/* Pushes a userdata with an empty buffer: what is in it does not leak when a push behind it raises. */
+mp_buf *mpl_push_buf(lua_State *L, size_t max);
+
 /* Reads a reply at `index` (code, enhanced or nil, text or nil) into *reply; views are borrowed from the Lua stack. NULL or a sentence. */
 const char *mpl_read_reply(lua_State *L, int index, mp_reply *reply);
 
@@ -80,7 +85,7 @@ int mpl_push_mail_params(lua_State *L, const mp_mail_params *params);
 int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params);
 void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquoted */
 
-void mpl_push_message(lua_State *L, mp_message *msg);    /* takes a reference */
+void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service); /* takes a reference */
 void mpl_message_answered(mp_message *msg);              /* closes its box, unless kept; NULL does nothing */
 bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
 void *mpl_pending(void);                                 /* the light userdata behind core.PENDING */
@@ -99,21 +104,22 @@ int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
 void mpl_watch_free(mpl_state *state);
 
-void mpl_forget_deliveries(mpl_state *state);
+void mpl_forget_deliveries(mpl_state *state, const mp_loop *loop); /* NULL: of every loop */
 
 /* A delivery on its way. When the state closes first, nobody is told. */
 struct mpl_delivery {
   mp_list node;
   mpl_state *state; /* NULL: the state is gone */
+  const mp_loop *loop;
   int done;         /* registry reference of the callback */
 };
-typedef struct mpl_service { /* box; kept in the registry while the service lives */
+struct mpl_service { /* box; uservalue 1: its worker. Kept in the registry while the service lives */
   mp_service *service;
   mpl_state *state;
   mpl_worker *worker;
   mp_list node;
   int self, dispatch, session, done; /* registry references */
-} mpl_service;
+};
 
 typedef struct mpl_conn { /* box; uservalue 1: the session object. Kept in the registry while the connection lives */
   mp_conn *conn;

@@ -109,7 +109,7 @@ int mpl_worker_service(lua_State *L)
   mpl_worker *worker = mpl_check_worker(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
-  mpl_service *box = lua_newuserdatauv(L, sizeof *box, 0);
+  mpl_service *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (mpl_service){ .state = mpl_state_of(L),
                         .worker = worker,
                         .self = LUA_NOREF,
@@ -118,12 +118,14 @@ int mpl_worker_service(lua_State *L)
                         .done = LUA_NOREF };
   mp_list_init(&box->node);
   luaL_setmetatable(L, MPL_SERVICE);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, 3, 1);
   lua_getfield(L, 2, "hostname");
   const char *hostname = luaL_checkstring(L, -1);
   int rc = mp_service_new(&box->service, worker->worker, hostname, &mpl_handler, box);
   if (rc < 0)
     return mpl_fail(L, rc, NULL);
-  /* From here on the service is stopped by its box's collection when something raises. */
+  /* From here on the service goes with its box, when something raises or fails before it has come to life. */
   mp_list_push(&worker->services, &box->node);
   mp_service *service = box->service;
   const char *banner = string_at(L, 2, "banner");
@@ -147,10 +149,8 @@ int mpl_worker_service(lua_State *L)
   if (lua_getfield(L, 2, "tls") == LUA_TTABLE) {
     char why[512] = "";
     rc = read_tls(L, lua_gettop(L), &service->tls, why, sizeof why);
-    if (rc < 0) {
-      mp_service_kill(service, &mpl_silent);
+    if (rc < 0)
       return mpl_fail(L, rc, why);
-    }
   } else if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_argcheck(L, strcmp(lua_tostring(L, -1), "pretend") == 0 && worker->worker->loop.is_virtual, 2,
                   "tls: a table expected");
@@ -329,14 +329,15 @@ void mpl_kill_services(mp_list *services)
     mp_service_kill(MP_CONTAINER(node, mpl_service, node)->service, &mpl_silent);
 }
 
-/* A live service is kept in the registry: this is one that never came to life, or the end of the state, whose worker kills it. */
+/* A live service is kept in the registry: this is one that never came to life, or the end of the state, whose worker kills it. The loop may be
+ * in the middle of a turn. */
 static int service_gc(lua_State *L)
 {
   mpl_service *box = luaL_checkudata(L, 1, MPL_SERVICE);
   if (box->service && box->self == LUA_NOREF) {
-    mp_service_kill(box->service, &mpl_silent);
-    while (box->service)
-      mp_loop_turn(&box->worker->worker->loop, true);
+    mp_list_remove(&box->node);
+    mp_service_free(box->service);
+    box->service = NULL;
   }
   return 0;
 }

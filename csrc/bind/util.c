@@ -61,6 +61,24 @@ mp_str mpl_check_str(lua_State *L, int index)
   return mp_str_of(ptr, len);
 }
 
+static int buf_gc(lua_State *L)
+{
+  mp_buf_dispose(lua_touserdata(L, 1));
+  return 0;
+}
+
+mp_buf *mpl_push_buf(lua_State *L, size_t max)
+{
+  mp_buf *buf = lua_newuserdatauv(L, sizeof *buf, 0);
+  mp_buf_init(buf, max, NULL);
+  if (luaL_newmetatable(L, MPL_BUF)) {
+    lua_pushcfunction(L, buf_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return buf;
+}
+
 const char *mpl_read_reply(lua_State *L, int index, mp_reply *reply)
 {
   *reply = (mp_reply){ 0 };
@@ -102,13 +120,13 @@ static void set_int(lua_State *L, const char *name, lua_Integer value)
 
 static void set_xtext(lua_State *L, const char *name, mp_str value)
 {
-  mp_buf plain;
-  mp_buf_init(&plain, 4096, NULL);
-  if (mp_xtext_decode(&plain, value) < 0)
-    mp_buf_dispose(&plain);
-  mpl_push_str(L, mp_buf_view(&plain));
-  mp_buf_dispose(&plain);
-  lua_setfield(L, -2, name);
+  mp_buf *plain = mpl_push_buf(L, 4096);
+  if (mp_xtext_decode(plain, value) < 0)
+    mp_buf_dispose(plain);
+  mpl_push_str(L, mp_buf_view(plain));
+  mp_buf_dispose(plain);
+  lua_setfield(L, -3, name);
+  lua_pop(L, 1);
 }
 
 int mpl_push_mail_params(lua_State *L, const mp_mail_params *params)

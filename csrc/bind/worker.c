@@ -231,7 +231,10 @@ static int worker_gc(lua_State *L)
   if (!worker)
     return 0;
   box->worker = NULL;
-  mpl_forget_deliveries(mpl_state_of(L));
+  /* os.exit closes the state, and a callback called it: the loop cannot be left alone in the middle of a turn, the process ends. */
+  if (worker->loop.turning)
+    return 0;
+  mpl_forget_deliveries(mpl_state_of(L), &worker->loop);
   if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
     lua_pushnil(L);
     while (lua_next(L, -2)) {

@@ -88,8 +88,10 @@ void mp_port_close(mp_port *port)
   port->listener = NULL;
 }
 
-static void dispose(mp_service *service)
+void mp_service_free(mp_service *service)
 {
+  if (!service)
+    return;
   while (!mp_list_empty(&service->ports)) {
     mp_port *port = MP_CONTAINER(service->ports.next, mp_port, node);
     mp_port_close(port);
@@ -113,7 +115,7 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
   mp_timers_set(&service->worker->loop.timers, timer, INT64_MAX); /* the place it has just left is free */
   if (service->conn_count == 0) {
     service->handler->stopped(service->ctx);
-    dispose(service);
+    mp_service_free(service);
     return;
   }
   /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done. */

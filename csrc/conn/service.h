@@ -80,6 +80,9 @@ struct mp_service {
 int mp_service_new(mp_service **service, mp_worker *worker, const char *hostname, const mp_handler *handler,
                    void *ctx);
 
+/* At once and without a word: for one that never had a connection. NULL does nothing. */
+void mp_service_free(mp_service *service);
+
 /* Adds a port; `machine` is copied and its strings too, hostname, pools and SASL context are filled in. 0, MP_E_NOMEM, MP_E_INVALID. */
 int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls,
                     mp_port **port);
