@@ -1,5 +1,6 @@
 --- One peer's conversation, as hooks see it. Facts are asked of C when they are read; they are kept when the peer
 --- leaves.
+local core = require "moonpost.core"
 local reply = require "moonpost.reply"
 
 local M = {}
@@ -27,12 +28,14 @@ function lazy.data(self)
   return data
 end
 
+-- No other worker, and no generation before or after this one, gives the same ids: their lines stand in one log.
+local prefix = ("s%x%06x-"):format((core.place()), math.floor(core.time() * 1000) & 0xffffff)
 local count = 0
 
 --- A name for log lines.
 function lazy.id(self)
   count = count + 1
-  local id = ("s%x"):format(count)
+  local id = ("%s%x"):format(prefix, count)
   rawset(self, "id", id)
   return id
 end

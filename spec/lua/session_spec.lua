@@ -64,6 +64,7 @@ describe("moonpost.session", function()
     house:connect()
     assert.equal(seen[1][1], seen[1][2])
     assert.not_equal(seen[1][1], seen[2][1])
+    assert.matches("^s%x+%-%x+$", seen[1][1])
     assert.matches("%[203.0.113.9%]:40000$", seen[1][3])
   end)
 
