@@ -35,7 +35,7 @@ function M.new(values)
   local self = setmetatable({
     sent = {}, log = {}, printed = {}, dns = values.dns, server = nil,
     _worker = core.virtual_worker(), _level = values.log, _delayed = values.delays, _default = values.listener,
-    _failures = {}, _delays = {}, _inside = false, _tables = nil, _real_time = os.time,
+    _failures = {}, _delays = {}, _cpu_time = 0, _inside = false, _tables = nil, _real_time = os.time,
   }, Policy_mt)
   if values.now then
     self._worker:set_time(values.now)
@@ -73,7 +73,7 @@ function Policy:_start(server, name)
       config.auth_delay_ms, config.greet_delay_ms = 0, 0
     end
   end
-  core.watchdog(server.options.limits.cpu_time)
+  self._cpu_time = server.options.limits.cpu_time
   self:_listener(self._default)
 end
 

@@ -79,7 +79,17 @@ local function shared()
   return require "moonpost.shared"
 end
 
-local function leave(policy, former, before, ok, ...)
+local armed = 0 -- what the watchdog is set to
+
+local function arm(seconds)
+  local before = armed
+  armed = seconds
+  core.watchdog(seconds)
+  return before
+end
+
+local function leave(policy, former, before, limit, ok, ...)
+  arm(limit)
   policy._props.log = exchange(former).log
   shared().rejoin(before)
   policy._inside = false
@@ -106,7 +116,7 @@ function M.act(policy, fn, ...)
   local former = exchange(policy._props)
   local before
   policy._tables, before = shared().isolate(policy._tables)
-  return leave(policy, former, before, pcall(whole, policy, fn, ...))
+  return leave(policy, former, before, arm(policy._cpu_time), pcall(whole, policy, fn, ...))
 end
 
 return M
