@@ -71,17 +71,22 @@ void mp_body_store_init(mp_body_store *store, mp_loop *loop)
   };
   mp_list_init(&store->programs);
   mp_pool_init(&store->blocks, BLOCK, BLOCKS_IDLE);
+  mp_pool_init(&store->sinks, sizeof(mp_sink), BLOCKS_IDLE);
+  mp_pool_init(&store->strings, 1024, BLOCKS_IDLE);
 }
 
 void mp_body_store_dispose(mp_body_store *store)
 {
   mp_body_file_drop_idle(store);
   mp_pool_dispose(&store->blocks);
+  mp_pool_dispose(&store->sinks);
+  mp_pool_dispose(&store->messages);
+  mp_pool_dispose(&store->strings);
 }
 
 int mp_sink_new(mp_sink **out, mp_body_store *store)
 {
-  mp_sink *sink = mp_mem_alloc(sizeof *sink);
+  mp_sink *sink = mp_pool_take(&store->sinks);
   if (!sink)
     return MP_E_NOMEM;
   *sink = (mp_sink){ .store = store, .refs = 1, .room = BLOCKS_FIRST, .tail = BLOCK, .next_look = BLOCK };
@@ -126,7 +131,7 @@ static void destroy(mp_sink *sink)
       mp_body_file_close(&sp->file);
   }
   mp_mem_free(sp);
-  mp_mem_free(sink);
+  mp_pool_give(&sink->store->sinks, sink);
 }
 
 void mp_sink_unref(mp_sink *sink)

@@ -16,8 +16,9 @@ typedef struct mp_body_file { /* conn/body_file.h */
 
 typedef struct mp_body_store { /* shared by the bodies of one loop */
   mp_loop *loop;
-  mp_pool blocks;     /* of 16 KB */
-  size_t threshold;   /* octets kept in memory; default 256 KB */
+  mp_pool blocks;                   /* of 16 KB */
+  mp_pool sinks, messages, strings; /* a message that comes and goes touches no heap; `strings` of 1 KB */
+  size_t threshold;                 /* octets kept in memory; default 256 KB */
   size_t header_most; /* a header block over this is refused by the message's owner; default 256 KB */
   const char *folder; /* of temporary files; default $TMPDIR or /tmp; borrowed */
   mp_body_file idle[MP_BODY_FILES_IDLE]; /* files of past messages, each up to 64 MB, for the next to write over */

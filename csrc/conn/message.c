@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-enum { STRINGS_MOST = 8192 };
+enum { STRINGS_MOST = 8192, MESSAGES_IDLE = 256 };
 
 /* Copies what is there; an empty view takes no memory. */
 static mp_str kept(mp_arena *arena, mp_str s, bool *ok)
@@ -42,15 +42,18 @@ static bool copy_trace(mp_message *msg, const mp_trace *trace)
 
 int mp_message_new(mp_message **out, mp_envelope *env, mp_sink *sink, const mp_trace *trace, unsigned facts)
 {
-  mp_message *msg = mp_mem_zalloc(sizeof *msg);
+  mp_body_store *store = mp_sink_store(sink);
+  if (!store->messages.block)
+    mp_pool_init(&store->messages, sizeof(mp_message), MESSAGES_IDLE);
+  mp_message *msg = mp_pool_take(&store->messages);
   if (!msg)
     return MP_E_NOMEM;
-  msg->refs = 1;
+  *msg = (mp_message){ .refs = 1 };
   msg->env = mp_envelope_ref(env);
   msg->sink = mp_sink_ref(sink);
   msg->size = mp_sink_size(sink);
   msg->facts = facts;
-  mp_arena_init(&msg->strings, STRINGS_MOST, NULL);
+  mp_arena_init(&msg->strings, STRINGS_MOST, &store->strings);
   int rc = copy_trace(msg, trace) ? 0 : MP_E_NOMEM;
   if (rc == 0) {
     msg->header_len = mp_sink_header(sink, &rc).len;
@@ -75,11 +78,12 @@ void mp_message_unref(mp_message *msg)
 {
   if (!msg || --msg->refs > 0)
     return;
+  mp_body_store *store = mp_sink_store(msg->sink);
   mp_header_free(msg->header);
   mp_envelope_unref(msg->env);
-  mp_sink_unref(msg->sink);
   mp_arena_dispose(&msg->strings);
-  mp_mem_free(msg);
+  mp_sink_unref(msg->sink);
+  mp_pool_give(&store->messages, msg);
 }
 
 mp_header *mp_message_header(mp_message *msg, int *rc)
