@@ -45,13 +45,14 @@ end
 
 -- Asks a chain. `about` is what the hook is shown first; settle and raised turn what it said into an answer.
 local function ask(session, of, about, y, z)
-  local ok, a, b, c = hook(of.worker, of.limit, session._finish or finisher(session), of.fn, session, about, y, z)
+  local ok, a, b, c = hook(of.worker, of.limit, false, of.fn, session, about, y, z)
   if ok then
     if a == nil and b == nil and of.plain then
       return
     end
     return of.settle(session, of, about, a, b, c)
   elseif ok == nil then
+    a.finish = session._finish or finisher(session)
     session._task, session._chain, session._arg = a, of, about or false
     return PENDING
   end

@@ -10,7 +10,8 @@ M.methods = Recipient
 --- Sets mailbox and detail. Quotes have been taken off before: "bob"@example.org is bob. Folding is of ASCII alone:
 --- what other letters are the same is the policy's to say.
 local function split(self)
-  local name, separator = self.localpart, self._house.separator
+  local house = rawget(self, "_house") or self._session._house
+  local name, separator = self.localpart, house.separator
   local at = separator ~= "" and name:find(separator, 2, true)
   if at then
     rawset(self, "mailbox", name:sub(1, at - 1):lower())
@@ -41,15 +42,16 @@ local Recipient_mt = {
 
 ---@return moonpost.Sender
 function M.sender(house, address, localpart, domain, params)
-  return setmetatable({ address = address, localpart = localpart, domain = domain, params = params, _house = house },
-    Sender_mt)
+  local self = { address = address, localpart = localpart, domain = domain, _house = house }
+  self.params = params -- seldom there: four fields take half the room of five
+  return setmetatable(self, Sender_mt)
 end
 
 ---@return moonpost.Recipient
 function M.new(session, index, address, localpart, domain, class, params)
   return setmetatable({
     address = address, localpart = localpart, domain = domain, class = class, params = params, index = index,
-    _session = session, _house = session._house,
+    _session = session,
   }, Recipient_mt)
 end
 
@@ -98,7 +100,7 @@ end
 local function become(self, target, original)
   self.original = original
   self.address, self.localpart, self.domain = target[1], target[2], target[3]
-  self.class = self._house.is_local(target[3]) and "local" or "relay"
+  self.class = self._session._house.is_local(target[3]) and "local" or "relay"
   rawset(self, "mailbox", nil)
   rawset(self, "detail", nil)
 end
@@ -119,9 +121,7 @@ function Recipient:rewrite(...)
   become(self, targets[1], original)
   for i = 2, #targets do
     local more = setmetatable({
-      params = self.params, index = self.index, _session = self._session, _house = self._house,
-        _message = self._message,
-      _plan = self._plan,
+      params = self.params, index = self.index, _session = self._session, _message = self._message, _plan = self._plan,
     }, Recipient_mt)
     become(more, targets[i], original)
     self._more = self._more or {}

@@ -7,6 +7,7 @@
 ---   done      finished, failed or cancelled; its coroutine is back in the pool or gone
 local core = require "moonpost.core"
 local Error = require "moonpost.error"
+local units = require "moonpost.units"
 
 local M = {}
 
@@ -21,27 +22,35 @@ Task.__name = "moonpost.Task"
 
 local current ---@type moonpost.Task? the task whose code runs now; nil on the main coroutine
 local idle, idle_count, IDLE_MOST = {}, 0, 256 -- tasks whose coroutine waits for work
+local spare -- one more of them: the task of the last hook that did not wait, which is what most hooks run in
 local waits = setmetatable({}, { __mode = "k" }) -- tasks parked on a virtual worker: for who has to turn its clock
 local patched = false
 
 -- A pooled coroutine: runs one function after the other, and hands the results over with DONE in front.
-local function body(fn, a, b, c, d, e, f, g, h)
+local function body(fn, a, b, c, d)
   while true do
-    fn, a, b, c, d, e, f, g, h = yield(DONE, fn(a, b, c, d, e, f, g, h))
+    fn, a, b, c, d = yield(DONE, fn(a, b, c, d))
   end
 end
 
+-- Fields that are looked at for every hook are there from the start: a missing one is looked for in the metatable too.
 local function new_task()
-  return setmetatable({ co = coroutine.create(body), ticket = 0, state = "running" }, Task)
+  return setmetatable({
+    co = coroutine.create(body), ticket = 0, state = "running", worker = false, cancelled = false, scopes = false,
+  }, Task)
 end
 
 local function take()
+  local task
   if idle_count == 0 then
-    return new_task()
+    task = new_task()
+    task.pooled = true
+  else
+    task = idle[idle_count]
+    idle[idle_count] = nil
+    idle_count = idle_count - 1
+    task.state = "running"
   end
-  local task = idle[idle_count]
-  idle[idle_count] = nil
-  idle_count = idle_count - 1
   return task
 end
 
@@ -74,7 +83,7 @@ local function finished(task, ok, ...)
   task.state = "done"
   waits[task] = nil
   local finish = task.finish
-  task.finish, task.cancelled, task.scopes, task.name = nil, nil, nil, nil
+  task.finish, task.cancelled, task.scopes, task.name = nil, false, false, nil
   if ok and task.pooled then
     task.co_free = true
     give(task)
@@ -101,23 +110,30 @@ local function step(task, ...)
   return after_step(task, before, resume(task.co, ...))
 end
 
---- Runs `fn(...)` (up to eight arguments) as a task for an event of C's. Nothing is allocated when it does not wait.
+--- Runs `fn(...)` (up to four arguments, up to three results) as a task for an event of C's. Nothing is allocated when
+--- it does not wait.
 ---@param worker moonpost.core.worker
 ---@param limit number seconds it may take in all; counted from its first wait
----@param finish fun(ok: boolean, ...) called later, once, when it waits
+---@param finish fun(ok: boolean, ...)|false called later, once, when it waits; may be put into the task then
 ---@return boolean? ok true: `...` are its results; false: `...` is the error; nil: it waits, and `...` is the task
-function M.hook(worker, limit, finish, fn, a, b, c, d, e, f, g, h)
-  local task = take()
+function M.hook(worker, limit, finish, fn, a, b, c, d)
+  local task = spare or take()
+  spare = nil
   local before = current
   current = task
-  task.worker, task.pooled, task.state = worker, true, "running"
-  local ok, mark, r1, r2, r3, r4 = resume(task.co, fn, a, b, c, d, e, f, g, h)
+  task.worker = worker
+  local ok, mark, x, y, z = resume(task.co, fn, a, b, c, d)
   current = before
-  if mark == DONE and ok then
-    task.cancelled, task.scopes = nil, nil
-    task.state = "done"
-    give(task)
-    return true, r1, r2, r3, r4
+  if mark == DONE then
+    if task.cancelled or task.scopes then
+      task.cancelled, task.scopes = false, false
+    end
+    if spare then -- of a hook inside this one
+      give(task)
+    else
+      spare = task
+    end
+    return true, x, y, z
   elseif not ok then
     task.state = "done"
     return false, failure(task, mark)
@@ -277,13 +293,19 @@ function M.park(arm, name)
   return woken(yield(WAIT))
 end
 
---- Waits for `seconds`.
----@async
----@param seconds number
-function M.sleep(seconds)
-  if type(seconds) ~= "number" or seconds < 0 then
-    error("sleep: seconds must be a number of at least 0", 2)
+local function duration(value, who)
+  local seconds, expected = units.duration(value)
+  if not seconds then
+    error(("%s: %s expected, got %s"):format(who, expected, tostring(value)), 3)
   end
+  return seconds
+end
+
+--- Waits.
+---@async
+---@param seconds number|string seconds, or "5m"
+function M.sleep(seconds)
+  seconds = duration(seconds, "sleep")
   local worker = current and current.worker or core.worker()
   M.park(function(wake)
     local timer = worker:timer(seconds, wake)
@@ -311,10 +333,11 @@ end
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up.
 ---@async
----@param seconds number
+---@param seconds number|string seconds, or "5m"
 ---@param fn function
 ---@return any ... its results, or nil and a moonpost.Error of kind "timeout"
 function M.timeout(seconds, fn, ...)
+  seconds = duration(seconds, "timeout")
   local task = current or main
   local worker = task.worker or core.worker()
   local scope = { seconds = seconds }
@@ -441,9 +464,11 @@ local function unwrap(ok, ...)
   return ...
 end
 
---- For states of our own: coroutine.resume and coroutine.wrap that pass a wait on to the task outside, so that generators may wait.
+--- For states of our own: coroutine.resume and coroutine.wrap that pass a wait on to the task outside, so that generators may wait, and a
+--- require whose modules may.
 function M.install()
   patched = true
+  require("moonpost.loader").install()
   coroutine.resume = function(co, ...)
     return through(co, resume(co, ...))
   end
