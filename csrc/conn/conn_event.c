@@ -134,10 +134,10 @@ static void message_complete(mp_conn *conn)
     .tls_cipher = tls.cipher,
     .user = mp_server_user(srv),
     .unix_s = ms / 1000,
-    .offset_min = worker->loop.is_virtual ? 0 : mp_date_offset(ms / 1000),
+    .offset_min = worker->loop.is_virtual ? 0 : MP_DATE_LOCAL,
   };
   char id[24];
-  mp_message_id(id, ms, worker->number, &worker->messages);
+  mp_message_id(id, ms, worker->process, worker->number, &worker->messages);
   trace.id = mp_str_c(id);
   int rc = mp_message_new(&conn->msg, mp_server_envelope(srv), conn->sink, &trace, conn->message_facts);
   int hops = rc < 0 ? rc : mp_message_hops(conn->msg);

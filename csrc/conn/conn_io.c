@@ -53,7 +53,7 @@ bool conn_flush(mp_conn *conn)
 static size_t run(mp_conn *conn, const char *in, size_t len)
 {
   size_t taken = 0;
-  bool closed = false;
+  bool closed = false, fed = false;
   in = in ? in : "";
   for (;;) {
     bool came = false;
@@ -64,8 +64,9 @@ static size_t run(mp_conn *conn, const char *in, size_t len)
       if (conn->tls_started)
         return len; /* whatever was said in clear behind STARTTLS is never heard */
     }
-    if (conn->state != CONN_TALK || blocked(conn) || closed)
+    if (conn->state != CONN_TALK || blocked(conn) || closed || (fed && !came && taken == len))
       return taken;
+    fed = true;
     mp_ssize n = mp_server_feed(conn->srv, in + taken, len - taken, mp_loop_now(&conn->service->worker->loop));
     if (n < 0) {
       closed = true; /* once more round for the CLOSE event */

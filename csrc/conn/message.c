@@ -2,9 +2,13 @@
 
 #include "base/error.h"
 
+<<<<<<< Updated upstream
 #include <unistd.h>
 
 enum { STRINGS_MOST = 8192, MESSAGES_IDLE = 256 };
+=======
+enum { STRINGS_MOST = 8192 };
+>>>>>>> Stashed changes
 
 /* Copies what is there; an empty view takes no memory. */
 static mp_str kept(mp_arena *arena, mp_str s, bool *ok)
@@ -159,16 +163,15 @@ uint64_t mp_message_body_at(const mp_message *msg)
   return msg->header_len;
 }
 
-void mp_message_id(char id[24], int64_t unix_ms, unsigned worker, uint64_t *counter)
+void mp_message_id(char id[24], int64_t unix_ms, unsigned process, unsigned worker, uint64_t *counter)
 {
   /* 80 bits: 42 of milliseconds (until 2109), 22 of the process, 6 of the worker, 10 of the counter. Sorted by name, messages stand in
    * the order of time. */
   static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
   uint64_t time = (uint64_t)unix_ms & ((UINT64_C(1) << 42) - 1);
-  uint64_t process = (uint64_t)getpid() & 0x3fffff;
   uint64_t rest = (uint64_t)(worker & 63) << 10 | (++*counter & 1023);
   /* 80 bits as two halves of 40: 8 digits each. */
-  uint64_t halves[2] = { time >> 2, (time & 3) << 38 | process << 16 | rest };
+  uint64_t halves[2] = { time >> 2, (time & 3) << 38 | (uint64_t)(process & 0x3fffff) << 16 | rest };
   for (int half = 0; half < 2; half++) {
     for (int i = 0; i < 8; i++)
       id[half * 8 + i] = digits[halves[half] >> (35 - 5 * i) & 31];

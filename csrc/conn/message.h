@@ -42,7 +42,7 @@ bool mp_message_delivered_to(mp_message *msg, mp_str address);
 int mp_message_head(mp_message *msg, mp_str extra, bool received, mp_buf *out);
 uint64_t mp_message_body_at(const mp_message *msg); /* offset of the body in the sink */
 
-/* Message ids: 16 characters, of time, process and a counter that the caller keeps per worker. */
-void mp_message_id(char id[24], int64_t unix_ms, unsigned worker, uint64_t *counter);
+/* Message ids: 16 characters, of time, process (its id) and a counter that the caller keeps per worker. */
+void mp_message_id(char id[24], int64_t unix_ms, unsigned process, unsigned worker, uint64_t *counter);
 
 #endif

@@ -5,6 +5,7 @@
 #include "smtp/envelope.h"
 
 #include <time.h>
+#include <unistd.h>
 
 static int64_t wall_real(const mp_worker *worker)
 {
@@ -33,6 +34,7 @@ int mp_worker_new(mp_worker **out, unsigned number, mp_gate *gate, bool is_virtu
     return rc;
   }
   worker->number = number;
+  worker->process = (unsigned)getpid();
   worker->wall_start_ms = first_day_ms;
   worker->wall_ms = is_virtual ? wall_virtual : wall_real;
   mp_pool_init(&worker->conns, sizeof(mp_conn), 256);

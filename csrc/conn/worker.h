@@ -11,6 +11,7 @@ enum { MP_WORKER_PLAIN = 65536 };
 typedef struct mp_worker {
   mp_loop loop;
   unsigned number;       /* from 0; which of a binding's sockets is ours */
+  unsigned process;      /* its id, asked for once */
   mp_gate *gate;         /* a reference; the process's */
   mp_pool conns;         /* mp_conn structs */
   mp_pool out_blocks;    /* output, partial lines */

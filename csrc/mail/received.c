@@ -180,8 +180,9 @@ int mp_received_write(mp_buf *out, const mp_trace *trace)
   }
   append(&f, ";", 1);
   fold(&f);
+  int offset = trace->offset_min == MP_DATE_LOCAL ? mp_date_offset(trace->unix_s) : trace->offset_min;
   char date[MP_DATE_TEXT];
-  append(&f, date, mp_date_format(trace->unix_s, trace->offset_min, date));
+  append(&f, date, mp_date_format(trace->unix_s, offset, date));
   append(&f, "\r\n", 2);
   return mp_buf_add(out, f.text, f.len);
 }

@@ -17,7 +17,7 @@ typedef struct mp_trace {
   mp_str id;
   mp_str recipient; /* written as "for <...>" when there is exactly one, else empty */
   int64_t unix_s;
-  int offset_min;
+  int offset_min; /* minutes east of UTC, or MP_DATE_LOCAL */
 } mp_trace;
 
 /* Appends "Received: from ...\r\n" folded under 78 columns where possible. Everything that came from a peer is limited to what

@@ -73,20 +73,43 @@ static size_t fit(mp_str rest, size_t room)
   return n;
 }
 
+/* A number of up to three digits; returns the place behind it. */
+static char *put_number(char *at, unsigned value)
+{
+  if (value > 99)
+    *at++ = (char)('0' + value / 100 % 10);
+  if (value > 9)
+    *at++ = (char)('0' + value / 10 % 10);
+  *at++ = (char)('0' + value % 10);
+  return at;
+}
+
 static int write_line(mp_buf *out, const mp_reply *reply, bool enhanced, bool utf8, mp_str text, bool last)
 {
-  int rc = mp_buf_fmt(out, "%03d%c", reply->code, last ? ' ' : '-');
-  if (rc == 0 && enhanced && reply->enhanced[0])
-    rc = mp_buf_fmt(out, "%u.%u.%u%s", (unsigned)reply->enhanced[0], (unsigned)reply->enhanced[1],
-                    (unsigned)reply->enhanced[2], text.len ? " " : "");
-  size_t from = out->len;
-  if (rc == 0)
-    rc = mp_buf_str(out, text);
-  if (rc == 0 && !utf8)
-    for (char *p = out->ptr + out->off + from, *end = p + text.len; p < end; p++)
-      if ((unsigned char)*p >= 0x80)
-        *p = '?';
-  return rc == 0 ? mp_buf_add(out, "\r\n", 2) : rc;
+  char head[20], *at = put_number(head, (unsigned)reply->code);
+  *at++ = last ? ' ' : '-';
+  if (enhanced && reply->enhanced[0]) {
+    for (size_t i = 0; i < 3; i++) {
+      at = put_number(at, reply->enhanced[i]);
+      *at++ = i < 2 ? '.' : ' ';
+    }
+    if (text.len == 0)
+      at--;
+  }
+  size_t head_len = (size_t)(at - head);
+  char *line = mp_buf_room(out, head_len + text.len + 2);
+  if (!line)
+    return out->max - out->len < head_len + text.len + 2 ? MP_E_FULL : MP_E_NOMEM;
+  memcpy(line, head, head_len);
+  char *words = line + head_len;
+  if (text.len)
+    memcpy(words, text.ptr, text.len);
+  for (size_t i = 0; i < text.len && !utf8; i++)
+    if ((unsigned char)words[i] >= 0x80)
+      words[i] = '?';
+  memcpy(words + text.len, "\r\n", 2);
+  mp_buf_grow(out, head_len + text.len + 2);
+  return 0;
 }
 
 int mp_reply_write(mp_buf *out, const mp_reply *reply, bool enhanced, bool utf8)

@@ -192,7 +192,7 @@ TEST(message_ids_are_unique_and_sort_by_time)
   size_t n = 0;
   for (int64_t ms = 1795387310123; n < IDS; ms++) {
     for (unsigned i = 0; i < 100 && n < IDS; i++, n++) {
-      mp_message_id(ids[n], ms, i % 4, &counters[i % 4]);
+      mp_message_id(ids[n], ms, 1234, i % 4, &counters[i % 4]);
       CHECK_EQ_INT(strlen(ids[n]), 16);
       CHECK_EQ_INT(strspn(ids[n], "0123456789ABCDEFGHJKMNPQRSTVWXYZ"), 16);
       CHECK(n < 100 || strcmp(ids[n], ids[n - 100]) > 0);

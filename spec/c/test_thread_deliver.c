@@ -40,7 +40,7 @@ static void *work(void *ctx)
     mp_message *msg = message_make(&office, mp_str_of(big, i & 1 ? BIG : 1000), 1, &rc);
     if (!CHECK(msg != NULL))
       break;
-    mp_message_id(msg->id, 1795387310000 + i, w->number, &counter);
+    mp_message_id(msg->id, 1795387310000 + i, 1, w->number, &counter);
     deliver_all(&office, msg, w, i);
     mp_message_unref(msg);
   }
