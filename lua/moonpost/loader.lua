@@ -1,0 +1,69 @@
+--- A `require` whose modules may wait while they are loaded. Lua's own calls them from C, which a wait cannot cross.
+local task = require "moonpost.task"
+
+local M = {}
+
+local loading = {} -- name = { task =, waiting = { wake, ... } }
+
+local function find(name)
+  local tried = {}
+  for _, searcher in ipairs(package.searchers) do
+    local loader, extra = searcher(name)
+    if type(loader) == "function" then
+      return loader, extra
+    elseif type(loader) == "string" then
+      tried[#tried + 1] = "\n\t" .. loader
+    end
+  end
+  error(("module '%s' not found:%s"):format(name, table.concat(tried)), 3)
+end
+
+local Loading_mt = {
+  -- However it ended: who waits for the module looks again, and loads it itself when it is not there.
+  __close = function(self)
+    loading[self.name] = nil
+    for _, wake in ipairs(self.waiting) do
+      self.worker:defer(wake)
+    end
+  end,
+}
+
+--- As Lua's. A module that another task is loading is waited for.
+---@async
+---@param name string
+---@return any value
+---@return any extra where it was found, when it has been loaded by this call
+function M.require(name)
+  local current = task.current() or "main"
+  while not package.loaded[name] do
+    local other = loading[name]
+    if not other then
+      break
+    elseif other.task == current then
+      error(("module '%s' requires itself"):format(name), 2)
+    end
+    task.park(function(wake)
+      table.insert(other.waiting, wake)
+    end, ("module '%s'"):format(name))
+  end
+  if package.loaded[name] then
+    return package.loaded[name]
+  end
+  local loader, extra = find(name)
+  local mine <close> = setmetatable({ name = name, task = current, waiting = {}, worker = task.worker() }, Loading_mt)
+  loading[name] = mine
+  local value = loader(name, extra)
+  if value ~= nil then
+    package.loaded[name] = value
+  elseif package.loaded[name] == nil then
+    package.loaded[name] = true
+  end
+  return package.loaded[name], extra
+end
+
+--- For states of our own.
+function M.install()
+  _G.require = M.require
+end
+
+return M
