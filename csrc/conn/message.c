@@ -2,13 +2,7 @@
 
 #include "base/error.h"
 
-<<<<<<< Updated upstream
-#include <unistd.h>
-
 enum { STRINGS_MOST = 8192, MESSAGES_IDLE = 256 };
-=======
-enum { STRINGS_MOST = 8192 };
->>>>>>> Stashed changes
 
 /* Copies what is there; an empty view takes no memory. */
 static mp_str kept(mp_arena *arena, mp_str s, bool *ok)
