@@ -46,7 +46,7 @@ return function(row)
     end
     return one
   end
-  local ours <close> = add(subject.moonpost("drop"), 20000)
+  local _ <close> = add(subject.moonpost("drop"), 20000)
   local sink <close> = add(subject.sink(), 20000)
   local costs, rates = measure(subjects, ROUNDS)
   local function microseconds(i)
