@@ -153,6 +153,16 @@ describe("the pages", function()
     end
   end)
 
+  it("explain every command and its options", function()
+    for _, command in ipairs { "serve", "check", "passwd" } do
+      local page = text["docs/command-line.md"]
+      assert.truthy(page:find("\n## " .. command .. "\n", 1, true), command)
+      for _, option in ipairs(require("moonpost.cli." .. command).options) do
+        assert.truthy(page:find("`--" .. option.name, 1, true), command .. " --" .. option.name)
+      end
+    end
+  end)
+
   it("explain every hook, in order", function()
     local written = {}
     for name in text["docs/hooks.md"]:gmatch("\n| `(%l+)` | [^|]+ | [^|]+ | [^|]+ |") do
