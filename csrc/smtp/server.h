@@ -36,10 +36,13 @@
 
 typedef enum mp_protocol { MP_PROTOCOL_SMTP, MP_PROTOCOL_SUBMISSION, MP_PROTOCOL_LMTP } mp_protocol;
 
-/* Extensions: announced when the bit is set (and their conditions hold), and only then is their syntax accepted. */
+/* Extensions: announced when the bit is set (and their conditions hold), and only then is their syntax accepted.
+ * Announced in this order; STARTTLS and AUTH come early, for there are clients (gsasl) that do not see them in the last line. */
 #define MP_EXT_MAP(X)                           \
   X(PIPELINING, "PIPELINING")                   \
   X(SIZE, "SIZE")                               \
+  X(STARTTLS, "STARTTLS")                       \
+  X(AUTH, "AUTH")                               \
   X(8BITMIME, "8BITMIME")                       \
   X(SMTPUTF8, "SMTPUTF8")                       \
   X(CHUNKING, "CHUNKING")                       \
@@ -51,8 +54,6 @@ typedef enum mp_protocol { MP_PROTOCOL_SMTP, MP_PROTOCOL_SUBMISSION, MP_PROTOCOL
   X(MT_PRIORITY, "MT-PRIORITY")                 \
   X(REQUIRETLS, "REQUIRETLS")                   \
   X(LIMITS, "LIMITS")                           \
-  X(STARTTLS, "STARTTLS")                       \
-  X(AUTH, "AUTH")                               \
   X(XCLIENT, "XCLIENT")
 
 enum mp_ext_index {

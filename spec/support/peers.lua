@@ -26,6 +26,7 @@ local M = {
   curl = in_path "curl",
   python3 = executable "/usr/bin/python3" or in_path "python3",
   openssl = in_path "openssl",
+  gsasl = in_path "gsasl",
   node = in_path "node",
   smtp_source = executable(top .. "/build/peers/bin/smtp-source"),
   smtp_sink = executable(top .. "/build/peers/bin/smtp-sink"),
