@@ -3,6 +3,15 @@ local task = require "moonpost.task"
 local Error = require "moonpost.error"
 
 describe("moonpost.task: waiting", function()
+  it("takes times as people write them, and says what it takes", function()
+    task.sleep "1ms"
+    local done, err = task.timeout("5ms", task.sleep, "1m")
+    assert.is_nil(done)
+    assert.equal("timeout", err.kind)
+    assert.error_matches(function() task.sleep "soon" end, "sleep: a duration such as .* got soon")
+    assert.error_matches(function() task.timeout(-1, print) end, "timeout: a duration such as ")
+  end)
+
   it("sleeps on the main coroutine by running the loop", function()
     local worker = core.worker()
     local before = worker:now()

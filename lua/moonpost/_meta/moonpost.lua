@@ -30,14 +30,14 @@ function moonpost.spawn(fn, ...) end
 
 --- Waits.
 ---@async
----@param seconds number
+---@param seconds number|string seconds, or "5m"
 function moonpost.sleep(seconds) end
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up, and the result is nil and a
 --- moonpost.Error of kind "timeout". Without arguments: how many seconds a loop of the program's own may wait before
 --- the next step(), nil = until poll_fd() is readable.
 ---@async
----@param seconds? number
+---@param seconds? number|string seconds, or "5m"
 ---@param fn? function
 ---@param ... any
 ---@return any ...
