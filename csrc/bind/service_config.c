@@ -96,6 +96,8 @@ void mpl_read_limits(lua_State *L, int index, mp_service *service)
     service->write_most = (size_t)value;
   if (number_at(L, index, "body_threshold", &value))
     service->worker->bodies.threshold = (size_t)value;
+  if (number_at(L, index, "bodies_most", &value))
+    service->worker->bodies.memory_most = (size_t)value;
   if (number_at(L, index, "header_most", &value))
     service->worker->bodies.header_most = (size_t)value;
 }

@@ -4,6 +4,9 @@
  *   blocks:   [ in the job ][ full, waiting ][ being filled ]
  *             ^ offset `written` of the file              ^ `tail` octets
  *
+ * What all sinks of a store hold in memory has a ceiling too. When it is near, a sink is spilled whatever its size, and keeps a block, no more,
+ * while its peer is slow; when it is reached there is no room for more octets.
+ *
  * After mp_sink_finish a sink is either wholly in memory or wholly in the file, and nothing of it changes any more: any thread may read. */
 #include "conn/body.h"
 
@@ -22,7 +25,7 @@ enum {
   BATCH_LEAST = 8,   /* blocks worth a job while more may come */
   BATCH_MOST = 16,
   BEHIND = 1 << 20,      /* octets not yet in the file: feeding stops past it ... */
-  CAUGHT_UP = BEHIND / 2 /* ... and goes on at this many */
+  BEHIND_CROWDED = 4 * BLOCK /* the same where memory is short; it goes on at half as many, both times */
 };
 
 typedef struct spill {
@@ -65,6 +68,7 @@ void mp_body_store_init(mp_body_store *store, mp_loop *loop)
   *store = (mp_body_store){
     .loop = loop,
     .threshold = 256 << 10,
+    .memory_most = 256 << 20,
     .header_most = 256 << 10,
     .folder = tmpdir && *tmpdir ? tmpdir : "/tmp",
     .running_most = 32,
@@ -102,6 +106,31 @@ mp_sink *mp_sink_ref(mp_sink *sink)
   return sink;
 }
 
+/* ---- the ceiling of all ------------------------------------------------------------------------------------------ */
+
+static bool has_room(const mp_body_store *store, size_t octets)
+{
+  return octets <= store->memory_most && store->held <= store->memory_most - octets;
+}
+
+static bool is_crowded(const mp_body_store *store)
+{
+  return store->held > store->memory_most / 2;
+}
+
+static void give_blocks(mp_sink *sink, size_t count)
+{
+  for (size_t i = 0; i < count; i++)
+    mp_pool_give(&sink->store->blocks, sink->blocks[i]);
+  sink->store->held -= count * BLOCK;
+}
+
+static void drop_gathered(mp_sink *sink)
+{
+  sink->store->held -= sink->gather.cap;
+  mp_buf_dispose(&sink->gather);
+}
+
 /* ---- life's end -------------------------------------------------------------------------------------------------- */
 
 static void close_file(mp_work *work)
@@ -116,11 +145,10 @@ static void file_closed(mp_work *work)
 
 static void destroy(mp_sink *sink)
 {
-  for (size_t i = 0; i < sink->count; i++)
-    mp_pool_give(&sink->store->blocks, sink->blocks[i]);
+  give_blocks(sink, sink->count);
   if (sink->blocks != sink->first)
     mp_mem_free(sink->blocks);
-  mp_buf_dispose(&sink->gather);
+  drop_gathered(sink);
   spill *sp = sink->spill;
   if (sp && !mp_body_file_keep(sink->store, &sp->file)) {
     /* Closing the file frees its octets on the disk, which takes time. */
@@ -153,7 +181,7 @@ static void look(mp_sink *sink, bool last)
   size_t end = mp_header_end(octets, &open);
   size_t most = sink->store->header_most;
   if ((open && octets.len > most) || end > most) {
-    mp_buf_dispose(&sink->gather);
+    drop_gathered(sink);
     sink->head = HEAD_TOOLONG;
   } else if (!open || last) {
     mp_buf_cut(&sink->gather, end);
@@ -172,8 +200,12 @@ static int gather(mp_sink *sink, mp_str octets)
     if (sink->next_look > most + 1)
       sink->next_look = most + 1;
     mp_str part = mp_str_sub(octets, 0, sink->next_look - sink->gather.len);
+    size_t cap = sink->gather.cap;
+    if (sink->gather.len + part.len > cap && !has_room(sink->store, cap + part.len)) /* it grows to twice its size */
+      return MP_E_NOSPACE;
     if (mp_buf_str(&sink->gather, part) < 0)
       return MP_E_NOMEM;
+    sink->store->held += sink->gather.cap - cap;
     octets = mp_str_sub(octets, part.len, octets.len);
     if (sink->gather.len == sink->next_look)
       look(sink, false);
@@ -234,7 +266,7 @@ static void push(mp_sink *sink)
   if (sp->busy || sink->error || sink->count == 0)
     return;
   size_t ready = sink->finished || sink->tail == BLOCK ? sink->count : sink->count - 1;
-  if (ready == 0 || (ready < BATCH_LEAST && !sink->finished))
+  if (ready == 0 || (ready < BATCH_LEAST && !sink->finished && !is_crowded(sink->store)))
     return;
   sp->batch = ready < BATCH_MOST ? ready : BATCH_MOST;
   sp->octets = 0;
@@ -251,6 +283,12 @@ static void push(mp_sink *sink)
     sp->busy = false;
     sink->error = rc;
   }
+}
+
+/* Octets not yet in the file past which feeding stops. */
+static uint64_t behind(const mp_sink *sink)
+{
+  return is_crowded(sink->store) ? BEHIND_CROWDED : BEHIND;
 }
 
 static uint64_t pending(const mp_sink *sink)
@@ -273,15 +311,14 @@ static void batch_done(mp_work *work)
       mp_body_file_drop_idle(sink->store); /* room for those that come after */
   } else {
     sp->written += sp->octets;
-    for (size_t i = 0; i < sp->batch; i++)
-      mp_pool_give(&sink->store->blocks, sink->blocks[i]);
+    give_blocks(sink, sp->batch);
     sink->count -= sp->batch;
     memmove(sink->blocks, sink->blocks + sp->batch, sink->count * sizeof *sink->blocks);
     if (sink->count == 0)
       sink->tail = BLOCK;
     push(sink);
   }
-  bool done = sink->finished ? sink->count == 0 : pending(sink) <= CAUGHT_UP;
+  bool done = sink->finished ? sink->count == 0 : pending(sink) <= behind(sink) / 2;
   if (sink->owed && (done || sink->error)) {
     sink->owed = false;
     if (sink->ready)
@@ -306,13 +343,16 @@ static int start_spill(mp_sink *sink)
 
 /* ---- filling ----------------------------------------------------------------------------------------------------- */
 
-static bool add_block(mp_sink *sink)
+/* 0, MP_E_NOMEM, or MP_E_NOSPACE past the ceiling of the store. */
+static int add_block(mp_sink *sink)
 {
+  if (!has_room(sink->store, BLOCK))
+    return MP_E_NOSPACE;
   if (sink->count == sink->room) {
     size_t room = sink->room * 2;
     char **blocks = mp_mem_alloc(room * sizeof *blocks);
     if (!blocks)
-      return false;
+      return MP_E_NOMEM;
     memcpy(blocks, sink->blocks, sink->count * sizeof *blocks);
     if (sink->blocks != sink->first)
       mp_mem_free(sink->blocks);
@@ -321,23 +361,24 @@ static bool add_block(mp_sink *sink)
   }
   char *block = mp_pool_take(&sink->store->blocks);
   if (!block)
-    return false;
+    return MP_E_NOMEM;
+  sink->store->held += BLOCK;
   sink->blocks[sink->count++] = block;
   sink->tail = 0;
-  return true;
+  return 0;
 }
 
 int mp_sink_add(mp_sink *sink, mp_str octets)
 {
   if (sink->finished)
     return MP_E_MISUSE;
-  if (!sink->error && sink->spill && gather(sink, octets) < 0)
-    sink->error = MP_E_NOMEM;
+  if (!sink->error && sink->spill)
+    sink->error = gather(sink, octets);
   while (octets.len && !sink->error) {
-    if (sink->tail == BLOCK && !add_block(sink)) {
-      sink->error = MP_E_NOMEM;
+    if (sink->tail == BLOCK)
+      sink->error = add_block(sink);
+    if (sink->error)
       break;
-    }
     size_t room = (size_t)BLOCK - sink->tail;
     size_t n = octets.len < room ? octets.len : room;
     memcpy(sink->blocks[sink->count - 1] + sink->tail, octets.ptr, n);
@@ -345,13 +386,13 @@ int mp_sink_add(mp_sink *sink, mp_str octets)
     sink->size += n;
     octets = mp_str_sub(octets, n, octets.len);
   }
-  if (!sink->error && !sink->spill && sink->size > sink->store->threshold)
+  if (!sink->error && !sink->spill && (sink->size > sink->store->threshold || is_crowded(sink->store)))
     sink->error = start_spill(sink);
   if (!sink->error && sink->spill)
     push(sink);
   if (sink->error)
     return sink->error;
-  if (!sink->spill || pending(sink) <= BEHIND)
+  if (!sink->spill || pending(sink) <= behind(sink))
     return 0;
   sink->owed = true;
   return 1;

@@ -19,6 +19,8 @@ typedef struct mp_body_store { /* shared by the bodies of one loop */
   mp_pool blocks;                   /* of 16 KB */
   mp_pool sinks, messages, strings; /* a message that comes and goes touches no heap; `strings` of 1 KB */
   size_t threshold;                 /* octets kept in memory; default 256 KB */
+  size_t memory_most; /* octets of all bodies in memory; default 256 MB. From the half on they go to files at once, past it there is no room */
+  size_t held;        /* of these */
   size_t header_most; /* a header block over this is refused by the message's owner; default 256 KB */
   const char *folder; /* of temporary files; default $TMPDIR or /tmp; borrowed */
   mp_body_file idle[MP_BODY_FILES_IDLE]; /* files of past messages, each up to 64 MB, for the next to write over */
@@ -39,7 +41,7 @@ mp_sink *mp_sink_ref(mp_sink *sink);
 void mp_sink_unref(mp_sink *sink); /* works in flight finish behind; nothing is called back afterwards when it was the last */
 
 /* Copies octets in. 0; 1 taken, but the disk is behind: stop feeding until `ready(ctx, 0)`; or an error (NOMEM, NOSPACE, SYSTEM): the sink is
- * broken and must be dropped. */
+ * broken and must be dropped. NOSPACE is also said when the store's memory is full. */
 int mp_sink_add(mp_sink *sink, mp_str octets);
 
 /* No more octets. 0 complete; 1 complete when `ready(ctx, rc)` comes with 0 or an error; or an error. */
@@ -51,7 +53,7 @@ uint64_t mp_sink_size(const mp_sink *sink);
 bool mp_sink_in_file(const mp_sink *sink);
 
 /* The header block, contiguous, as mp_header_end delimits it; borrowed for the sink's life. NULL view with *rc = MP_E_TOOLONG when it is over
- * header_most, MP_E_NOMEM. After finish. */
+ * header_most, MP_E_NOMEM, MP_E_NOSPACE. After finish. */
 mp_str mp_sink_header(mp_sink *sink, int *rc);
 
 /* Octets from `off` on: a view of some (borrowed for the sink's life, when they are in memory) or read into `scratch` (when in the file).

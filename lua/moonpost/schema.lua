@@ -109,6 +109,8 @@ M.limits = {
     "of them from one address (IPv6: one /64); 0 = no limit", "421 4.7.0"),
   size("write", "1MB", "write_most", "service", "octets queued for a peer that does not read", "closed"),
   size("body_memory", "256KiB", "body_threshold", "service", "of a message before it goes into a file", "none"),
+  size("bodies", "256MiB", "bodies_most", "service",
+    "of all messages in memory, of one thread; from the half on they go into files at once", "452 4.3.1", 1048576),
   time("hook_time", "30s", nil, "lua", "a hook, waiting included", "451 4.3.0"),
   time("message_time", "5m", nil, "lua", "the `message` hook, waiting included; dispositions are not cut short",
     "451 4.3.0"),

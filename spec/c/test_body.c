@@ -323,6 +323,76 @@ TEST(a_full_disk_breaks_the_sink_and_not_the_next_one)
   CHECK_EQ_INT(status, 0);
 }
 
+/* Each body had a ceiling and all of them together had none: ten thousand peers that stop in the middle of 256 KB hold 2.5 GB. */
+TEST(all_bodies_together_have_a_ceiling)
+{
+  enum { SINKS = 200, EACH = 60000, STEP = 10000, MOST = 1 << 20 };
+  for (int endless = 0; endless < 2; endless++) { /* a header block that never ends is kept beside the file */
+    post_office office;
+    office_open(&office, true);
+    office.store.folder = temp_folder;
+    office.store.memory_most = MOST;
+    mp_sink *sinks[SINKS];
+    bool refused[SINKS] = { false };
+    mp_str octets = all(EACH);
+    char *field = octets_make("X: ", EACH);
+    for (size_t i = 0; i < EACH; i++)
+      field[i] = i < 3 ? field[i] : 'x';
+    if (endless)
+      octets = mp_str_of(field, EACH);
+    for (size_t i = 0; i < SINKS; i++)
+      REQUIRE(mp_sink_new(&sinks[i], &office.store) == 0);
+    for (size_t at = 0; at < EACH; at += STEP) {
+      for (size_t i = 0; i < SINKS; i++) {
+        if (refused[i])
+          continue;
+        int rc = mp_sink_add(sinks[i], mp_str_sub(octets, at, STEP));
+        refused[i] = rc == MP_E_NOSPACE;
+        if (refused[i])
+          mp_sink_unref(sinks[i]);
+        CHECK(rc >= 0 || refused[i]);
+        CHECK(office.store.held <= MOST);
+        mp_loop_turn(&office.loop, false);
+      }
+    }
+    size_t whole = 0;
+    for (size_t i = 0; i < SINKS; i++) {
+      if (refused[i])
+        continue;
+      CHECK(mp_sink_finish(sinks[i]) >= 0);
+      mp_loop_turn(&office.loop, false);
+      check_read(sinks[i], octets, 0, 65536);
+      mp_sink_unref(sinks[i]);
+      whole++;
+    }
+    CHECK(whole >= 8 && whole < SINKS);
+    mp_loop_turn(&office.loop, false);
+    CHECK_EQ_INT(office.store.held, 0);
+    free(field);
+    office_close(&office);
+  }
+}
+
+/* Where memory is short a body does not wait for a batch, and its feeder is held early. */
+TEST(a_body_goes_through_a_full_house)
+{
+  post_office office;
+  office_open(&office, false);
+  office.store.folder = temp_folder;
+  office.store.memory_most = 1 << 20;
+  mp_sink *guest, *sink;
+  REQUIRE(mp_sink_new(&guest, &office.store) == 0);
+  REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+  office.store.threshold = 1 << 20;
+  CHECK_EQ_INT(mp_sink_add(guest, all(500000)), 0);
+  office.store.threshold = 100000;
+  CHECK_EQ_INT(sink_fill(&office, sink, all(BIG), 30000), 0);
+  check_read(sink, all(BIG), 0, 65536);
+  mp_sink_unref(guest);
+  mp_sink_unref(sink);
+  office_close(&office);
+}
+
 TEST(memory_may_run_out_anywhere)
 {
   FOR_EACH_ALLOC_FAILURE {

@@ -127,6 +127,17 @@ function break_limit.overrun()
   return peer:command(("x"):rep(70), ("x"):rep(70), ("x"):rep(70))
 end
 
+-- Peers that stop in the middle: no body is near its own limit.
+function break_limit.bodies()
+  local one, peer = house { bodies = "1MiB" }, nil
+  for _ = 1, 66 do
+    peer = one:session()
+    envelope(peer)
+    peer.wire:send(("x"):rep(70) .. "\r\n")
+  end
+  return peer:command(".")
+end
+
 function break_limit.recipients()
   local peer = house({ recipients = 2 }):session()
   peer:command("MAIL FROM:<bob@example.net>")
