@@ -86,6 +86,7 @@
 ---@field connections_per_address? integer
 ---@field write? moonpost.Size
 ---@field body_memory? moonpost.Size
+---@field bodies? moonpost.Size
 ---@field hook_time? moonpost.Duration
 ---@field message_time? moonpost.Duration
 ---@field cpu_time? moonpost.Duration
