@@ -96,7 +96,14 @@ function Dir:remove()
 end
 
 Dir_mt.__close = Dir.remove
-Dir_mt.__gc = Dir.remove
+
+--- At the end of the state, where luv's requests are not freed any more.
+function Dir_mt:__gc()
+  if self.path then
+    os.execute(("chmod -R u+rwX '%s'; rm -rf '%s'"):format(self.path, self.path))
+  end
+end
+
 Dir_mt.__tostring = function(self)
   return self.path or "(removed)"
 end
