@@ -107,24 +107,59 @@ describe("moonpost serve --workers #thread", function()
     end
   end)
 
-  it("takes a watchdog's and a memory ceiling's victim out of one worker alone", function()
+  it("loads all anew when one of them stays over its memory limit", function()
     local house <close> = served.start {
-      args = { "--workers", "2" }, options = [[ limits = { cpu_time = "200ms", memory = "24MiB" } ]],
+      args = { "--workers", "2" }, options = [[ limits = { memory = "24MiB" } ]],
       hooks = [[
         local kept = {}
         function server.on.rcpt(_, recipient)
-          while recipient.mailbox == "loop" do end
           while recipient.mailbox == "keep" do kept[#kept + 1] = ("x"):rep(1000) .. #kept end
           return 450, "4.7.1", "worker " .. moonpost.worker.id
         end]],
     }
     local peer <close> = raw.session(house.port.smtp)
     peer:command("MAIL FROM:<a@example.net>")
-    assert.matches("^451 ", peer:command("RCPT TO:<loop@example.org>"))
-    ask_all(house.port.smtp, 2)
     assert.matches("^451 ", peer:command("RCPT TO:<keep@example.org>"))
     house:expect("over its memory limit")
     house:expect("policy loaded")
     ask_all(house.port.smtp, 2)
+  end)
+end)
+
+-- Not under the thread sanitizer: it keeps signals until the thread calls into the C library, and this hook never does.
+describe("moonpost serve --workers", function()
+  it("interrupts the one whose hook loops, while the others serve", function()
+    local house <close> = served.start {
+      args = { "--workers", "2" }, options = [[ limits = { cpu_time = "1s" } ]],
+      hooks = [[
+        function server.on.rcpt(_, recipient)
+          while recipient.mailbox == "loop" do end
+          return 450, "4.7.1", "worker " .. moonpost.worker.id
+        end]],
+    }
+    local peers = {} -- some of them on the other worker
+    for i = 1, 20 do
+      peers[i] = raw.session(house.port.smtp)
+      peers[i]:command("MAIL FROM:<a@example.net>")
+    end
+    local stuck = peers[1]:command("RCPT TO:<ann@example.org>")
+    peers[1]:lines("RCPT TO:<loop@example.org>")
+    local served_meanwhile = 0
+    for i = 2, 20 do
+      peers[i]:lines("RCPT TO:<ann@example.org>")
+    end
+    for i = 2, 20 do
+      local reply = peers[i]:read()
+      assert.matches("^450 4%.7%.1 worker %d$", reply)
+      if reply ~= stuck then
+        served_meanwhile = served_meanwhile + 1
+      end
+    end
+    assert.is_true(served_meanwhile > 0)
+    assert.matches("^451 ", peers[1]:read())
+    assert.equal(stuck, peers[1]:command("RCPT TO:<ann@example.org>"))
+    for _, peer in ipairs(peers) do
+      peer:leave()
+    end
   end)
 end)
