@@ -103,6 +103,8 @@ static int timer_cancel(lua_State *L)
 static int worker_turn(lua_State *L)
 {
   mpl_worker *worker = mpl_check_worker(L, 1);
+  if (worker->worker->loop.turning) /* it would return at once, for ever */
+    return luaL_error(L, "the loop is turning already: what it calls cannot wait; use moonpost.spawn");
   lua_pushboolean(L, mp_loop_turn(&worker->worker->loop, lua_toboolean(L, 2)));
   return 1;
 }

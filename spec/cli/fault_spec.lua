@@ -95,3 +95,23 @@ describe("moonpost serve: a state that stays over its memory limit", function()
     peer:rest()
   end)
 end)
+
+describe("moonpost serve: a wait where there is no task", function()
+  it("is an error, not a loop without end", function()
+    local house <close> = served.start {
+      hooks = [[
+        local worker = require("moonpost.core").worker()
+        function server.on.rcpt()
+          worker:defer(function()
+            log.info(tostring(select(2, pcall(moonpost.sleep, 1))))
+          end)
+          return 450, "4.7.1", "later"
+        end]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    peer:command("MAIL FROM:<a@example.net>")
+    assert.equal("450 4.7.1 later", peer:command("RCPT TO:<ann@example.org>"))
+    house:expect("cannot wait; use moonpost.spawn")
+    assert.equal("450 4.7.1 later", peer:command("RCPT TO:<ann@example.org>"))
+  end)
+end)

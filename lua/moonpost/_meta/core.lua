@@ -182,6 +182,7 @@ function worker:set_time(unix_seconds) end
 function worker:timer(seconds, fn) end
 ---@param fn fun() called on the next turn
 function worker:defer(fn) end
+--- Raises when it is called from inside a turn.
 ---@param wait boolean block until something happens
 ---@return boolean alive false when nothing is left to wait for
 function worker:turn(wait) end
@@ -248,7 +249,10 @@ function service:listen(binding, listener) end
 ---@return moonpost.core.wire
 function service:wire(listener, peer) end
 --- Stops accepting, tells idle peers 421, lets busy ones finish for `grace` seconds, then closes them. done() is called once.
-function service:stop(grace, done) end
+---@param grace number
+---@param done? fun()
+---@param gently? boolean idle peers are not told before the grace is over: another service meets the new ones
+function service:stop(grace, done, gently) end
 ---@return { connections: integer, accepted: integer, messages: integer, refused: integer }
 function service:counts() end
 --- Loads the certificates anew for later sessions.
