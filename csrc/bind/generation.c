@@ -148,6 +148,7 @@ static int run_serve(lua_State *L)
 typedef struct retirement {
   mpl_generation *gen;
   int64_t grace_ms;
+  bool gently; /* another generation serves on: sessions may finish on this one */
 } retirement;
 
 static int run_retire(lua_State *L)
@@ -155,7 +156,8 @@ static int run_retire(lua_State *L)
   const retirement *end = lua_touserdata(L, 1);
   push_method(L, end->gen, "retire");
   lua_pushnumber(L, (lua_Number)end->grace_ms / 1000);
-  lua_call(L, 1, 0);
+  lua_pushboolean(L, end->gently);
+  lua_call(L, 2, 0);
   return 0;
 }
 
@@ -210,7 +212,7 @@ void mpl_generation_serve(mpl_note *note)
   mpl_note_answer(note, ok, why);
 }
 
-static void retire(mpl_generation *gen, int64_t grace_ms)
+static void retire(mpl_generation *gen, int64_t grace_ms, bool gently)
 {
   if (gen->dead)
     return;
@@ -221,7 +223,7 @@ static void retire(mpl_generation *gen, int64_t grace_ms)
   }
   /* Ending takes memory too: what was kept in reserve. */
   gen->state->memory_most += gen->state->memory_most / 8;
-  retirement end = { gen, grace_ms };
+  retirement end = { gen, grace_ms, gently };
   const char *why;
   if (!protected(gen, run_retire, &end, &why))
     bury(gen);
@@ -234,13 +236,13 @@ void mpl_generation_retire(mpl_thread *thread, unsigned id, int64_t grace_ms)
 {
   mpl_generation *gen = find(thread, id);
   if (gen)
-    retire(gen, grace_ms);
+    retire(gen, grace_ms, true);
 }
 
 void mpl_generations_retire(mpl_thread *thread, int64_t grace_ms)
 {
   for (mp_list *node = thread->generations.next; node != &thread->generations; node = node->next)
-    retire(MP_CONTAINER(node, mpl_generation, node), grace_ms);
+    retire(MP_CONTAINER(node, mpl_generation, node), grace_ms, false);
 }
 
 void mpl_generations_abandon(mpl_thread *thread)

@@ -257,7 +257,10 @@ static int service_stop(lua_State *L)
     lua_pushvalue(L, 3);
     box->done = luaL_ref(L, LUA_REGISTRYINDEX);
   }
-  mp_service_stop(box->service, grace);
+  if (lua_toboolean(L, 4))
+    mp_service_retire(box->service, grace);
+  else
+    mp_service_stop(box->service, grace);
   return 0;
 }
 

@@ -273,7 +273,7 @@ void conn_check_gone(mp_conn *conn)
   mp_list_remove(&conn->node);
   mp_pool_give(&worker->conns, conn);
   service->conn_count--;
-  if (service->stopping && service->conn_count == 0)
+  if ((service->stopping || service->retiring) && service->conn_count == 0)
     mp_timers_set(&worker->loop.timers, &service->grace, 0);
 }
 

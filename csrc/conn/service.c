@@ -118,11 +118,27 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
     mp_service_free(service);
     return;
   }
+  if (service->retiring && !service->stopping) {
+    mp_service_stop(service, CONN_LINGER_MS);
+    return;
+  }
   /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done. */
   for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
     next = node->next;
     conn_cut(MP_CONTAINER(node, mp_conn, node), "service stopped");
   }
+}
+
+void mp_service_retire(mp_service *service, int64_t grace_ms)
+{
+  mp_worker *worker = service->worker;
+  if (service->stopping)
+    return;
+  service->retiring = true;
+  for (mp_list *node = service->ports.next; node != &service->ports; node = node->next)
+    mp_port_close(MP_CONTAINER(node, mp_port, node));
+  mp_timers_set(&worker->loop.timers, &service->grace,
+                service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
 }
 
 void mp_service_stop(mp_service *service, int64_t grace_ms)

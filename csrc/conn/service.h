@@ -73,7 +73,7 @@ struct mp_service {
   unsigned conn_count;
   uint64_t accepted, messages, refused;
   mp_timer grace;
-  bool stopping;
+  bool stopping, retiring;
 };
 
 /* A service with defaults, no ports. `handler` is borrowed for its life. 0 or MP_E_NOMEM. */
@@ -91,6 +91,10 @@ void mp_port_close(mp_port *port);
 
 /* Stops: no new connections; idle ones are told 421 now, busy ones when they become idle; after `grace_ms` the rest is cut. Then `stopped`. */
 void mp_service_stop(mp_service *service, int64_t grace_ms);
+
+/* The same for a service that another one has replaced: open sessions go on with it, idle ones too, until `grace_ms` is over;
+ * then it stops. Does nothing once it is stopping. */
+void mp_service_retire(mp_service *service, int64_t grace_ms);
 
 /* The floor above is going away: everything is cut, nothing waits for an answer any more, and only `silent` is called (its stopped() last). */
 void mp_service_kill(mp_service *service, const mp_handler *silent);

@@ -44,8 +44,10 @@ end
 
 --- No new connections; spec.retired() when the last session is over.
 ---@param grace number seconds
-function M.retire(grace)
-  server:_stop(grace, spec.retired)
+---@param gently? boolean another generation serves on: open sessions, idle ones too, may finish on this one until the
+--- grace is over
+function M.retire(grace, gently)
+  server:_stop(grace, spec.retired, gently)
   for _, binding in ipairs(spec.bindings) do
     binding:close()
   end

@@ -186,7 +186,7 @@ end
 -- ---- stopping -----------------------------------------------------------------------------------------------------
 
 -- Begins to stop, or hurries what has begun; `done` is called when nothing is left.
-function Server:_stop(grace, done)
+function Server:_stop(grace, done, gently)
   if not self._service then
     if done then
       done()
@@ -210,7 +210,7 @@ function Server:_stop(grace, done)
     for _, wake in ipairs(waiting) do
       wake()
     end
-  end)
+  end, gently)
 end
 
 --- Stops: no new connections, idle peers are told 421, busy ones finish for `grace`. Waits until the last is gone.

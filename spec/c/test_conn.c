@@ -367,6 +367,33 @@ TEST(a_stop_cuts_what_is_left_when_the_grace_is_over)
   pump_close(&p);
 }
 
+TEST(a_replaced_service_leaves_idle_peers_alone_until_its_grace_is_over)
+{
+  pump p;
+  mp_server_opts opts = lenient();
+  REQUIRE(pump_open(&p, &opts));
+  mp_stream *idle = pump_connect(&p, 1), *other = pump_connect(&p, 2);
+  REQUIRE(idle && other);
+  PUMP_SAID(idle, GREETING);
+  mp_service_retire(p.service, 10000);
+  mp_loop_advance(&p.worker->loop, 9000);
+  pump_send(&p, idle, "NOOP\r\n");
+  PUMP_SAID(idle, "250 OK\r\n");
+  pump_send(&p, other, "QUIT\r\n");
+  mp_stream_inject(other, NULL, 0);
+  pump_turn(&p);
+  CHECK_EQ_INT(p.stopped, 0);
+  mp_loop_advance(&p.worker->loop, 1000);
+  pump_turn(&p);
+  PUMP_SAID(idle, "421 mx.example.org Service is closing\r\n");
+  mp_loop_advance(&p.worker->loop, 5000);
+  pump_turn(&p);
+  CHECK_EQ_INT(p.stopped, 1);
+  mp_stream_release(idle);
+  mp_stream_release(other);
+  pump_close(&p);
+}
+
 /* The whole life of a session with the nth allocation failing: nothing leaks, nothing is taken that was not answered, the service goes on. */
 TEST(every_allocation_may_fail)
 {

@@ -58,7 +58,16 @@ describe("moonpost serve: SIGHUP", function()
     assert.equal("450 4.7.1 new", ask_anew(house.port))
     assert.equal("450 4.7.1 old", before:command("RCPT TO:<a@example.org>"))
     assert.matches("^250 ", before:command("RSET"))
-    assert.matches("^421 ", (before:rest())) -- idle now
+    assert.equal("450 4.7.1 old", ask(before)) -- and goes on, for a session keeps its generation
+  end)
+
+  it("tells sessions of the old policy 421 when the grace is over", function()
+    local house <close> = start(policy "old", "--grace", "1s")
+    local before <close> = raw.session(house.port)
+    house:write(policy "new")
+    house.process:expect("policy loaded")
+    assert.matches("^421 ", (before:rest()))
+    assert.equal("450 4.7.1 new", ask_anew(house.port))
   end)
 
   it("loads modules anew", function()
@@ -121,7 +130,7 @@ describe("moonpost serve: SIGHUP", function()
 
   it("refuses nobody who connects meanwhile #thread", function()
     local house <close> = start(policy "old", "--workers", "2")
-    -- one that the old policy has met is told 421 when it is idle, at whatever step; nobody is hung up on without a word
+    -- whichever policy one meets, nobody is hung up on without a word
     local function converse()
       local peer <close> = raw.connect(house.port)
       local reply = peer:read()
