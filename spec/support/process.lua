@@ -42,6 +42,7 @@ local function wait(self, seconds, what, done)
   seconds = (seconds or 10) * M.scale
   local late = false
   local timer = uv.new_timer()
+  uv.update_time() -- the loop's clock stood still while the spec did something else
   timer:start(math.ceil(seconds * 1000), 0, function()
     late = true
   end)
