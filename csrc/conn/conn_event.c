@@ -421,12 +421,7 @@ bool mp_conn_answer(mp_conn *conn, const mp_answer *answer)
     return false;
   conn->pending = MP_EV_NONE;
   conn_apply(conn, kind, answer);
-  if (conn->service->worker->plain_busy && conn->state == CONN_TALK && !conn->in_pump) {
-    conn->again = true; /* somebody else's octets stand in the worker's buffer: our turn comes by the timer */
-    conn_rearm(conn);
-  } else {
-    conn_resume(conn);
-  }
+  conn_go_on(conn);
   return true;
 }
 

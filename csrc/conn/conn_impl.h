@@ -71,6 +71,7 @@ void conn_read(void *ctx, const char *in, mp_ssize len);
 void conn_pump(mp_conn *conn, const char *in, size_t len); /* plaintext into the machine; keeps what is not taken */
 void conn_tls_ready(mp_conn *conn);                        /* the handshake is done: on to the machine */
 void conn_resume(mp_conn *conn); /* after an answer, a finished write, a handshake: go on with what was kept */
+void conn_go_on(mp_conn *conn);              /* the same from anywhere: when another's octets stand in the worker's buffer, on a later turn */
 bool conn_flush(mp_conn *conn);  /* machine output to the stream; false when the connection is gone */
 
 void conn_event(mp_conn *conn, mp_event *ev);

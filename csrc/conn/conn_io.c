@@ -266,6 +266,16 @@ void conn_resume(mp_conn *conn)
   conn_check_gone(conn);
 }
 
+void conn_go_on(mp_conn *conn)
+{
+  if (conn->service->worker->plain_busy && conn->state == CONN_TALK && !conn->in_pump) {
+    conn->again = true; /* our turn comes by the timer */
+    conn_rearm(conn);
+  } else {
+    conn_resume(conn);
+  }
+}
+
 static void proxy_header(mp_conn *conn, const char *in, size_t len)
 {
   if (mp_buf_add(&conn->rest, in, len) < 0) {

@@ -108,6 +108,48 @@ void mp_service_free(mp_service *service)
   mp_mem_free(service);
 }
 
+/* Deals with each connection there is. What the floor above is told meanwhile may end any other of them. */
+static void for_each_conn(mp_service *service, void (*deal)(mp_conn *conn))
+{
+  mp_list todo;
+  mp_list_init(&todo);
+  while (!mp_list_empty(&service->conns)) {
+    mp_list *node = service->conns.next;
+    mp_list_remove(node);
+    mp_list_push(&todo, node);
+  }
+  while (!mp_list_empty(&todo)) {
+    mp_list *node = todo.next;
+    mp_list_remove(node);
+    mp_list_push(&service->conns, node);
+    deal(MP_CONTAINER(node, mp_conn, node));
+  }
+}
+
+static void cut(mp_conn *conn)
+{
+  conn_cut(conn, "service stopped");
+}
+
+static void stop(mp_conn *conn)
+{
+  if (conn->state == CONN_TALK)
+    conn_go_on(conn);
+  else if (conn->state == CONN_PROXY || conn->state == CONN_HANDSHAKE)
+    conn_cut(conn, "service is stopping");
+}
+
+static void abandon(mp_conn *conn)
+{
+  conn->pending = MP_EV_NONE;
+  conn->sink_finishing = false;
+  conn->user = NULL;
+  if (conn->sink)
+    mp_sink_on_ready(conn->sink, NULL, NULL);
+  conn_cut(conn, "service is gone");
+  conn_check_gone(conn);
+}
+
 static void grace_over(mp_timer *timer, int64_t now_ms)
 {
   (void)now_ms;
@@ -123,10 +165,7 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
     return;
   }
   /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done. */
-  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
-    next = node->next;
-    conn_cut(MP_CONTAINER(node, mp_conn, node), "service stopped");
-  }
+  for_each_conn(service, cut);
 }
 
 void mp_service_retire(mp_service *service, int64_t grace_ms)
@@ -153,14 +192,7 @@ void mp_service_stop(mp_service *service, int64_t grace_ms)
   service->stopping = true;
   for (mp_list *node = service->ports.next; node != &service->ports; node = node->next)
     mp_port_close(MP_CONTAINER(node, mp_port, node));
-  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
-    next = node->next;
-    mp_conn *conn = MP_CONTAINER(node, mp_conn, node);
-    if (conn->state == CONN_TALK)
-      conn_resume(conn);
-    else if (conn->state == CONN_PROXY || conn->state == CONN_HANDSHAKE)
-      conn_cut(conn, "service is stopping");
-  }
+  for_each_conn(service, stop);
   mp_timers_set(&worker->loop.timers, &service->grace,
                 service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
 }
@@ -170,15 +202,5 @@ void mp_service_kill(mp_service *service, const mp_handler *silent)
   service->handler = silent;
   service->hooks = 0;
   mp_service_stop(service, 0);
-  for (mp_list *node = service->conns.next, *next; node != &service->conns; node = next) {
-    next = node->next;
-    mp_conn *conn = MP_CONTAINER(node, mp_conn, node);
-    conn->pending = MP_EV_NONE;
-    conn->sink_finishing = false;
-    conn->user = NULL;
-    if (conn->sink)
-      mp_sink_on_ready(conn->sink, NULL, NULL);
-    conn_cut(conn, "service is gone");
-    conn_check_gone(conn);
-  }
+  for_each_conn(service, abandon);
 }
