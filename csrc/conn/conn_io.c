@@ -31,6 +31,10 @@ bool conn_flush(mp_conn *conn)
   mp_str out = mp_server_output(conn->srv);
   if (!out.len)
     return true;
+  if (conn->tls_started) { /* between the records of a handshake nothing can be said */
+    mp_server_sent(conn->srv, out.len);
+    return true;
+  }
   int rc;
   if (conn->tls && mp_tls_ready(conn->tls)) {
     rc = mp_tls_write(conn->tls, out.ptr, out.len);

@@ -31,7 +31,7 @@ static void answer_waiting(void *ctx, mp_conn *conn, mp_event_kind pending)
  * message was all that its connection waited for. */
 TEST(what_a_cut_connection_is_told_may_end_the_next_one)
 {
-  static const mp_handler handler = { pump_event, pump_tls, answer_waiting, pump_closed, pump_stopped };
+  static const mp_handler handler = { .event = pump_event, .tls = pump_tls, .lost = answer_waiting, .closed = pump_closed, .stopped = pump_stopped };
   pump p;
   mp_server_opts opts = lenient();
   REQUIRE(pump_open(&p, &opts));
@@ -115,7 +115,7 @@ static void stop_inside(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer 
  * read as commands of the one. */
 TEST(a_stop_inside_a_hook_leaves_the_octets_of_the_session_alone)
 {
-  static const mp_handler handler = { stop_inside, pump_tls, pump_lost, pump_closed, pump_stopped };
+  static const mp_handler handler = { .event = stop_inside, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped };
   pump p;
   mp_server_opts opts = lenient();
   REQUIRE(pump_open(&p, NULL));
@@ -146,6 +146,41 @@ TEST(a_stop_inside_a_hook_leaves_the_octets_of_the_session_alone)
     mp_stream_release(streams[i]);
     peer_dispose(&clients[i]);
   }
+  pump_close(&p);
+}
+
+/* ---- inside a handshake ------------------------------------------------------------------------------------------- */
+
+static mp_conn *met;
+
+static void meet(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer)
+{
+  met = conn;
+  pump_event(ctx, conn, ev, answer);
+}
+
+/* The goodbye to a session that a policy ends went out in clear between the records of the handshake. */
+TEST(a_session_closed_inside_its_handshake_says_nothing_in_clear)
+{
+  static const mp_handler handler = { .event = meet, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped };
+  pump p;
+  mp_server_opts opts = lenient();
+  REQUIRE(pump_open(&p, NULL));
+  p.service->tls = peer_config((mp_tls_opts){ 0 });
+  p.service->handler = &handler;
+  p.service->hooks = 1u << MP_EV_HELO;
+  REQUIRE(mp_service_port(p.service, "smtp", &opts, MP_TLS_STARTTLS, &p.port) == 0);
+  mp_stream *s = pump_connect(&p, 9);
+  REQUIRE(s);
+  pump_send(&p, s, HELLO "STARTTLS\r\n");
+  PUMP_SAID(s, GREETING HELLO_SAID "220 Ready to start TLS\r\n");
+  REQUIRE(met);
+  mp_reply bye = MP_REPLY(421, 4, 7, 0, "Enough");
+  mp_conn_close(met, &bye, "enough");
+  pump_turn(&p);
+  CHECK(mp_stream_finished(s));
+  PUMP_SAID(s, "");
+  mp_stream_release(s);
   pump_close(&p);
 }
 
