@@ -328,12 +328,14 @@ static int threads_serve(lua_State *L)
   return 0;
 }
 
-/* retire(id, grace) */
+/* retire(id, grace, done) */
 static int threads_retire(lua_State *L)
 {
   mpl_threads *all = check_threads(L);
   mpl_note note = { .verb = MPL_RETIRE, .id = check_id(L, 2), .grace_ms = mpl_check_ms(L, 3) };
-  if (!send_all(all, &note))
+  if (!lua_isnoneornil(L, 4))
+    wait_for_all(L, all, 4, note);
+  else if (!send_all(all, &note))
     luaL_error(L, "out of memory");
   return 0;
 }

@@ -128,7 +128,8 @@ function threads:serve(id, done) end
 --- New connections do not meet it any more; its states are closed when their last sessions are over, at most `grace` seconds later. Again: hurries.
 ---@param id integer
 ---@param grace number
-function threads:retire(id, grace) end
+---@param done? fun() nobody meets it any more
+function threads:retire(id, grace, done) end
 --- Retires all generations and ends the threads; done() when all have ended. Again: hurries.
 ---@param grace number
 ---@param done? fun()
@@ -234,7 +235,7 @@ function binding:close() end
 ---@class moonpost.core.service
 local service = {}
 --- Which events call dispatch from now on ("connect", "tls", "helo", "credentials", "auth", "token", "mail", "rcpt", "data", "message",
---- "reset", "quit", "disconnect"); the others get C's default verdict.
+--- "reset", "quit", "disconnect", "refused"); the others get C's default verdict.
 ---@param names string[]
 function service:hooks(names) end
 --- Serves a binding. New connections meet this service until the listener is closed.

@@ -141,7 +141,9 @@ function Serve:load(report, done)
   end
   local id
   local function failed(why, grace)
-    self.threads:retire(id, grace)
+    if not self.stopping then -- else all of them are retired
+      self.threads:retire(id, grace)
+    end
     close_all(fresh)
     done(why)
   end
@@ -150,20 +152,17 @@ function Serve:load(report, done)
       return failed(why, 0)
     end
     self.threads:serve(id, function(trouble)
-      if trouble then
+      if trouble or self.stopping then
         return failed(trouble, report.grace)
       end
-      self:switch(id, report, all)
-      done()
+      self:switch(id, report, all, done)
     end)
   end)
 end
 
-function Serve:switch(id, report, all)
-  if self.id then
-    self.threads:retire(self.id, report.grace)
-  end
-  local before = self.bound
+-- `id` is served; done() is called when it alone is.
+function Serve:switch(id, report, all, done)
+  local old, before = self.id, self.bound
   self.id, self.bound, self.grace = id, all, report.grace
   for key, bound in pairs(before) do
     if not all[key] then
@@ -171,6 +170,11 @@ function Serve:switch(id, report, all)
     end
   end
   log.configure(report.log)
+  if old then
+    self.threads:retire(old, report.grace, done)
+  else
+    done()
+  end
 end
 
 local function finish_reload(self, why)
