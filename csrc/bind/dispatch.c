@@ -236,6 +236,23 @@ static void on_tls(void *ctx, mp_conn *conn)
   lua_settop(service->state->L, top);
 }
 
+static void on_refused(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  mpl_service *service = ctx;
+  lua_State *L = service->state->L;
+  int top = lua_gettop(L);
+  mpl_conn *box = box_of(service, conn);
+  if (box) {
+    begin_named(service, box, "refused");
+    lua_pushstring(L, mp_event_name(kind));
+    lua_pushinteger(L, reply->code);
+    mpl_push_str(L, reply->text);
+    mpl_push_str(L, about);
+    mpl_call(service->state, 6, 0);
+  }
+  lua_settop(L, top);
+}
+
 static void on_lost(void *ctx, mp_conn *conn, mp_event_kind pending)
 {
   mpl_service *service = ctx;
@@ -282,4 +299,4 @@ static void on_stopped(void *ctx)
   }
 }
 
-const mp_handler mpl_handler = { on_event, on_tls, on_lost, on_closed, on_stopped };
+const mp_handler mpl_handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped };

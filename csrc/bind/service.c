@@ -13,7 +13,7 @@ static const struct {
   { "mail", 1u << MP_EV_MAIL },         { "rcpt", 1u << MP_EV_RCPT },
   { "data", 1u << MP_EV_DATA },         { "message", 1u << MP_EV_MESSAGE },
   { "reset", 1u << MP_EV_RESET },       { "quit", 1u << MP_EV_QUIT },
-  { "disconnect", MP_HOOK_DISCONNECT },
+  { "disconnect", MP_HOOK_DISCONNECT }, { "refused", MP_HOOK_REFUSED },
 };
 
 mpl_service *mpl_check_service(lua_State *L, int index)
@@ -312,6 +312,11 @@ static void silent_lost(void *ctx, mp_conn *conn, mp_event_kind pending)
   (void)ctx, (void)conn, (void)pending;
 }
 
+static void silent_refused(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  (void)ctx, (void)conn, (void)kind, (void)reply, (void)about;
+}
+
 static void silent_closed(void *ctx, mp_conn *conn, const char *why)
 {
   (void)ctx, (void)conn, (void)why;
@@ -324,7 +329,8 @@ static void silent_stopped(void *ctx)
   mp_list_remove(&box->node);
 }
 
-const mp_handler mpl_silent = { silent_event, silent_tls, silent_lost, silent_closed, silent_stopped };
+const mp_handler mpl_silent = { silent_event, silent_tls,    silent_refused,
+                                silent_lost,  silent_closed, silent_stopped };
 
 void mpl_kill_services(mp_list *services)
 {

@@ -28,6 +28,20 @@ static void say(mp_conn *conn, const mp_reply *reply)
   }
 }
 
+static void tell_refused(mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  mp_service *service = conn->service;
+  if (service->hooks & MP_HOOK_REFUSED)
+    service->handler->refused(service->ctx, conn, kind, reply, about);
+}
+
+/* A refusal that no hook has asked for. */
+static void refuse(mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  tell_refused(conn, kind, reply, about);
+  say(conn, reply);
+}
+
 static bool may_relay(const mp_conn *conn)
 {
   return conn->relay_network ||
@@ -145,13 +159,13 @@ static void message_complete(mp_conn *conn)
     mp_reply fault =
         hops == MP_E_TOOLONG ? MP_REPLY(552, 5, 3, 4, "The message's header is too long") : sink_fault(hops);
     drop_message(conn);
-    say(conn, &fault);
+    refuse(conn, MP_EV_MESSAGE, &fault, MP_STR_NULL);
     return;
   }
   if (service->hops && (unsigned)hops > service->hops) {
     mp_reply loop = MP_REPLY(554, 5, 4, 6, "Too many Received fields: this message is going round in circles");
     drop_message(conn);
-    say(conn, &loop);
+    refuse(conn, MP_EV_MESSAGE, &loop, MP_STR_NULL);
     return;
   }
   mp_event ev = { .kind = MP_EV_MESSAGE, .message = { conn->msg->size, conn->message_facts } };
@@ -174,7 +188,7 @@ static void message_octets(mp_conn *conn, const mp_event *ev)
   } else if (rc < 0) {
     mp_reply fault = sink_fault(rc);
     drop_sink(conn);
-    say(conn, &fault);
+    refuse(conn, MP_EV_MESSAGE, &fault, MP_STR_NULL);
   } else {
     message_complete(conn);
   }
@@ -190,7 +204,7 @@ void conn_sink_ready(void *ctx, int rc)
     mp_reply fault = sink_fault(rc);
     drop_sink(conn);
     if (finishing)
-      say(conn, &fault);
+      refuse(conn, MP_EV_MESSAGE, &fault, MP_STR_NULL);
     else
       mp_server_body_failed(conn->srv, &fault);
   } else if (finishing) {
@@ -300,7 +314,7 @@ void conn_event(mp_conn *conn, mp_event *ev)
   case MP_EV_MAIL:
     if (conn->senders && mp_server_user(conn->srv).len && !mp_senders_have(conn->senders, ev->mail.path)) {
       mp_reply no = MP_REPLY(553, 5, 7, 1, "Sender address is not yours to use");
-      say(conn, &no);
+      refuse(conn, MP_EV_MAIL, &no, ev->mail.path->address);
       return;
     }
     ask(conn, ev);
@@ -316,9 +330,12 @@ void conn_event(mp_conn *conn, mp_event *ev)
   case MP_EV_MESSAGE:
     message_octets(conn, ev);
     return;
-  case MP_EV_ABORT:
+  case MP_EV_ABORT: {
+    mp_reply why = { .code = ev->abort.code, .text = mp_str_c(ev->abort.why) };
     drop_sink(conn);
+    tell_refused(conn, MP_EV_ABORT, &why, MP_STR_NULL);
     return;
+  }
   case MP_EV_STARTTLS:
     start_tls(conn);
     return;
@@ -355,7 +372,7 @@ static void apply_rcpt(mp_conn *conn, const mp_answer *answer)
     say(conn, &answer->reply);
   } else if (recipient && recipient->rclass == MP_CLASS_NONE && !conn->allow_relay) {
     mp_reply no = MP_REPLY(550, 5, 7, 1, "Relaying denied");
-    say(conn, &no);
+    refuse(conn, MP_EV_RCPT, &no, recipient->path.address);
   } else {
     if (recipient && recipient->rclass == MP_CLASS_NONE)
       mp_server_envelope(conn->srv)->rcpts[recipient->index]->rclass = MP_CLASS_RELAY;

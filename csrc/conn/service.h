@@ -25,7 +25,7 @@ typedef struct mp_port { /* one listener's ways; owned by the service, unchanged
 } mp_port;
 
 /* Hook bits: 1u << MP_EV_x for the machine's events, and these. */
-enum { MP_HOOK_TLS = 1u << 28, MP_HOOK_DISCONNECT = 1u << 29 };
+enum { MP_HOOK_TLS = 1u << 28, MP_HOOK_DISCONNECT = 1u << 29, MP_HOOK_REFUSED = 1u << 30 };
 
 typedef enum mp_answer_kind {
   MP_ANSWER_DEFAULT,    /* no objection, or no opinion */
@@ -47,6 +47,8 @@ typedef struct mp_handler { /* the floor above; every call comes on the worker's
   void (*event)(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer);
   /* The handshake is done (MP_HOOK_TLS). */
   void (*tls)(void *ctx, mp_conn *conn);
+  /* Rules, limits or the machine refused by themselves (MP_HOOK_REFUSED): for the log. `about` is an address or a user, or empty. */
+  void (*refused)(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about);
   /* The peer is gone while `pending` waits; after this mp_conn_answer finds nobody. Not called for MESSAGE: what was taken is finished. */
   void (*lost)(void *ctx, mp_conn *conn, mp_event_kind pending);
   /* The last call for this connection, made whenever conn->user is set or MP_HOOK_DISCONNECT is on; its memory is gone afterwards. */

@@ -167,6 +167,14 @@ local function lost(session)
   end
 end
 
+-- Rules, limits or the machine refused by themselves: told where somebody reads it.
+local function refused(session, kind, code, text, about)
+  log.event("info", "refused", {
+    "by", kind, "session", session.id, "peer", session.ip or "local", "listener", session.listener, "about", about,
+    "code", code, "reply", text,
+  })
+end
+
 local ends = {
   rcpt = { settle = verdict.rcpt, raised = verdict.rcpt_raised },
   message = { settle = disposal.settle, raised = disposal.raised },
@@ -182,7 +190,7 @@ local plain_end = { settle = verdict.settle, raised = verdict.raised }
 ---@return fun(kind: string, session: moonpost.Session, ...): any dispatch
 ---@return string[] hooks for service:hooks
 function M.new(house, chains)
-  local handlers, hooks = { lost = lost }, {}
+  local handlers, hooks = { lost = lost, refused = refused }, {}
   for kind, make in pairs(makers) do
     local of = chains[kind]
     local way = ends[kind] or plain_end
@@ -205,6 +213,9 @@ function M.new(house, chains)
   end
   if log.on.debug and not chains.disconnect.fn then
     hooks[#hooks + 1] = "disconnect"
+  end
+  if log.on.info then
+    hooks[#hooks + 1] = "refused"
   end
   table.sort(hooks)
   local function dispatch(kind, session, a, b, c, d, e, f)

@@ -65,6 +65,25 @@ TEST(true_from_a_hook_opens_no_relay_and_allow_relay_does)
   pump_close(&p);
 }
 
+TEST(what_rules_and_limits_refuse_is_told_for_the_log)
+{
+  pump p;
+  mp_server_opts opts = lenient();
+  opts.size = 1000;
+  REQUIRE(pump_open(&p, &opts));
+  p.service->hooks = MP_HOOK_REFUSED;
+  mp_stream *s = pump_connect(&p, 9);
+  REQUIRE(s);
+  pump_send(&p, s, "HELO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@example.com>\r\n");
+  PUMP_LOG(&p, "refused:rcpt:550:x@example.com ");
+  pump_send(&p, s, "RCPT TO:<x@example.org>\r\nDATA\r\n");
+  mp_stream_inject(s, "b\0c\r\n.\r\n", 9);
+  pump_turn(&p);
+  PUMP_LOG(&p, "refused:abort:550: ");
+  mp_stream_release(s);
+  pump_close(&p);
+}
+
 TEST(what_comes_while_an_event_waits_is_answered_in_order_afterwards)
 {
   pump p;

@@ -81,7 +81,7 @@ describe("what can be called", function()
     core.worker()
     local text, classes = read "lua/moonpost/_meta/core.lua", 0
     for name, metatable in pairs(debug.getregistry()) do
-      if type(name) == "string" and name:find("^moonpost%.core%.") and next(metatable.__index) then
+      if type(name) == "string" and name:find("^moonpost%.core%.") and next(metatable.__index or {}) then
         classes = classes + 1
         assert.truthy(text:find("---@class " .. name .. "%f[^%w_.]"), name .. " is not typed")
       end

@@ -68,6 +68,13 @@ static void on_tls(void *ctx, mp_conn *conn)
   (void)ctx, (void)conn;
 }
 
+static void on_refused(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  (void)ctx, (void)conn, (void)kind;
+  if (reply->code < 400 || (about.len && !about.ptr))
+    abort();
+}
+
 static void on_lost(void *ctx, mp_conn *conn, mp_event_kind pending)
 {
   fuzz *f = ctx;
@@ -91,7 +98,7 @@ static void on_stopped(void *ctx)
   ((fuzz *)ctx)->stopped++;
 }
 
-static const mp_handler handler = { on_event, on_tls, on_lost, on_closed, on_stopped };
+static const mp_handler handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped };
 
 static void late_answer(fuzz *f)
 {
@@ -126,7 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   opts.size = 20000;
   opts.extensions |= MP_EXT_XCLIENT | MP_EXT_BINARYMIME;
   service->hooks = ways & 4 ? 0x0fffffffu : 1u << MP_EV_MESSAGE;
-  service->hooks |= ways & 8 ? MP_HOOK_DISCONNECT : 0;
+  service->hooks |= ways & 8 ? MP_HOOK_DISCONNECT | MP_HOOK_REFUSED : 0;
   worker->bodies.threshold = ways & 16 ? 64 : 4096;
   if (mp_rules_domains(&service->rules, 1) < 0 || mp_rules_domain(&service->rules, MP_STR("example.org")) < 0 ||
       mp_rules_network(&service->rules, &service->rules.xclient, MP_STR("203.0.113.0/24")) < 0 ||

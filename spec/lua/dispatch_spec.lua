@@ -19,22 +19,22 @@ describe("moonpost.dispatch", function()
   end
 
   it("asks C for the events that somebody has a hook for, and for the end of a message", function()
-    assert.same({ "message" }, hooks())
-    assert.same({ "mail", "message", "rcpt" }, hooks(function(server)
+    assert.same({ "message", "refused" }, hooks())
+    assert.same({ "mail", "message", "rcpt", "refused" }, hooks(function(server)
       server.on.rcpt = function() end
       server:use { mail = function() end }
     end))
   end)
 
   it("asks C for credentials when only the auth hook is there to judge them", function()
-    assert.same({ "auth", "credentials", "message" }, hooks(function(server) server.on.auth = function() end end))
-    assert.same({ "message", "token" }, hooks(function(server) server.on.token = function() end end))
+    assert.same({ "auth", "credentials", "message", "refused" }, hooks(function(server) server.on.auth = function() end end))
+    assert.same({ "message", "refused", "token" }, hooks(function(server) server.on.token = function() end end))
   end)
 
   it("asks C for the end of a session only for a hook or a debug log: no Lua runs for idle peers", function()
-    assert.same({ "disconnect", "message" }, hooks(function(server) server.on.disconnect = function() end end))
+    assert.same({ "disconnect", "message", "refused" }, hooks(function(server) server.on.disconnect = function() end end))
     log.configure { level = "debug", output = function() end }
-    assert.same({ "disconnect", "message" }, hooks())
+    assert.same({ "disconnect", "message", "refused" }, hooks())
   end)
 
   it("writes one line for each session at debug", function()

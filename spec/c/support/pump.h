@@ -42,6 +42,13 @@ static void pump_tls(void *ctx, mp_conn *conn)
   mp_buf_fmt(&((pump *)ctx)->log, "tls ");
 }
 
+static void pump_refused(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
+{
+  (void)conn;
+  mp_buf_fmt(&((pump *)ctx)->log, "refused:%s:%d:%.*s ", mp_event_name(kind), reply->code, (int)about.len,
+             about.len ? about.ptr : "");
+}
+
 static void pump_lost(void *ctx, mp_conn *conn, mp_event_kind pending)
 {
   pump *p = ctx;
@@ -65,7 +72,8 @@ static void pump_stopped(void *ctx)
   p->service = NULL;
 }
 
-static const mp_handler pump_handler = { pump_event, pump_tls, pump_lost, pump_closed, pump_stopped };
+static const mp_handler pump_handler = { pump_event, pump_tls,    pump_refused,
+                                         pump_lost,  pump_closed, pump_stopped };
 
 /* `machine` may be NULL: the defaults of a plain SMTP port. */
 __attribute__((unused)) static bool pump_open(pump *p, const mp_server_opts *machine)
