@@ -5,6 +5,17 @@
 
 #include <stdio.h>
 
+/* One line. What was raised may quote a peer: no octet of it moves a cursor or begins a line. */
+static void complain(const char *why, size_t len)
+{
+  char line[1024];
+  if (len > sizeof line)
+    len = sizeof line;
+  for (size_t i = 0; i < len; i++)
+    line[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
+  fprintf(stderr, "moonpost: error outside every task: %.*s\n", (int)len, line);
+}
+
 bool mpl_call(mpl_state *state, int nargs, int nresults)
 {
   lua_State *L = state->L;
@@ -13,8 +24,12 @@ bool mpl_call(mpl_state *state, int nargs, int nresults)
   mpl_leave(state);
   if (rc == LUA_OK)
     return true;
-  const char *why = lua_tostring(L, -1);
-  fprintf(stderr, "moonpost: error outside every task: %s\n", why ? why : luaL_typename(L, -1));
+  size_t len;
+  const char *why = lua_tolstring(L, -1, &len);
+  if (why)
+    complain(why, len);
+  else
+    complain(luaL_typename(L, -1), strlen(luaL_typename(L, -1)));
   lua_pop(L, 1);
   return false;
 }

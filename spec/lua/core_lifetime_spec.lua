@@ -86,6 +86,21 @@ describe("moonpost.core: lifetimes", function()
     assert.equal(7, run.code, run.output)
   end)
 
+  -- What was raised went to the terminal as it was: whoever got a header field quoted in an error could write lines of the log.
+  it("writes an error that nobody catches as one line without control characters", function()
+    local program = [[
+      local core = require "moonpost.core"
+      local worker = core.worker()
+      worker:defer(function() error("one\27[2Jtwo\r\nthree", 0) end)
+      worker:turn(true)
+    ]]
+    local dir <close> = tmpdir.new()
+    local run = process.run {
+      uv.exepath(), dir:write("raise.lua", program), env = { LUA_CPATH = package.cpath, ASAN_OPTIONS = "detect_leaks=0" }, timeout = 20,
+    }
+    assert.equal("moonpost: error outside every task: one?[2Jtwo??three\n", run.err)
+  end)
+
   -- The head of an edited message stood in C memory while Lua was asked for a string, and stayed there when the state's ceiling said no.
   it("leaves nothing behind when the memory ceiling refuses a message's octets", function()
     local worker, refused = core.virtual_worker(), 0
