@@ -3,6 +3,7 @@
 --- A schema is a list of fields { name =, type =, default =, doc =, ... }; a field with `fields` is a table of its
 --- own. Types: string, boolean, integer, number, duration, size, rate, choice (with `values`), strings, table, any.
 --- `check(value)` may return a sentence that says what is wrong. `null = true`: no default and none needed.
+--- `absent`: what takes place where there is no value, in words.
 local suggest = require "moonpost.suggest"
 local units = require "moonpost.units"
 
@@ -148,7 +149,8 @@ local function take(field, value, path, at, values, rows)
     value = parsed
   end
   values[field.name] = value
-  rows[#rows + 1] = { option = path, value = M.show(value, field), source = source, doc = field.doc }
+  local shown = value == nil and field.absent or M.show(value, field)
+  rows[#rows + 1] = { option = path, value = shown, source = source, doc = field.doc }
   return true
 end
 

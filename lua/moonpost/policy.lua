@@ -4,6 +4,9 @@ local server_of = require "moonpost.server"
 
 local M = {}
 
+--- Seconds of CPU time for a policy's own code while it is loaded, before it waits or is done.
+M.CPU_MOST = 30
+
 ---@class moonpost.PolicySettings what the command line says; it has the last word
 ---@field path string
 ---@field listen? string[] endpoints instead of those of the policy
@@ -26,10 +29,10 @@ local function override(settings)
   end
 end
 
-local function relabel(server, settings)
+local function relabel(server, settings, line)
   for _, row in ipairs(server._rows) do
-    if row.source == "?" then -- `return moonpost.server { ... }` is a tail call: there is no line any more
-      row.source = settings.path
+    if row.source == "?" then -- `return moonpost.server { ... }` is a tail call, whose line only `traced` knows
+      row.source = ("%s:%d"):format(settings.path, line)
     end
     if settings.listen and row.option:find("^listen") then
       row.source = "--listen"
@@ -45,8 +48,9 @@ end
 --- One line: what was raised, with the file when it names none.
 ---@param path string
 ---@param err any
+---@param line? integer where the policy was when it was raised
 ---@return string
-function M.reason(path, err)
+function M.reason(path, err, line)
   local text = tostring(err):match("^[^\n]*")
   local tail, rest = text:match("^%.%.%.([^:]*)(:%d+: .*)") -- how Lua shortens a long path
   if tail and path:sub(-#tail) == tail then
@@ -55,7 +59,20 @@ function M.reason(path, err)
   if text:find(path, 1, true) or text:find("^[^%s:]+%.lua:%d+:") then
     return text
   end
-  return ("%s: %s"):format(path, text)
+  return line and ("%s:%d: %s"):format(path, line, text) or ("%s: %s"):format(path, text)
+end
+
+-- Runs the chunk and keeps the line it is at: a tail call leaves no trace of it on the stack.
+local function traced(chunk, path)
+  local source, line = "@" .. path, 1
+  debug.sethook(function(_, at)
+    if debug.getinfo(2, "S").source == source then
+      line = at
+    end
+  end, "l")
+  local ok, server = pcall(chunk, path)
+  debug.sethook()
+  return ok, server, line
 end
 
 --- Runs a policy. In a task it may wait.
@@ -81,15 +98,15 @@ function M.load(settings)
   end
   override(settings)
   log.configure(settings.log or {})
-  local ok, server = pcall(chunk, path)
+  local ok, server, line = traced(chunk, path)
   log.configure(settings.log or {})
   if not ok then
-    return nil, M.reason(path, server)
+    return nil, M.reason(path, server, line)
   elseif type(server) ~= "table" or (getmetatable(server) or {}).__name ~= "moonpost.Server" then
     return nil, ("%s: a policy returns moonpost.server { ... }; this one returns %s")
       :format(path, server == nil and "nothing" or "a " .. type(server))
   end
-  relabel(server, settings)
+  relabel(server, settings, line)
   return server
 end
 

@@ -121,12 +121,12 @@ M.limits = {
 --- How sessions are spoken to. A listener may have its own value of each.
 M.session = {
   {
-    name = "mechanisms", type = "strings",
+    name = "mechanisms", type = "strings", absent = "by the hooks that are set",
       doc = "SASL mechanisms; PLAIN and LOGIN where passwords can be checked, XOAUTH2 and "
       .. "OAUTHBEARER where there is a token hook. SCRAM has to be named: it needs clear passwords or SCRAM strings",
   },
   { name = "auth_in_clear", type = "boolean", default = false, doc = "AUTH without TLS" },
-  { name = "extensions", type = "table",
+  { name = "extensions", type = "table", absent = "PIPELINING SIZE 8BITMIME SMTPUTF8 CHUNKING ENHANCEDSTATUSCODES LIMITS STARTTLS AUTH",
     doc = 'by name: { "DSN", CHUNKING = false }; see the documents for what is on by default' },
   {
     name = "lax", type = "strings", default = {},

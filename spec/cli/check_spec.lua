@@ -63,11 +63,11 @@ describe("moonpost check", function()
     assert.is_nil(result.out:find("2525", 1, true))
   end)
 
-  it("knows the file of options whose line is lost by a tail call", function()
+  it("knows the line of options that a tail call leaves no trace of", function()
     local dir <close> = tmpdir.new()
     dir:write("policy.lua",
       'return require("moonpost").server { listen = "smtp://127.0.0.1:1", hostname = "mx.example.org" }')
-    assert.matches('hostname +"mx.example.org" +policy.lua\n', check(dir, "policy.lua").out)
+    assert.matches('hostname +"mx.example.org" +policy.lua:1\n', check(dir, "policy.lua").out)
   end)
 
   it("requires what lies beside the policy, from wherever it is started", function()
@@ -107,8 +107,8 @@ describe("moonpost check", function()
       'policy.lua:2: server.on: there is no hook "recpt" (did you mean "rcpt"?)' },
     { "an error of its own", "local t = nil\nt.x = 1", "policy.lua:2: attempt to index a nil value (local 't')" },
     { "a raised table", "error(setmetatable({}, { __tostring = function() return 'no database' end }))",
-      "policy.lua: no database" },
-    { "an error without a place", "error('no database', 0)", "policy.lua: no database" },
+      "policy.lua:1: no database" },
+    { "an error without a place", "error('no database', 0)", "policy.lua:1: no database" },
     { "nothing returned", "local x = 1", "policy.lua: a policy returns moonpost.server { ... }; this one returns nothing" },
     { "something else returned", "return {}",
       "policy.lua: a policy returns moonpost.server { ... }; this one returns a table" },
