@@ -21,7 +21,7 @@
 #define MPL_WIRE     "moonpost.core.wire"
 #define MPL_THREAD   "moonpost.core.threads"
 #define MPL_SHARED   "moonpost.core.shared"
-#define MPL_BUF "moonpost.core.buf"
+#define MPL_BUF      "moonpost.core.buf"
 
 typedef struct mpl_watch mpl_watch;
 typedef struct mpl_delivery mpl_delivery;
@@ -111,7 +111,7 @@ struct mpl_delivery {
   mp_list node;
   mpl_state *state; /* NULL: the state is gone */
   const mp_loop *loop;
-  int done;         /* registry reference of the callback */
+  int done; /* registry reference of the callback */
 };
 struct mpl_service { /* box; uservalue 1: its worker. Kept in the registry while the service lives */
   mp_service *service;

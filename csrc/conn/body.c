@@ -24,7 +24,7 @@ enum {
   BLOCKS_FIRST = 16, /* room in the sink itself */
   BATCH_LEAST = 8,   /* blocks worth a job while more may come */
   BATCH_MOST = 16,
-  BEHIND = 1 << 20,      /* octets not yet in the file: feeding stops past it ... */
+  BEHIND = 1 << 20,          /* octets not yet in the file: feeding stops past it ... */
   BEHIND_CROWDED = 4 * BLOCK /* the same where memory is short; it goes on at half as many, both times */
 };
 

@@ -46,7 +46,7 @@ struct mp_conn {
   unsigned char state;   /* conn_state */
   unsigned char pending; /* mp_event_kind asked of the handler */
   bool is_unix, proxied, no_relay, relay_network;
-  bool unnamed;            /* a proxy said that it does not know the peer */
+  bool unnamed; /* a proxy said that it does not know the peer */
   bool eof, lost, stopped_reading, sink_behind, sink_finishing, in_pump, in_decrypt, again, allow_relay,
       tls_started, gate_held, told_lost;
   unsigned message_facts;
@@ -71,8 +71,8 @@ void conn_read(void *ctx, const char *in, mp_ssize len);
 void conn_pump(mp_conn *conn, const char *in, size_t len); /* plaintext into the machine; keeps what is not taken */
 void conn_tls_ready(mp_conn *conn);                        /* the handshake is done: on to the machine */
 void conn_resume(mp_conn *conn); /* after an answer, a finished write, a handshake: go on with what was kept */
-void conn_go_on(mp_conn *conn);              /* the same from anywhere: when another's octets stand in the worker's buffer, on a later turn */
-bool conn_flush(mp_conn *conn);  /* machine output to the stream; false when the connection is gone */
+void conn_go_on(mp_conn *conn); /* the same from anywhere: when another's octets stand in the worker's buffer, on a later turn */
+bool conn_flush(mp_conn *conn); /* machine output to the stream; false when the connection is gone */
 
 void conn_event(mp_conn *conn, mp_event *ev);
 void conn_apply(mp_conn *conn, mp_event_kind kind, const mp_answer *answer);

@@ -3,8 +3,8 @@
 #include "support/pump.h"
 #include "support/tls_peer.h"
 
-#define GREETING "220 mx.example.org ESMTP moonpost\r\n"
-#define HELLO "HELO a.example\r\n"
+#define GREETING   "220 mx.example.org ESMTP moonpost\r\n"
+#define HELLO      "HELO a.example\r\n"
 #define HELLO_SAID "250 mx.example.org\r\n"
 
 static mp_server_opts lenient(void)
@@ -31,7 +31,9 @@ static void answer_waiting(void *ctx, mp_conn *conn, mp_event_kind pending)
  * message was all that its connection waited for. */
 TEST(what_a_cut_connection_is_told_may_end_the_next_one)
 {
-  static const mp_handler handler = { .event = pump_event, .tls = pump_tls, .lost = answer_waiting, .closed = pump_closed, .stopped = pump_stopped };
+  static const mp_handler handler = {
+    .event = pump_event, .tls = pump_tls, .lost = answer_waiting, .closed = pump_closed, .stopped = pump_stopped
+  };
   pump p;
   mp_server_opts opts = lenient();
   REQUIRE(pump_open(&p, &opts));
@@ -115,7 +117,9 @@ static void stop_inside(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer 
  * read as commands of the one. */
 TEST(a_stop_inside_a_hook_leaves_the_octets_of_the_session_alone)
 {
-  static const mp_handler handler = { .event = stop_inside, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped };
+  static const mp_handler handler = {
+    .event = stop_inside, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped
+  };
   pump p;
   mp_server_opts opts = lenient();
   REQUIRE(pump_open(&p, NULL));
@@ -162,7 +166,9 @@ static void meet(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer
 /* The goodbye to a session that a policy ends went out in clear between the records of the handshake. */
 TEST(a_session_closed_inside_its_handshake_says_nothing_in_clear)
 {
-  static const mp_handler handler = { .event = meet, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped };
+  static const mp_handler handler = {
+    .event = meet, .tls = pump_tls, .lost = pump_lost, .closed = pump_closed, .stopped = pump_stopped
+  };
   pump p;
   mp_server_opts opts = lenient();
   REQUIRE(pump_open(&p, NULL));

@@ -1,11 +1,11 @@
 /* Whom the pump trusts after the peer has become another one: PROXY, XCLIENT, AUTH. */
 #include "support/pump.h"
 
-#define GREETING "220 mx.example.org ESMTP moonpost\r\n"
-#define HELLO "HELO a.example\r\n"
-#define HELLO_SAID "250 mx.example.org\r\n"
+#define GREETING     "220 mx.example.org ESMTP moonpost\r\n"
+#define HELLO        "HELO a.example\r\n"
+#define HELLO_SAID   "250 mx.example.org\r\n"
 #define TO_ELSEWHERE "MAIL FROM:<a@b.example>\r\nRCPT TO:<x@example.com>\r\n"
-#define DENIED "250 Sender OK\r\n550 Relaying denied\r\n"
+#define DENIED       "250 Sender OK\r\n550 Relaying denied\r\n"
 
 static mp_server_opts gateway(void)
 {

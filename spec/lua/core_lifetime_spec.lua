@@ -15,7 +15,7 @@ local function service(worker, dispatch)
 end
 
 describe("moonpost.core: lifetimes", function()
-  -- A service that failed half way was killed when it was collected, by turning its loop until it was gone. Inside a turn, where a server is
+  -- A service that failed half way was killed when it was collected by turning its loop until it was gone. Inside a turn, where a server is
   -- made anew by a hook, a loop cannot be turned: the collector never came back.
   it("collects a service that was never finished, inside a turn of its loop", function()
     local worker, collected = core.virtual_worker(), false
@@ -29,7 +29,7 @@ describe("moonpost.core: lifetimes", function()
     assert.is_true(collected)
   end)
 
-  -- Nothing held the worker but the script's own variable. Its end freed the connections and the blocks of messages that handles still named.
+  -- Nothing held the worker but the script's own variable. Its end freed connections and blocks of messages that handles still named.
   it("keeps the worker while a connection or a message of it is held", function()
     local conn, message
     local function play()
