@@ -1,5 +1,5 @@
 std = "lua54"
-max_line_length = 140
+max_line_length = 150
 cache = false
 codes = true
 exclude_files = { "build/**", "lua/moonpost/_meta/**" }
