@@ -7,8 +7,6 @@ local task = require "moonpost.task"
 
 local M = {}
 
-local LOADING_MOST = 60 -- seconds of CPU time for a policy's own code before it waits or is done
-
 local spec, server
 
 local function load(settings)
@@ -28,7 +26,7 @@ end
 function M.load(given)
   spec = given
   task.install()
-  core.watchdog(LOADING_MOST)
+  core.watchdog(policy.CPU_MOST)
   task.spawn(function()
     local ok, why = pcall(load, plain.decode(spec.text))
     spec.loaded(not ok and tostring(why) or why or nil)

@@ -36,6 +36,7 @@ end
 function M.run(text)
   local task = require "moonpost.task"
   task.install()
+  core.watchdog(require("moonpost.policy").CPU_MOST)
   return plain.encode(task.run(report, plain.decode(text)))
 end
 
