@@ -24,7 +24,7 @@ local current ---@type moonpost.Task? the task whose code runs now; nil on the m
 local idle, idle_count, IDLE_MOST = {}, 0, 256 -- tasks whose coroutine waits for work
 local spare -- one more of them: the task of the last hook that did not wait, which is what most hooks run in
 local waits = setmetatable({}, { __mode = "k" }) -- tasks parked on a virtual worker: for who has to turn its clock
-local patched = false
+local passing = {} -- see below
 
 -- A pooled coroutine: runs one function after the other, and hands the results over with DONE in front.
 local function body(fn, a, b, c, d)
@@ -243,7 +243,7 @@ function M.park(arm, name)
     end
     error("wait: this coroutine is not a task; use moonpost.spawn or moonpost.run", 3)
   end
-  if co ~= task.co and not patched then
+  if co ~= task.co and coroutine.resume ~= passing.resume then
     error("wait: called inside a coroutine of the script's own, which cannot pass it on; use moonpost.spawn", 3)
   end
   if not isyieldable() then
@@ -464,20 +464,23 @@ local function unwrap(ok, ...)
   return ...
 end
 
---- For states of our own: coroutine.resume and coroutine.wrap that pass a wait on to the task outside, so that generators may wait, and a
---- require whose modules may.
+--- coroutine.resume and coroutine.wrap that pass a wait on to the task outside, so that generators may wait.
+function passing.resume(co, ...)
+  return through(co, resume(co, ...))
+end
+
+function passing.wrap(fn)
+  local co = coroutine.create(fn)
+  return function(...)
+    return unwrap(through(co, resume(co, ...)))
+  end
+end
+M.passing = passing
+
+--- For states of our own: these in the place of Lua's, and a require whose modules may wait.
 function M.install()
-  patched = true
   require("moonpost.loader").install()
-  coroutine.resume = function(co, ...)
-    return through(co, resume(co, ...))
-  end
-  coroutine.wrap = function(fn)
-    local co = coroutine.create(fn)
-    return function(...)
-      return unwrap(through(co, resume(co, ...)))
-    end
-  end
+  coroutine.resume, coroutine.wrap = passing.resume, passing.wrap
 end
 
 return M

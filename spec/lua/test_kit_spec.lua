@@ -152,6 +152,23 @@ describe("moonpost.test.load", function()
     assert.truthy(event.fields.traceback)
   end)
 
+  it("lets a policy's generators wait, as they may where it is served", function()
+    local wrap = coroutine.wrap
+    local policy = load { mail = function()
+      local numbers = coroutine.wrap(function()
+        for i = 1, 3 do
+          moonpost.sleep(1)
+          coroutine.yield(i)
+        end
+      end)
+      return 450, tostring(numbers() + numbers() + numbers())
+    end }
+    local pending = greeted(policy):start_mail "a@example.net"
+    policy:advance(3)
+    assert.equal("6", pending:reply().text)
+    assert.equal(wrap, coroutine.wrap)
+  end)
+
   it("stops a hook that loops for ever, as life does", function()
     local policy = load({ mail = function()
       while true do end -- luacheck: ignore 542

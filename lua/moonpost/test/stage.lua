@@ -2,6 +2,7 @@
 --- once are the policy's own while its code runs, and the test's again behind it.
 local core = require "moonpost.core"
 local log = require "moonpost.log"
+local task = require "moonpost.task"
 
 local M = {}
 
@@ -36,6 +37,7 @@ function M.props(policy)
       end,
     },
     core_time = now,
+    resume = task.passing.resume, wrap = task.passing.wrap, -- as in a state that serves
     core_once = function(name, undo)
       if undo then
         done[name] = nil
@@ -66,12 +68,14 @@ end
 local function exchange(props)
   local former = {
     log = log.exchange(props.log), core_time = core.time, core_once = core.once, time = os.time, date = os.date,
-    print = print,
+    print = print, resume = coroutine.resume, wrap = coroutine.wrap,
   }
   core.time, core.once = props.core_time, props.core_once
   rawset(os, "time", props.time)
   rawset(os, "date", props.date)
   rawset(_G, "print", props.print)
+  rawset(coroutine, "resume", props.resume)
+  rawset(coroutine, "wrap", props.wrap)
   return former
 end
 
