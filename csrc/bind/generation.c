@@ -3,6 +3,7 @@
  *   serve()        listens; nil, or a reason
  *   retire(grace)  calls spec.retired() when nothing is left; called again, it hurries
  * Everything below is called on the thread's loop, inside a turn, but mpl_generations_reap. */
+#include "bind/heap.h"
 #include "bind/thread.h"
 
 #include <lualib.h>
@@ -186,7 +187,7 @@ void mpl_generation_load(mpl_note *note)
 {
   mpl_thread *thread = note->thread;
   mpl_generation *gen = mp_mem_zalloc(sizeof *gen);
-  if (thread->ending || !gen || !(gen->L = luaL_newstate())) {
+  if (thread->ending || !gen || !(gen->L = mpl_heap_state())) {
     mp_mem_free(gen);
     mpl_note_answer(note, false, thread->ending ? STOPPING : mp_error_text(MP_E_NOMEM));
     return;
