@@ -332,14 +332,20 @@ int mp_loop_work(mp_loop *loop, mp_work *work)
   return 0;
 }
 
-void mp_net_prepare_process(void)
+static void ignore_signal(int number)
 {
   struct sigaction now;
-  if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL) {
+  if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL) {
     struct sigaction ignore = { .sa_handler = SIG_IGN };
     sigemptyset(&ignore.sa_mask);
-    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(number, &ignore, NULL);
   }
+}
+
+void mp_net_prepare_process(void)
+{
+  ignore_signal(SIGPIPE);
+  ignore_signal(SIGXFSZ); /* a file at its limit is EFBIG for one message, not the end of the server */
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
     return;

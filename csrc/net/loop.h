@@ -86,8 +86,8 @@ struct mp_leftover {
   void (*close)(mp_leftover *left);
 };
 
-/* Once, early in a process that uses sockets, by the program rather than a library inside it: SIGPIPE is ignored where it would have
- * killed (a peer that hangs up is an error of the write; children inherit this, so what is executed wants it back), and as many
+/* Once, early in a process that uses sockets, by the program rather than a library inside it: SIGPIPE and SIGXFSZ are ignored where they would have
+ * killed (a peer that hangs up, or a file at its limit, is an error of the write; children inherit this, so what is executed wants it back), and as many
  * descriptors are allowed as the hard limit grants, at most a million (some programs close every possible one). */
 void mp_net_prepare_process(void);
 

@@ -1,0 +1,148 @@
+local process = require "spec.support.process"
+local raw = require "spec.support.raw"
+local served = require "spec.support.served"
+local tmpdir = require "spec.support.tmpdir"
+local uv = require "luv"
+
+local HEAD = "Subject: room needed\r\n\r\n"
+
+local function body(size)
+  return HEAD .. (("x"):rep(98) .. "\r\n"):rep(size // 100)
+end
+
+-- Sends one message and returns the reply to its end.
+local function send(peer, octets, ...)
+  peer:envelope("a@example.net", ...)
+  peer:send(octets .. ".\r\n")
+  return peer:read()
+end
+
+-- Nothing of a message that was refused may be left, and new must never show a part of one.
+local function nothing_in(house, name)
+  assert.same({}, house.dir:list(name .. "/new"))
+  assert.same({}, house.dir:list(name .. "/tmp"))
+end
+
+describe("a full disk", function()
+  -- A disk of 1 MB, where that may be mounted.
+  local disk
+
+  setup(function()
+    local dir = tmpdir.new()
+    local mounted = process.run { "mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", dir:mkdir("small") }
+    disk = { dir = dir, mounted = mounted.code == 0, why = mounted.output }
+  end)
+
+  teardown(function()
+    if disk.mounted then
+      assert.equal(0, process.run({ "umount", "-l", disk.dir:join("small") }).code)
+    end
+    disk.dir:remove()
+  end)
+
+  local function fill(leave)
+    local stat = assert(uv.fs_statfs(disk.dir:join("small")))
+    disk.dir:write("small/filler", ("z"):rep(stat.bavail * stat.bsize - leave))
+  end
+
+  local function room()
+    os.remove(disk.dir:join("small/filler"))
+  end
+
+  it("refuses a delivery with 452, leaves no half message, and takes the next one when there is room", function()
+    if not disk.mounted then
+      pending("no file system can be mounted: " .. disk.why)
+      return
+    end
+    local house <close> = served.start {
+      dir = disk.dir, hooks = [[
+        function server.on.message(_, message)
+          message:deliver { maildir = dir .. "/small/%{mailbox}" }
+        end
+      ]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    assert.matches("^250 ", send(peer, body(1000), "bob@example.org")) -- its folders are there now
+    assert.equal(1, #disk.dir:list("small/bob/new"))
+    os.remove(disk.dir:join("small/bob/new", disk.dir:list("small/bob/new")[1]))
+
+    fill(64 * 1024)
+    assert.matches("^452 4.3.1 ", send(peer, body(200 * 1024), "bob@example.org"))
+    nothing_in(house, "small/bob")
+    assert.matches("^250 ", send(peer, body(1000), "bob@example.org")) -- a small one fits
+    assert.equal(1, #disk.dir:list("small/bob/new"))
+
+    room()
+    assert.matches("^250 ", send(peer, body(200 * 1024), "bob@example.org"))
+    assert.equal(2, #disk.dir:list("small/bob/new"))
+    assert.same({}, disk.dir:list("small/bob/tmp"))
+
+    -- a new mailbox needs folders, and there is not a block left for one
+    fill(0)
+    assert.matches("^45[12] 4", send(peer, body(1000), "carol@example.org"))
+    room()
+    assert.matches("^250 ", send(peer, body(1000), "carol@example.org"))
+    assert.equal(1, #disk.dir:list("small/carol/new"))
+  end)
+
+  it("does not let one message into a file in part", function()
+    if not disk.mounted then
+      pending("no file system can be mounted: " .. disk.why)
+      return
+    end
+    local house <close> = served.start {
+      dir = disk.dir, hooks = [[
+        function server.on.message(_, message)
+          message:deliver { file = dir .. "/small/mbox", mbox = true }
+        end
+      ]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    assert.matches("^250 ", send(peer, body(1000), "bob@example.org"))
+    local before = disk.dir:read("small/mbox")
+    fill(64 * 1024)
+    assert.matches("^452 4.3.1 ", send(peer, body(200 * 1024), "bob@example.org"))
+    assert.equal(before, disk.dir:read("small/mbox"))
+    room()
+    assert.matches("^250 ", send(peer, body(200 * 1024), "bob@example.org"))
+    assert.equal(before, disk.dir:read("small/mbox"):sub(1, #before))
+  end)
+
+  it("is told to who sends more than memory and disk hold, at the end, and the next message works", function()
+    if not disk.mounted then
+      pending("no file system can be mounted: " .. disk.why)
+      return
+    end
+    local house <close> = served.start {
+      dir = disk.dir, env = { TMPDIR = disk.dir:join("small") },
+      hooks = [[
+        function server.on.message(_, message)
+          message:deliver { maildir = dir .. "/mail/%{mailbox}" }
+        end
+      ]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    fill(200 * 1024)
+    assert.matches("^452 4.3.1 ", send(peer, body(900 * 1024), "bob@example.org"))
+    nothing_in(house, "mail/bob")
+    assert.matches("^250 ", send(peer, body(100 * 1024), "bob@example.org"))
+    room()
+    assert.matches("^250 ", send(peer, body(600 * 1024), "bob@example.org"))
+    assert.equal(2, #house:mail("bob"))
+  end)
+end)
+
+-- The same without rights to mount: files that may not grow.
+describe("files that may not grow past a limit", function()
+  it("refuse a delivery, leave no half message, and do not end the server", function()
+    local house <close> = served.start { wrap = { "prlimit", "--fsize=300000:300000" } }
+    local peer <close> = raw.session(house.port.smtp)
+    assert.matches("^45[12] 4.3", send(peer, body(299900), "bob@example.org", "carol@example.org"))
+    nothing_in(house, "mail/bob")
+    nothing_in(house, "mail/carol")
+    assert.matches("^45[12] 4.3", send(peer, body(600000), "bob@example.org")) -- not even the file that holds it meanwhile
+    nothing_in(house, "mail/bob")
+    assert.matches("^250 ", send(peer, body(1000), "bob@example.org"))
+    assert.equal(1, #house:mail("bob"))
+  end)
+end)
