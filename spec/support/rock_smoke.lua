@@ -19,6 +19,7 @@ function server.on.disconnect()
   gone = true
 end
 
+-- The path in the URL is what curl says in EHLO; without one it would be the name of the file, which may be no host name.
 local body = os.tmpname()
 local file = assert(io.open(body, "w"))
 file:write("Subject: smoke\r\n\r\nfrom curl to a rock\r\n")
@@ -27,7 +28,7 @@ file:close()
 moonpost.run(function()
   assert(server:start())
   local client = assert(io.popen(
-    ("curl -sS --max-time 20 smtp://127.0.0.1:%d --mail-from a@example.net --mail-rcpt b@example.org --upload-file %s 2>&1"):format(
+    ("curl -sS --max-time 20 smtp://127.0.0.1:%d/client.example.net --mail-from a@example.net --mail-rcpt b@example.org --upload-file %s 2>&1"):format(
       server.addresses[1].port,
       body
     )
