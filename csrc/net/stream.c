@@ -139,6 +139,17 @@ static void end(mp_stream *stream, mp_ssize how)
   }
 }
 
+/* libuv says end of file for every hang-up that it sees right behind octets (uv__stream_eof), a reset among them; the socket knows. */
+static mp_ssize at_end(const uv_stream_t *handle)
+{
+  uv_os_fd_t fd;
+  int err = 0;
+  socklen_t len = sizeof err;
+  if (uv_fileno((const uv_handle_t *)handle, &fd) != 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err == 0)
+    return 0;
+  return mp_error_errno(err);
+}
+
 static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)
 {
   mp_stream *stream = stream_of(handle);
@@ -147,7 +158,7 @@ static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)
     if (!stream->finishing && !stream->closing && stream->calls)
       stream->calls->read(stream->ctx, buf->base, n);
   } else if (n == UV_EOF) {
-    end(stream, 0);
+    end(stream, at_end(handle));
   } else if (n < 0) {
     end(stream, mp_error_errno((int)-n));
   }

@@ -222,6 +222,25 @@ TEST(a_stream_may_be_closed_inside_its_read)
   pair_close(&p);
 }
 
+/* When the reset has come before the octets are read, libuv hangs up on its own and calls that end of file: a peer that was gone
+ * passed for one that had only finished sending. */
+TEST(a_reset_behind_octets_is_an_error_and_the_octets_are_read)
+{
+  pair p;
+  REQUIRE(pair_open(&p, false));
+  mp_stream_start(p.s.stream);
+  CHECK_EQ_INT(send(p.peer, "last words", 10, 0), 10);
+  struct linger hard = { .l_onoff = 1 };
+  setsockopt(p.peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  close(p.peer);
+  p.peer = -1;
+  UNTIL(&p, p.s.errors + p.s.eofs == 1);
+  CHECK_EQ_INT(p.s.in.len, 10);
+  CHECK_EQ_INT(p.s.errors, 1);
+  CHECK_EQ_INT(p.s.eofs, 0);
+  pair_close(&p);
+}
+
 TEST(a_stopped_stream_reads_nothing_until_it_is_started_again)
 {
   pair p;
