@@ -14,6 +14,7 @@ local server = moonpost.server {
   auth_in_clear = true,
   early = "tolerate", -- `nc < file` talks without waiting for replies
   bare = "repair", -- and its lines may end with LF alone
+  lax = { "helo", "underscore", "space", "brackets" }, -- `curl -T my_mail.eml` says EHLO my_mail.eml
 }
 
 moonpost.log.configure { level = "warn" } -- one line for each message, below, is enough

@@ -17,6 +17,11 @@ describe("examples/catchall.lua", function()
     assert.same({ "you@example.org", "a+b@elsewhere.example" }, policy.sent[1].recipients)
   end)
 
+  -- curl says the file's name in EHLO when the URL has no path, and many a file has an underscore.
+  it("takes what well-known clients say in EHLO", function()
+    assert.equal(250, policy:session():ehlo("my_mail.eml").code)
+  end)
+
   it("prints the commands that try it, and one line for each message", function()
     assert.equal(1, #policy.printed)
     for _, part in ipairs { "smtp://127.0.0.1:2525", "curl ", "swaks --server 127.0.0.1:2525" } do
