@@ -118,8 +118,9 @@ void mpl_leave(mpl_state *state)
   }
 }
 
-/* core.resume: coroutine.resume that tells the watchdog who runs. */
-static int core_resume(lua_State *L)
+/* Resumes the coroutine at 1 with what stands behind it, and tells the watchdog who runs. A task's that has nothing to do takes its function
+ * along, and one that waits is told from one that is done. */
+static int resume(lua_State *L, bool is_task)
 {
   lua_State *co = lua_tothread(L, 1);
   luaL_argcheck(L, co, 1, "a coroutine is needed");
@@ -129,6 +130,7 @@ static int core_resume(lua_State *L)
     lua_pushliteral(L, "too many arguments to resume");
     return 2;
   }
+  bool starts = is_task && nargs > 0 && lua_status(co) == LUA_OK;
   lua_xmove(L, co, nargs);
   mpl_watch *watch = mpl_state_of(L)->watch;
   lua_State *before = NULL;
@@ -137,7 +139,7 @@ static int core_resume(lua_State *L)
     atomic_store_explicit(&watch->running, co, memory_order_relaxed);
   }
   int nres = 0;
-  int rc = lua_resume(co, L, nargs, &nres);
+  int rc = lua_resume(co, L, nargs - starts, &nres);
   if (watch) {
     atomic_store_explicit(&watch->running, before, memory_order_relaxed);
     if (lua_gethook(co) == interrupt)
@@ -150,13 +152,35 @@ static int core_resume(lua_State *L)
       lua_pushliteral(L, "too many results to resume");
       return 2;
     }
-    lua_pushboolean(L, 1);
+    if (is_task && rc == LUA_YIELD)
+      lua_pushnil(L);
+    else
+      lua_pushboolean(L, 1);
     lua_xmove(co, L, nres);
     return nres + 1;
   }
   lua_pushboolean(L, 0);
   lua_xmove(co, L, 1);
   return 2;
+}
+
+/* core.resume: as coroutine.resume. */
+static int core_resume(lua_State *L)
+{
+  return resume(L, false);
+}
+
+/* core.run: true and the results when the coroutine's function has returned, nil and what it yielded, or false and the error. */
+static int core_run(lua_State *L)
+{
+  return resume(L, true);
+}
+
+/* core.coroutine: one that has nothing to do. core.run starts a function in it, and another when that has returned. */
+static int core_coroutine(lua_State *L)
+{
+  lua_newthread(L);
+  return 1;
 }
 
 void mpl_watch_free(mpl_state *state)
@@ -215,5 +239,9 @@ int mpl_open_watch(lua_State *L)
   lua_setfield(L, -2, "watchdog");
   lua_pushcfunction(L, core_resume);
   lua_setfield(L, -2, "resume");
+  lua_pushcfunction(L, core_run);
+  lua_setfield(L, -2, "run");
+  lua_pushcfunction(L, core_coroutine);
+  lua_setfield(L, -2, "coroutine");
   return 0;
 }

@@ -11,10 +11,10 @@ local units = require "moonpost.units"
 
 local M = {}
 
-local resume, yield, running = core.resume, coroutine.yield, coroutine.running
+local resume, run, yield, running = core.resume, core.run, coroutine.yield, coroutine.running
 local isyieldable, close = coroutine.isyieldable, coroutine.close
 
-local DONE, WAIT = {}, {} -- first values that a coroutine of ours yields
+local WAIT = {} -- the first value that a task yields
 
 local Task = {}
 Task.__index = Task
@@ -26,17 +26,10 @@ local spare -- one more of them: the task of the last hook that did not wait, wh
 local waits = setmetatable({}, { __mode = "k" }) -- tasks parked on a virtual worker: for who has to turn its clock
 local passing = {} -- see below
 
--- A pooled coroutine: runs one function after the other, and hands the results over with DONE in front.
-local function body(fn, a, b, c, d)
-  while true do
-    fn, a, b, c, d = yield(DONE, fn(a, b, c, d))
-  end
-end
-
 -- Fields that are looked at for every hook are there from the start: a missing one is looked for in the metatable too.
 local function new_task()
   return setmetatable({
-    co = coroutine.create(body), ticket = 0, state = "running", worker = false, cancelled = false, scopes = false,
+    co = core.coroutine(), ticket = 0, state = "running", worker = false, cancelled = false, scopes = false,
   }, Task)
 end
 
@@ -94,12 +87,12 @@ local function finished(task, ok, ...)
 end
 
 -- What a coroutine gave back after it had been resumed by the loop.
-local function after_step(task, before, ok, mark, ...)
+local function after_step(task, before, over, ...)
   current = before
-  if not ok then
-    return finished(task, false, failure(task, mark))
-  elseif mark == DONE then
+  if over then
     return finished(task, true, ...)
+  elseif over == false then
+    return finished(task, false, failure(task, ...))
   end
 end
 
@@ -107,7 +100,7 @@ local function step(task, ...)
   local before = current
   current = task
   task.state = "running"
-  return after_step(task, before, resume(task.co, ...))
+  return after_step(task, before, run(task.co, ...))
 end
 
 --- Runs `fn(...)` (up to four arguments, up to three results) as a task for an event of C's. Nothing is allocated when
@@ -122,9 +115,9 @@ function M.hook(worker, limit, finish, fn, a, b, c, d)
   local before = current
   current = task
   task.worker = worker
-  local ok, mark, x, y, z = resume(task.co, fn, a, b, c, d)
+  local over, x, y, z = run(task.co, fn, a, b, c, d)
   current = before
-  if mark == DONE then
+  if over then
     if task.cancelled or task.scopes then
       task.cancelled, task.scopes = false, false
     end
@@ -134,9 +127,9 @@ function M.hook(worker, limit, finish, fn, a, b, c, d)
       spare = task
     end
     return true, x, y, z
-  elseif not ok then
+  elseif over == false then
     task.state = "done"
-    return false, failure(task, mark)
+    return false, failure(task, x)
   end
   task.finish = finish
   if limit and limit > 0 then

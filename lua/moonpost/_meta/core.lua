@@ -65,6 +65,18 @@ function core.watchdog(seconds) end
 ---@return any ...
 function core.resume(co, ...) end
 
+--- The same for tasks: true and the results when the coroutine's function has returned (then another may be started in it), nil and what
+--- it yielded, false and the error.
+---@param co thread
+---@param ... any a function and its arguments for a coroutine that has nothing to do, else what its yield returns
+---@return boolean? over
+---@return any ...
+function core.run(co, ...) end
+
+--- A coroutine that has nothing to do, for core.run.
+---@return thread
+function core.coroutine() end
+
 --- A ceiling for this state's memory: past it, and after a full collection, Lua raises "not enough memory". In a serving thread a state
 --- that stays over it is told to the threads' events.
 ---@param octets integer 0 = none
