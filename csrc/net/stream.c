@@ -145,7 +145,8 @@ static mp_ssize at_end(const uv_stream_t *handle)
   uv_os_fd_t fd;
   int err = 0;
   socklen_t len = sizeof err;
-  if (uv_fileno((const uv_handle_t *)handle, &fd) != 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err == 0)
+  if (uv_fileno((const uv_handle_t *)handle, &fd) != 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err == 0)
     return 0;
   return mp_error_errno(err);
 }
