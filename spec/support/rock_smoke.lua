@@ -27,12 +27,9 @@ file:close()
 
 moonpost.run(function()
   assert(server:start())
-  local client = assert(io.popen(
-    ("curl -sS --max-time 20 smtp://127.0.0.1:%d/client.example.net --mail-from a@example.net --mail-rcpt b@example.org --upload-file %s 2>&1"):format(
-      server.addresses[1].port,
-      body
-    )
-  ))
+  local command = "curl -sS --max-time 20 smtp://127.0.0.1:%d/client.example.net"
+    .. " --mail-from a@example.net --mail-rcpt b@example.org --upload-file %s 2>&1"
+  local client = assert(io.popen(command:format(server.addresses[1].port, body)))
   local _, err = moonpost.timeout(25, function()
     while not gone do
       moonpost.sleep(0.01)
