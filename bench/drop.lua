@@ -48,6 +48,7 @@ return function(row)
   end
   local _ <close> = add(subject.moonpost("drop"), 20000)
   local sink <close> = add(subject.sink(), 20000)
+  local floor <close> = add(subject.floor(), 20000)
   local costs, rates = measure(subjects, ROUNDS)
   local function microseconds(i)
     return ("%.1f us"):format(figures.median(costs[i]))
@@ -62,8 +63,13 @@ return function(row)
   row {
     what = against "smtp-sink", value = figures.ratio(rates[1], rates[2]), goal = 1, detail = rate(1) .. " : " .. rate(2),
   }
+  row {
+    what = "the same of a loop that only reads and answers", value = figures.ratio(costs[3], costs[2]),
+    detail = microseconds(3) .. " : " .. microseconds(2),
+  }
   sink:stop()
-  subjects[2] = nil
+  floor:stop()
+  subjects[2], subjects[3] = nil, nil
 
   local chatty <close> = add(subject.moonpost("drop", { BENCH_LOG = "info" }), 20000)
   costs = measure(subjects, 3)

@@ -63,6 +63,15 @@ function M.bare()
   return start("bare copy", port, { peers.python3, "bench/peers/sink.py", tostring(port) })
 end
 
+--- What the kernel takes of the same sessions: a loop that reads and answers.
+function M.floor()
+  local port, folder = ports.free(), tmpdir.new()
+  local program = folder:join("floor")
+  local made = process.run { "cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", program, "bench/peers/floor.c", timeout = 60 }
+  assert(made.code == 0, made.output)
+  return start("floor", port, { program, tostring(port) }, folder)
+end
+
 --- Postfix's sink: one process, an event loop in C, that checks nothing.
 function M.sink()
   if not peers.smtp_sink then
@@ -94,13 +103,16 @@ function M.haraka()
     return nil
   end
   local port, folder = ports.free(), tmpdir.new()
-  for _, name in ipairs { "plugins/drop.js", "config/plugins", "config/smtp.ini", "config/log.ini", "config/me" } do
-    local file <close> = assert(io.open("bench/peers/haraka/" .. name, "rb"))
+  local package = top .. "/build/peers/node/node_modules/Haraka"
+  local function copy(name, from)
+    local file <close> = assert(io.open(from .. "/" .. name, "rb"))
     folder:write(name, (file:read("a"):gsub("@PORT@", tostring(port))))
   end
-  return start("Haraka", port, {
-    peers.node, top .. "/build/peers/node/node_modules/Haraka/bin/haraka", "-c", folder.path, env = peers.node_env,
-  }, folder)
+  for _, name in ipairs { "plugins/drop.js", "config/plugins", "config/smtp.ini", "config/log.ini", "config/me" } do
+    copy(name, "bench/peers/haraka")
+  end
+  copy("config/connection.ini", package) -- it does not start without
+  return start("Haraka", port, { peers.node, package .. "/bin/haraka", "-c", folder.path, env = peers.node_env }, folder)
 end
 
 function Subject:stop()
