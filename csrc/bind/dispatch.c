@@ -299,4 +299,25 @@ static void on_stopped(void *ctx)
   }
 }
 
-const mp_handler mpl_handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped };
+static void on_crowded(void *ctx, mp_crowded why, const char *port, const mp_ip *peer)
+{
+  static const char *const reasons[MP_CROWDED_COUNT] = { "machine", "connections", "connections_per_address" };
+  mpl_service *service = ctx;
+  lua_State *L = service->state->L;
+  int top = lua_gettop(L);
+  luaL_checkstack(L, 16, "dispatch");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, service->dispatch);
+  lua_pushliteral(L, "crowded");
+  lua_pushnil(L); /* no session */
+  lua_pushstring(L, reasons[why]);
+  lua_pushstring(L, port);
+  char text[MP_IP_TEXT];
+  if (peer)
+    lua_pushlstring(L, text, mp_ip_format(peer, text));
+  else
+    lua_pushnil(L);
+  mpl_call(service->state, 5, 0);
+  lua_settop(L, top);
+}
+
+const mp_handler mpl_handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped, on_crowded };

@@ -329,8 +329,8 @@ static void silent_stopped(void *ctx)
   mp_list_remove(&box->node);
 }
 
-const mp_handler mpl_silent = { silent_event, silent_tls,    silent_refused,
-                                silent_lost,  silent_closed, silent_stopped };
+const mp_handler mpl_silent = { silent_event,   silent_tls, silent_refused, silent_lost, silent_closed,
+                                silent_stopped, NULL };
 
 void mpl_kill_services(mp_list *services)
 {

@@ -73,18 +73,22 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     break;
   case MP_GATE_FULL:
     refuse(port, stream, "Too many connections");
+    mp_port_crowded(port, MP_CROWDED_TOTAL, NULL);
     return;
   case MP_GATE_ADDRESS:
     refuse(port, stream, "Too many connections from your address");
+    mp_port_crowded(port, MP_CROWDED_ADDRESS, &peer.ip);
     return;
   case MP_GATE_NOMEM:
     refuse(port, stream, "Out of memory");
+    mp_port_crowded(port, MP_CROWDED_MACHINE, NULL);
     return;
   }
   mp_conn *conn = mp_pool_take(&worker->conns);
   if (!conn) {
     mp_gate_leave(worker->gate, &peer.ip);
     refuse(port, stream, "Out of memory");
+    mp_port_crowded(port, MP_CROWDED_MACHINE, NULL);
     return;
   }
   *conn = (mp_conn){

@@ -307,6 +307,7 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
       conn->why = "too many connections from this address";
       conn_enter(conn, CONN_ENDING);
       mp_stream_finish(conn->stream, CONN_LINGER_MS);
+      mp_port_crowded(conn->port, gate == MP_GATE_NOMEM ? MP_CROWDED_MACHINE : MP_CROWDED_ADDRESS, &proxy.source);
       return;
     }
     mp_gate_leave(service->worker->gate, &conn->counted);

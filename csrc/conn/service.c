@@ -69,10 +69,22 @@ int mp_service_port(mp_service *service, const char *name, const mp_server_opts 
   return 0;
 }
 
+void mp_port_crowded(mp_port *port, mp_crowded why, const mp_ip *peer)
+{
+  mp_service *service = port->service;
+  int64_t now = mp_loop_now(&service->worker->loop);
+  if (service->stopping || !service->handler->crowded || now < service->quiet_until[why])
+    return;
+  service->quiet_until[why] = now + MP_CROWDED_MS;
+  service->handler->crowded(service->ctx, why, port->name, peer);
+}
+
 static void accepted(void *ctx, mp_stream *stream)
 {
   if (stream)
     mp_conn_open(ctx, stream);
+  else
+    mp_port_crowded(ctx, MP_CROWDED_MACHINE, NULL);
 }
 
 int mp_port_listen(mp_port *port, const mp_binding *binding)

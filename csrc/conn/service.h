@@ -42,6 +42,15 @@ typedef struct mp_answer { /* views need to last for the call alone */
   mp_str senders; /* with ACCEPT and CREDENTIALS: a list as mp_senders_have reads it, both NULs counted; empty = any address */
 } mp_answer;
 
+typedef enum mp_crowded {
+  MP_CROWDED_MACHINE, /* no descriptor or memory; who is not accepted waits in the backlog */
+  MP_CROWDED_TOTAL,   /* limits.connections */
+  MP_CROWDED_ADDRESS, /* limits.connections_per_address */
+  MP_CROWDED_COUNT
+} mp_crowded;
+
+enum { MP_CROWDED_MS = 60000 };
+
 typedef struct mp_handler { /* the floor above; every call comes on the worker's thread */
   /* An event with a hook: fills *answer. For told-only events *answer is ignored. */
   void (*event)(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer);
@@ -55,6 +64,9 @@ typedef struct mp_handler { /* the floor above; every call comes on the worker's
   void (*closed)(void *ctx, mp_conn *conn, const char *why);
   /* Nothing is left of a service that was stopped. It is freed after this call. */
   void (*stopped)(void *ctx);
+  /* Connections that get no session, for the log: the first in MP_CROWDED_MS for each reason. `peer` is NULL for nobody in
+   * particular. The pointer may be NULL: nobody asks. */
+  void (*crowded)(void *ctx, mp_crowded why, const char *port, const mp_ip *peer);
 } mp_handler;
 
 struct mp_service {
@@ -74,6 +86,7 @@ struct mp_service {
   mp_list ports, conns;
   unsigned conn_count;
   uint64_t accepted, messages, refused;
+  int64_t quiet_until[MP_CROWDED_COUNT]; /* a flood of refusals is one line a minute */
   mp_timer grace;
   bool stopping, retiring;
 };
@@ -90,6 +103,9 @@ int mp_service_port(mp_service *service, const char *name, const mp_server_opts 
                     mp_port **port);
 int mp_port_listen(mp_port *port, const mp_binding *binding); /* 0 or an error of net/listen.h */
 void mp_port_close(mp_port *port);
+
+/* Tells handler->crowded, unless it was told so lately. `peer` may be NULL. */
+void mp_port_crowded(mp_port *port, mp_crowded why, const mp_ip *peer);
 
 /* Stops: no new connections; idle ones are told 421 now, busy ones when they become idle; after `grace_ms` the rest is cut. Then `stopped`. */
 void mp_service_stop(mp_service *service, int64_t grace_ms);

@@ -175,6 +175,18 @@ local function refused(session, kind, code, text, about)
   })
 end
 
+local crowds = {
+  machine = { "error", "connections are not accepted: out of descriptors or memory" },
+  connections = { "warn", "connections refused: limits.connections is reached" },
+  connections_per_address = { "warn", "connections refused: limits.connections_per_address is reached" },
+}
+
+-- Connections that get no session: C says so once a minute for each reason.
+local function crowded(_, why, listener, ip)
+  local level, text = table.unpack(crowds[why])
+  log.event(level, text, { "listener", listener, "peer", ip })
+end
+
 local ends = {
   rcpt = { settle = verdict.rcpt, raised = verdict.rcpt_raised },
   message = { settle = disposal.settle, raised = disposal.raised },
@@ -190,7 +202,7 @@ local plain_end = { settle = verdict.settle, raised = verdict.raised }
 ---@return fun(kind: string, session: moonpost.Session, ...): any dispatch
 ---@return string[] hooks for service:hooks
 function M.new(house, chains)
-  local handlers, hooks = { lost = lost, refused = refused }, {}
+  local handlers, hooks = { lost = lost, refused = refused, crowded = crowded }, {}
   for kind, make in pairs(makers) do
     local of = chains[kind]
     local way = ends[kind] or plain_end

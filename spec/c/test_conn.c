@@ -250,7 +250,7 @@ TEST(too_many_received_fields_are_a_loop)
   pump_close(&p);
 }
 
-TEST(connections_past_a_limit_are_told_421_without_a_call)
+TEST(connections_past_a_limit_are_told_421_without_a_hook_and_the_log_once_a_minute)
 {
   pump p;
   REQUIRE(pump_open(&p, NULL));
@@ -266,7 +266,11 @@ TEST(connections_past_a_limit_are_told_421_without_a_call)
   REQUIRE(d && e);
   PUMP_SAID(d, GREETING);
   PUMP_SAID(e, "421 4.7.0 mx.example.org Too many connections\r\n");
-  PUMP_LOG(&p, "connect connect connect ");
+  PUMP_LOG(&p, "connect connect crowded:2:smtp:203.0.113.1 connect crowded:1:smtp: ");
+  mp_stream *quiet = pump_connect(&p, 1);
+  REQUIRE(quiet);
+  PUMP_LOG(&p, "");
+  mp_stream_release(quiet);
   pump_send(&p, a, "QUIT\r\n");
   mp_stream_inject(a, NULL, 0);
   pump_turn(&p);

@@ -98,7 +98,7 @@ static void on_stopped(void *ctx)
   ((fuzz *)ctx)->stopped++;
 }
 
-static const mp_handler handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped };
+static const mp_handler handler = { on_event, on_tls, on_refused, on_lost, on_closed, on_stopped, NULL };
 
 static void late_answer(fuzz *f)
 {

@@ -44,6 +44,23 @@ describe("moonpost.dispatch", function()
     assert.equal(1, #house:logged("session over", '"peer":"203.0.113.9"', '"helo":"client.example"', "why"))
   end)
 
+  it("says once a minute that connections are refused by a limit, and by which", function()
+    local house = wired.new { limits = { connections = 2, connections_per_address = 1 } }
+    local first = house:connect { ip = "203.0.113.1", port = 1 }
+    house:connect { ip = "203.0.113.1", port = 2 }
+    house:connect { ip = "203.0.113.1", port = 3 }
+    local found = house:logged("limits.connections_per_address is reached", '"level":"warn"', '"listener":"smtp"')
+    assert.equal(1, #found)
+    assert.matches('"peer":"203.0.113.1"', found[1], 1, true)
+    house:connect { ip = "203.0.113.2", port = 1 }
+    house:connect { ip = "203.0.113.3", port = 1 }
+    assert.equal(1, #house:logged("limits.connections is reached", '"level":"warn"'))
+    house.worker:advance(60)
+    house:connect { ip = "203.0.113.1", port = 4 }
+    assert.equal(2, #house:logged "limits.connections is reached")
+    first:command("QUIT")
+  end)
+
   describe("generation hooks", function()
     it("are told the server", function()
       local seen = {}

@@ -72,8 +72,16 @@ static void pump_stopped(void *ctx)
   p->service = NULL;
 }
 
-static const mp_handler pump_handler = { pump_event, pump_tls,    pump_refused,
-                                         pump_lost,  pump_closed, pump_stopped };
+static void pump_crowded(void *ctx, mp_crowded why, const char *port, const mp_ip *peer)
+{
+  char text[MP_IP_TEXT] = "";
+  if (peer)
+    mp_ip_format(peer, text);
+  mp_buf_fmt(&((pump *)ctx)->log, "crowded:%d:%s:%s ", why, port, text);
+}
+
+static const mp_handler pump_handler = { pump_event,  pump_tls,     pump_refused, pump_lost,
+                                         pump_closed, pump_stopped, pump_crowded };
 
 /* `machine` may be NULL: the defaults of a plain SMTP port. */
 __attribute__((unused)) static bool pump_open(pump *p, const mp_server_opts *machine)
