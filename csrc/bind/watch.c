@@ -29,7 +29,10 @@ static _Thread_local mpl_watch *mine;
 static void interrupt(lua_State *L, lua_Debug *ar)
 {
   (void)ar;
-  luaL_error(L, "interrupted: ran too long without waiting (hook CPU time is limited)");
+  luaL_where(L, 0); /* in a hook level 0 is the function that was interrupted */
+  lua_pushliteral(L, "interrupted: ran too long without waiting (limits.cpu_time)");
+  lua_concat(L, 2);
+  lua_error(L);
 }
 
 static void on_signal(int number)
@@ -77,12 +80,13 @@ static void *monitor(void *arg)
     if (limit <= 0 || (cpu < limit && wall < limit * 10))
       continue;
     pthread_kill(watch->watched, WATCH_SIGNAL);
-    if (wall - told >= 5000) {
+    if (told == 0) { /* the signal has its chance first */
       told = wall;
-      if (wall >= 5000)
-        fprintf(stderr,
-                "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
-                (long long)(wall / 1000));
+    } else if (wall - told >= 5000) {
+      told = wall;
+      fprintf(stderr,
+              "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
+              (long long)(wall / 1000));
     }
   }
   pthread_mutex_unlock(&watch->lock);

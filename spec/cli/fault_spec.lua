@@ -63,6 +63,14 @@ describe("moonpost serve: a hook that", function()
     end)
   end
 
+  it("loops is told with the line of the loop and the limit's name", function()
+    local house <close> = start()
+    local peer <close> = raw.session(house.port.smtp)
+    peer:command("MAIL FROM:<a@example.net>")
+    peer:command("RCPT TO:<loop@example.org>")
+    house:expect('error="[^"]*policy.lua:%d+: interrupted: [^"]*limits.cpu_time')
+  end)
+
   it("spawns a task that loops for ever loses it, and nobody else notices", function()
     local house <close> = start()
     local peer <close> = raw.session(house.port.smtp)
