@@ -55,7 +55,7 @@ local function wait(self, seconds, what, done)
   uv.run("nowait") -- closed handles are freed in a turn of the loop; a state that is closed with some left crashes
   if not ok then
     why = why or ("%s did not happen in %g s"):format(what, seconds)
-    error(("%s: %s; output so far:\n%s"):format(self.name, why, self.output), 3)
+    error(("%s: %s; output so far:\n%s"):format(self.name, why, self.output:sub(-6000)), 3)
   end
 end
 

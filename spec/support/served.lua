@@ -156,6 +156,13 @@ function M.strip(mail)
   end
 end
 
+--- Resident memory of the server.
+---@return integer kilobytes
+function House:memory()
+  local file <close> = assert(io.open(("/proc/%d/status"):format(self.process.pid)))
+  return math.tointeger(tonumber(file:read("a"):match("VmRSS:%s*(%d+) kB")))
+end
+
 --- Stops the server. It has to end by itself and well.
 function House:stop(timeout)
   local code, signal = self.process:stop(timeout)
