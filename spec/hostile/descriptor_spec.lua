@@ -11,7 +11,7 @@ describe("moonpost serve without descriptors", function()
     end
     local line = house:expect "(.*connections are not accepted: out of descriptors or memory.*)"
     assert.matches("error", line)
-    assert.matches("listener=smtp", line, 1, true)
+    assert.matches("listener=smtp$", line)
     for _, peer in ipairs(peers) do
       peer.sock:close()
     end
