@@ -17,7 +17,8 @@ struct mpl_watch {
   pthread_mutex_t lock;
   pthread_cond_t stop_cond;
   bool stop;
-  atomic_uint epoch;            /* odd while Lua runs */
+  atomic_uint epoch;            /* odd while Lua runs; only the watched thread changes it */
+  atomic_uint overdue;          /* the epoch that has used its time */
   mpl_watch *outside;           /* of another state on this thread, whose call led here */
   _Atomic(lua_State *) running; /* the coroutine to interrupt */
   atomic_long limit_ms;
@@ -40,7 +41,9 @@ static void on_signal(int number)
   (void)number;
   mpl_watch *watch = mine;
   lua_State *co = watch ? atomic_load(&watch->running) : NULL;
-  if (co && atomic_load(&watch->epoch) & 1)
+  unsigned epoch = watch ? atomic_load(&watch->epoch) : 0;
+  if (co && epoch & 1 &&
+      epoch == atomic_load(&watch->overdue)) /* else what was meant is over, and something else has begun */
     lua_sethook(co, interrupt, LUA_MASKCOUNT, 1);
 }
 
@@ -79,6 +82,7 @@ static void *monitor(void *arg)
     int64_t cpu = ms_of(watch->cpu) - cpu_start, wall = ms_of(CLOCK_MONOTONIC) - wall_start;
     if (limit <= 0 || (cpu < limit && wall < limit * 10))
       continue;
+    atomic_store(&watch->overdue, epoch);
     pthread_kill(watch->watched, WATCH_SIGNAL);
     if (told == 0) { /* the signal has its chance first */
       told = wall;
@@ -145,6 +149,10 @@ static int resume(lua_State *L, bool is_task)
   int nres = 0;
   int rc = lua_resume(co, L, nargs - starts, &nres);
   if (watch) {
+    /* What comes behind a task that has used its time is the house's own, and must not be cut in its stead. */
+    if (is_task)
+      atomic_store_explicit(&watch->epoch, atomic_load_explicit(&watch->epoch, memory_order_relaxed) + 2,
+                            memory_order_release);
     atomic_store_explicit(&watch->running, before, memory_order_relaxed);
     if (lua_gethook(co) == interrupt)
       lua_sethook(co, NULL, 0, 0);
@@ -217,6 +225,7 @@ static int core_watchdog(lua_State *L)
   if (!watch)
     return luaL_error(L, "out of memory");
   atomic_init(&watch->epoch, 0);
+  atomic_init(&watch->overdue, 0);
   atomic_init(&watch->running, NULL);
   atomic_init(&watch->limit_ms, (long)limit);
   watch->watched = pthread_self();
