@@ -184,7 +184,7 @@ local crowds = {
 -- Connections that get no session: C says so once a minute for each reason.
 local function crowded(_, why, listener, ip)
   local level, text = table.unpack(crowds[why])
-  log.event(level, text, { "listener", listener, "peer", ip or false })
+  log.event(level, text, { "listener", listener, ip and "peer", ip })
 end
 
 local ends = {
