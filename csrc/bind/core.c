@@ -66,6 +66,17 @@ static int core_virtual_worker(lua_State *L)
   return rc < 0 ? luaL_error(L, "no worker: %s", mp_error_text(rc)) : 1;
 }
 
+/* Whether a log line shows a text without quotes: at least one octet, all printable, and no space, quote, "=" or backslash. */
+static int core_is_plain(lua_State *L)
+{
+  size_t len, i = 0;
+  const char *text = luaL_checklstring(L, 1, &len);
+  while (i < len && text[i] > ' ' && text[i] < 0x7f && text[i] != '"' && text[i] != '=' && text[i] != '\\')
+    i++;
+  lua_pushboolean(L, len > 0 && i == len);
+  return 1;
+}
+
 static int core_time(lua_State *L)
 {
   struct timespec now;
@@ -209,6 +220,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "worker", core_worker },
     { "virtual_worker", core_virtual_worker },
     { "time", core_time },
+    { "is_plain", core_is_plain },
     { "in_network", core_in_network },
     { "mailbox", core_mailbox },
     { "check_reply", core_check_reply },

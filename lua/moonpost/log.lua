@@ -12,6 +12,8 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local is_plain = core.is_plain
+
 local rank = { error = 1, warn = 2, info = 3, debug = 4 }
 local label = { error = " error ", warn = " warn  ", info = " info  ", debug = " debug " }
 local VALUE_MOST = 2048
@@ -85,8 +87,12 @@ function M.clean(text)
     :gsub("\xe2\x80[\x8b-\x8f\xa8-\xae]", escape):gsub("\xe2\x81[\xa0-\xaf]", escape):gsub("\xef\xbb\xbf", escape))
 end
 
+-- What stands in front of a field's value, and false where the value is a secret.
 local key_text = remembered(function(key)
   return " " .. M.clean(key) .. "="
+end)
+local open_key_text = remembered(function(key)
+  return not is_secret(key) and key_text(key)
 end)
 
 local function value_text(value)
@@ -102,11 +108,17 @@ end
 
 --- `key=value` as people read it: quoted only where it must be.
 local function human_value(value)
-  local text = type(value) == "string" and value or value_text(value)
+  local text = value
+  if type(value) ~= "string" then
+    if math.type(value) == "integer" then
+      return value
+    end
+    text = value_text(value)
+  end
   if #text > VALUE_MOST then
     text = cut(text, VALUE_MOST)
   end
-  if text ~= "" and not text:find('[^!#-<>-Z%[%]^-~]') then -- printable, and neither a space nor one of " = \
+  if is_plain(text) then
     return text
   end
   return '"' .. M.clean((text:gsub('["\\]', escapes))) .. '"'
@@ -121,31 +133,48 @@ local function human_trace(trace)
   return table.concat(lines, "\n")
 end
 
-local second, stamp
+local second, stamp, instant, instant_text
 
+-- Events come in crowds: the second and the millisecond are put into words once.
 local function timestamp(now)
-  local whole = math.floor(now)
-  if whole ~= second then
-    second, stamp = whole, os.date("!%Y-%m-%dT%H:%M:%S", whole)
+  local ms = math.floor(now * 1000)
+  if ms ~= instant then
+    local whole = ms // 1000
+    if whole ~= second then
+      second, stamp = whole, os.date("!%Y-%m-%dT%H:%M:%S", whole)
+    end
+    instant, instant_text = ms, ("%s.%03dZ"):format(stamp, ms % 1000)
   end
-  return ("%s.%03dZ"):format(stamp, math.floor((now - whole) * 1000))
+  return instant_text
 end
+
+local short = remembered(function(text)
+  return M.clean(cut(text, VALUE_MOST))
+end)
 
 local formats = {}
 
 function formats.text(now, name, text, pairs_list)
-  local out = { timestamp(now), label[name], M.clean(cut(text, VALUE_MOST)) }
+  -- a line about a message has ten fields: room for them is made once
+  local out = {
+    timestamp(now), label[name], short(text), "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "",
+  }
   local at, trace = 3, nil
   for i = 1, #pairs_list, 2 do
     local key, value = pairs_list[i], pairs_list[i + 1]
     if key == "traceback" then
       trace = tostring(value)
     else
-      out[at + 1], out[at + 2] = key_text(key), is_secret(key) and "[redacted]" or human_value(value)
+      local before = open_key_text(key)
+      if before then
+        out[at + 1], out[at + 2] = before, human_value(value)
+      else
+        out[at + 1], out[at + 2] = key_text(key), "[redacted]"
+      end
       at = at + 2
     end
   end
-  local line = table.concat(out)
+  local line = table.concat(out, "", 1, at)
   return trace and line .. "\n" .. human_trace(trace) or line
 end
 

@@ -27,6 +27,11 @@ function core.bind(endpoint, workers, backlog) end
 ---@return number unix_seconds
 function core.time() end
 
+--- Whether a log line shows a text without quotes: at least one octet, all printable, and no space, quote, "=" or backslash.
+---@param text string
+---@return boolean
+function core.is_plain(text) end
+
 --- crypt(3) hash or RFC 5803 string for a password file.
 ---@param kind "SCRAM-SHA-256"|"SCRAM-SHA-1"|"crypt"
 ---@param password string
