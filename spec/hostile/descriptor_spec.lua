@@ -66,7 +66,7 @@ describe("sessions of a server without descriptors", function()
         peer:send(case.body .. ".\r\n")
         return peer:read()
       end
-      local taken = 0
+      local taken
       do
         local _ <close> = starve(house)
         local reply = send()
