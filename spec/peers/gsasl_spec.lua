@@ -74,6 +74,31 @@ describe("gsasl", function()
     end)
   end
 
+  -- gsasl makes what the server keeps, too: {SCRAM-SHA-256}4096,salt,stored,server, which RFC 5803 writes otherwise.
+  it("proves a password of which the server knows nothing but SCRAM's strings", function()
+    local kept = {}
+    for i, mechanism in ipairs { "SCRAM-SHA-1", "SCRAM-SHA-256" } do
+      local made = process.run {
+        peers.gsasl, "--mkpasswd", "-m", mechanism, "--iteration-count", "5000", "-p", accounts.password,
+      }
+      local count, salt, stored, server = made.out:match("^{[%w-]+}(%d+),([^,]+),([^,]+),([^,%s]+)%s*$")
+      kept[i] = ("%q"):format(("%s$%s:%s$%s:%s"):format(mechanism, count, salt, stored, server))
+    end
+    local other <close> = served.start {
+      options = accounts.options,
+      hooks = ("function server.on.credentials() return { scram = { %s } } end"):format(table.concat(kept, ", ")),
+    }
+    for _, mechanism in ipairs { "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "PLAIN" } do
+      for _, password in ipairs { accounts.password, "wrong" } do
+        local result = process.run {
+          peers.gsasl, "--smtp", "--connect", other.at.smtp, "--hostname", "mx.example.org", "--x509-ca-file", certs.ca,
+          "-m", mechanism, "-a", accounts.user, "-p", password, mechanism:find("PLUS") and "--quiet" or "--no-cb",
+        }
+        assert.equal(password == accounts.password and 0 or 1, result.code, mechanism .. "\n" .. result.output)
+      end
+    end
+  end)
+
   it("authenticates in clear where the policy allows it, and finds no PLUS there", function()
     ok("plain", "SCRAM-SHA-256", nil, "--no-starttls")
     local result = gsasl("plain", "SCRAM-SHA-256-PLUS", accounts.password, "--no-starttls")

@@ -48,6 +48,20 @@ describe("smtp-source", function()
     assert.equal(1000, house:count("message accepted"))
   end)
 
+  it("is served by two workers #thread", function()
+    local house <close> = served.start {
+      options = LIMITS, args = { "--workers", "2" },
+      hooks = [[
+        function server.on.connect() log.info("connect", { worker = moonpost.worker.id }) end
+      ]],
+    }
+    source("-s", "50", "-m", "300", "-l", "5000", house.at.smtp)
+    assert.equal(300, #house.dir:list("mail/bob/new"))
+    assert.equal(300, house:count("message accepted"))
+    assert.is_true(house:count("connect worker=1$") > 0)
+    assert.is_true(house:count("connect worker=2$") > 0)
+  end)
+
   it("sends many messages over few sessions that stay open", function()
     local house <close> = served_with "smtp://127.0.0.1:0"
     source("-d", "-s", "10", "-m", "500", "-l", "100000", house.at.smtp)
