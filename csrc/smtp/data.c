@@ -23,7 +23,12 @@
 
 #if defined(__SSE2__) && !defined(MP_DATA_PORTABLE)
 #define VECTORS
+#if defined(__x86_64__) && !defined(MP_DATA_NARROW)
+#define WIDE_VECTORS
+#include <immintrin.h>
+#else
 #include <emmintrin.h>
+#endif
 #endif
 
 enum { START, TEXT, CR, DOT, DOTCR, END };
@@ -73,18 +78,16 @@ static size_t smooth_words(mp_data *data, const char *p, size_t len)
 #ifdef VECTORS
 enum { BLOCK = 64 };
 
-typedef struct block {
-  __m128i v0, v1, v2, v3;
-} block;
+/* What a block holds: bit i stands for octet i. */
+typedef struct marks {
+  uint64_t cr, lf, dot, nul, high;
+} marks;
+
+typedef void look(const char *p, marks *m);
 
 static inline __m128i load16(const char *p)
 {
   return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
-
-static inline block load(const char *p)
-{
-  return (block){ load16(p), load16(p + 16), load16(p + 32), load16(p + 48) };
 }
 
 /* Bit i of the result is the top bit of octet i. */
@@ -95,12 +98,14 @@ static inline uint64_t top_bits(__m128i v0, __m128i v1, __m128i v2, __m128i v3)
   return (uint64_t)high << 32 | low;
 }
 
-/* Bit i of the result: octet i is `c`. */
-static inline uint64_t equal(const block *b, char c)
+static inline void look16(const char *p, marks *m)
 {
-  __m128i want = _mm_set1_epi8(c);
-  return top_bits(_mm_cmpeq_epi8(b->v0, want), _mm_cmpeq_epi8(b->v1, want), _mm_cmpeq_epi8(b->v2, want),
-                  _mm_cmpeq_epi8(b->v3, want));
+  __m128i v0 = load16(p), v1 = load16(p + 16), v2 = load16(p + 32), v3 = load16(p + 48);
+#define EQUAL(c)                                                                       \
+  top_bits(_mm_cmpeq_epi8(v0, _mm_set1_epi8(c)), _mm_cmpeq_epi8(v1, _mm_set1_epi8(c)), \
+           _mm_cmpeq_epi8(v2, _mm_set1_epi8(c)), _mm_cmpeq_epi8(v3, _mm_set1_epi8(c)))
+  *m = (marks){ EQUAL('\r'), EQUAL('\n'), EQUAL('.'), EQUAL('\0'), top_bits(v0, v1, v2, v3) };
+#undef EQUAL
 }
 
 /* Where the octets stand that are being scanned. A line begins at `line`, which is negative for one that began before them. */
@@ -119,57 +124,56 @@ static inline void end_lines(place *pl, int64_t at, uint64_t lf)
   pl->line = at + BLOCK - __builtin_clzll(lf);
 }
 
-static size_t smooth(mp_data *data, const char *p, size_t len)
+/* `look_at` is a constant wherever this is called, and inlined. */
+static inline __attribute__((always_inline)) size_t smooth_blocks(mp_data *data, const char *p, size_t len,
+                                                                  look *look_at)
 {
   if (data->line_limit && data->line_limit < BLOCK)
     return smooth_words(data, p, len);
   place pl = { .was_lf = data->state == START,
                .line = -(int64_t)data->line_len,
                .limit = data->line_limit && data->line_limit < INT64_MAX ? (int64_t)data->line_limit : INT64_MAX };
-  uint64_t special_dots = data->raw ? 0 : UINT64_MAX, cr, lf, stop;
-  __m128i high = _mm_setzero_si128(), least = _mm_set1_epi8((char)0xff);
+  uint64_t special_dots = data->raw ? 0 : UINT64_MAX, stop, high = 0, nul = 0;
   size_t i = 0;
   char tail[BLOCK];
-  block b;
+  marks m;
   for (;; i += BLOCK) {
     size_t n = len - i;
     uint64_t valid = UINT64_MAX;
     if (n >= BLOCK) {
-      b = load(p + i);
+      look_at(p + i, &m);
     } else {
       valid = (UINT64_C(1) << n) - 1;
       memset(tail, 'x', sizeof tail);
       memcpy(tail, p + i, n);
-      b = load(tail);
+      look_at(tail, &m);
     }
-    cr = equal(&b, '\r');
-    lf = equal(&b, '\n');
     /* CR and LF that are not a pair, and dots where a line begins. */
-    stop = (cr << 1 | pl.was_cr) ^ lf;
-    stop |= equal(&b, '.') & (lf << 1 | pl.was_lf) & special_dots;
+    stop = (m.cr << 1 | pl.was_cr) ^ m.lf;
+    stop |= m.dot & (m.lf << 1 | pl.was_lf) & special_dots;
     stop |= ~valid;
     if (stop)
       break;
-    high = _mm_or_si128(high, _mm_or_si128(_mm_or_si128(b.v0, b.v1), _mm_or_si128(b.v2, b.v3)));
-    least = _mm_min_epu8(least, _mm_min_epu8(_mm_min_epu8(b.v0, b.v1), _mm_min_epu8(b.v2, b.v3)));
-    end_lines(&pl, (int64_t)i, lf);
-    pl.was_cr = cr >> (BLOCK - 1);
-    pl.was_lf = lf >> (BLOCK - 1);
+    high |= m.high;
+    nul |= m.nul;
+    end_lines(&pl, (int64_t)i, m.lf);
+    pl.was_cr = m.cr >> (BLOCK - 1);
+    pl.was_lf = m.lf >> (BLOCK - 1);
   }
   /* The last block counts up to its first stop. */
   int last = __builtin_ctzll(stop);
   uint64_t taken = (UINT64_C(1) << last) - 1;
-  end_lines(&pl, (int64_t)i, lf & taken);
+  end_lines(&pl, (int64_t)i, m.lf & taken);
   if (last > 0) {
-    pl.was_cr = cr >> (last - 1) & 1;
-    pl.was_lf = lf >> (last - 1) & 1;
+    pl.was_cr = m.cr >> (last - 1) & 1;
+    pl.was_lf = m.lf >> (last - 1) & 1;
   }
   i += (size_t)last;
   if (i == 0)
     return 0;
-  if (_mm_movemask_epi8(high) || (top_bits(b.v0, b.v1, b.v2, b.v3) & taken))
+  if (high | (m.high & taken))
     data->faults |= MP_DATA_8BIT;
-  if (_mm_movemask_epi8(_mm_cmpeq_epi8(least, _mm_setzero_si128())) || (equal(&b, '\0') & taken))
+  if (nul | (m.nul & taken))
     data->faults |= MP_DATA_NUL;
   data->state = pl.was_cr ? CR : pl.was_lf && !data->raw ? START : TEXT;
   data->line_len = 0;
@@ -177,6 +181,36 @@ static size_t smooth(mp_data *data, const char *p, size_t len)
   if (pl.overlong)
     data->faults |= MP_DATA_LONG_LINE;
   return i;
+}
+
+#ifdef WIDE_VECTORS
+/* The same with vectors twice as wide, which take half as long. Not every processor has them. */
+__attribute__((target("avx2"))) static inline void look32(const char *p, marks *m)
+{
+  __m256i v0 = _mm256_loadu_si256((const __m256i *)(const void *)p);
+  __m256i v1 = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
+#define TOP_BITS(v0, v1) \
+  ((uint64_t)(unsigned)_mm256_movemask_epi8(v1) << 32 | (unsigned)_mm256_movemask_epi8(v0))
+#define EQUAL(c) \
+  TOP_BITS(_mm256_cmpeq_epi8(v0, _mm256_set1_epi8(c)), _mm256_cmpeq_epi8(v1, _mm256_set1_epi8(c)))
+  *m = (marks){ EQUAL('\r'), EQUAL('\n'), EQUAL('.'), EQUAL('\0'), TOP_BITS(v0, v1) };
+#undef EQUAL
+#undef TOP_BITS
+}
+
+__attribute__((target("avx2"))) static size_t smooth_wide(mp_data *data, const char *p, size_t len)
+{
+  return smooth_blocks(data, p, len, look32);
+}
+#endif
+
+static size_t smooth(mp_data *data, const char *p, size_t len)
+{
+#ifdef WIDE_VECTORS
+  if (__builtin_cpu_supports("avx2"))
+    return smooth_wide(data, p, len);
+#endif
+  return smooth_blocks(data, p, len, look16);
 }
 #else
 #define smooth smooth_words

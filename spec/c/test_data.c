@@ -12,7 +12,9 @@ int portable_finish(mp_data *data, mp_str *out);
 #define mp_data_init   portable_init
 #define mp_data_next   portable_next
 #define mp_data_finish portable_finish
+#ifndef MP_DATA_NARROW /* test_data_narrow.c */
 #define MP_DATA_PORTABLE
+#endif
 #include "smtp/data.c"
 #undef mp_data_init
 #undef mp_data_next
