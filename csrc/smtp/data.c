@@ -98,7 +98,7 @@ static inline uint64_t top_bits(__m128i v0, __m128i v1, __m128i v2, __m128i v3)
   return (uint64_t)high << 32 | low;
 }
 
-static inline void look16(const char *p, marks *m)
+static inline __attribute__((always_inline)) void look16(const char *p, marks *m)
 {
   __m128i v0 = load16(p), v1 = load16(p + 16), v2 = load16(p + 32), v3 = load16(p + 48);
 #define EQUAL(c)                                                                       \
