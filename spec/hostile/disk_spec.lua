@@ -40,6 +40,10 @@ describe("a full disk", function()
     disk.dir:remove()
   end)
 
+  after_each(function()
+    process.run { "sh", "-c", 'rm -rf "$0"/small/*', disk.dir.path }
+  end)
+
   local function fill(leave)
     local stat = assert(uv.fs_statfs(disk.dir:join("small")))
     disk.dir:write("small/filler", ("z"):rep(stat.bavail * stat.bsize - leave))
