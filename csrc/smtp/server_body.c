@@ -390,6 +390,7 @@ void mp_srv_chunk_end(mp_server *srv)
 {
   mp_str run;
   srv->ends_group = !(srv->announced & MP_EXT_PIPELINING);
+  srv->behind = false; /* what stood behind BDAT was the chunk */
   if (srv->refusal) {
     refused_end(srv);
   } else if (srv->chunk_last) {
