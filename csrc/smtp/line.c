@@ -1,6 +1,7 @@
 #include "smtp/line.h"
 
 #include "base/error.h"
+#include "base/mem.h"
 
 enum { HELD_MOST = 12290 };
 
@@ -10,10 +11,36 @@ void mp_line_init(mp_line *line, size_t limit, mp_pool *pool)
   mp_buf_init(&line->held, HELD_MOST, pool);
 }
 
+/* A line may be a response of AUTH: it is never left behind in memory that goes back. */
+static void forget(mp_buf *held)
+{
+  mp_mem_wipe(held->ptr, held->ptr ? held->off + held->len : 0);
+  mp_buf_dispose(held);
+}
+
 void mp_line_dispose(mp_line *line)
 {
-  mp_buf_dispose(&line->held);
+  forget(&line->held);
   line->skipping = line->after_cr = false;
+}
+
+/* Adds to what is held. Growing moves it, so this is done here and not by the buffer. */
+static int hold(mp_buf *held, mp_str part)
+{
+  size_t need = held->len + part.len;
+  if (!held->ptr || held->off + need <= held->cap)
+    return mp_buf_str(held, part);
+  if (need > held->max)
+    return MP_E_FULL;
+  mp_buf larger;
+  mp_buf_init(&larger, held->max, held->pool);
+  if (!mp_buf_room(&larger, need))
+    return MP_E_NOMEM;
+  mp_buf_str(&larger, mp_buf_view(held));
+  mp_buf_str(&larger, part);
+  forget(held);
+  *held = larger;
+  return 0;
 }
 
 /* Drops octets up to and with the CRLF that ends a line which was cut. A bare LF does not end it: what a peer hides behind one
@@ -42,7 +69,7 @@ static size_t cut(mp_line *line, mp_str in)
   mp_str held = mp_buf_view(&line->held);
   line->after_cr = held.len && held.ptr[held.len - 1] == '\r';
   line->skipping = true;
-  mp_buf_dispose(&line->held);
+  forget(&line->held);
   return skip(line, in);
 }
 
@@ -65,7 +92,7 @@ int mp_line_next(mp_line *line, mp_str in, size_t *taken, mp_str *out)
   /* A part never holds an LF: with one, it is the line that was given out by the call before. */
   mp_str held = mp_buf_view(&line->held);
   if (held.len && held.ptr[held.len - 1] == '\n') {
-    mp_buf_dispose(&line->held);
+    forget(&line->held);
     held = MP_STR_NULL;
   }
   if (line->skipping) {
@@ -86,7 +113,7 @@ int mp_line_next(mp_line *line, mp_str in, size_t *taken, mp_str *out)
     *taken += part.len;
     return finish(part, out);
   }
-  int rc = mp_buf_str(&line->held, part);
+  int rc = hold(&line->held, part);
   if (rc == MP_E_FULL) { /* only a limit beyond the ceiling comes here */
     *taken += cut(line, in);
     return MP_E_TOOLONG;

@@ -13,7 +13,7 @@ typedef struct mp_line {
 } mp_line;
 
 void mp_line_init(mp_line *line, size_t limit, mp_pool *pool); /* held may grow to the largest limit ever set: 12,290 */
-void mp_line_dispose(mp_line *line);
+void mp_line_dispose(mp_line *line); /* wipes, as everything here does that lets go of octets: they may be a password */
 
 /* Takes octets from `in` up to and with the first CRLF. *taken is how many. Returns
  *   1            a line; *out is it without CRLF, borrowed until the next call

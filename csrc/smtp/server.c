@@ -275,12 +275,7 @@ static size_t feed_line(mp_server *srv, mp_str in, bool *nomem)
     *nomem = true;
     return 0;
   }
-  /* The line may hold a secret, and an idle session holds no buffer. */
-  if (srv->line.held.ptr) {
-    if (auth || srv->line.limit == MP_SRV_AUTH_LINE || srv->state == ST_AUTH)
-      mp_mem_wipe(srv->line.held.ptr, srv->line.held.cap);
-    mp_line_dispose(&srv->line);
-  }
+  mp_line_dispose(&srv->line); /* an idle session holds no buffer */
   return taken;
 }
 
@@ -468,8 +463,6 @@ void mp_server_free(mp_server *srv)
   mp_srv_forget_session(srv);
   drop_note(srv);
   mp_mem_free(srv->binding);
-  if (srv->line.held.ptr)
-    mp_mem_wipe(srv->line.held.ptr, srv->line.held.cap);
   mp_line_dispose(&srv->line);
   mp_buf_dispose(&srv->out);
   mp_mem_free(srv);
