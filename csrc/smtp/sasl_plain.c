@@ -3,10 +3,14 @@
 #include "smtp/sasl_impl.h"
 
 /* No mechanism lets an empty password through, to the script neither: a directory takes one for an anonymous bind, which
- * succeeds for everybody (RFC 4513 5.1.2). */
+ * succeeds for everybody (RFC 4513 5.1.2). Nor one of two lines: SASLprep has no line ends (RFC 4013 2.3), and scripts hand
+ * passwords to protocols of lines. */
 static int keep_password(mp_sasl *sasl, mp_str password)
 {
-  if (password.len == 0 || password.len > MP_SASL_PASSWORD_MAX || mp_str_find(password, '\0', 0) >= 0)
+  if (password.len == 0 || password.len > MP_SASL_PASSWORD_MAX)
+    return MP_SASL_SYNTAX;
+  if (memchr(password.ptr, '\0', password.len) || memchr(password.ptr, '\r', password.len) ||
+      memchr(password.ptr, '\n', password.len))
     return MP_SASL_SYNTAX;
   return mp_secret_set(&sasl->password, password);
 }
