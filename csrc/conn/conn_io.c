@@ -318,9 +318,13 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
   } else {
     conn->no_relay = conn->unnamed = true;
   }
+  mp_buf_consume(&conn->rest, (size_t)n);
+  if (conn->port->tls != MP_TLS_IMPLICIT) { /* what is left was said before the banner, and the machine shall see that */
+    conn_begin(conn);
+    return;
+  }
   mp_buf held = conn->rest;
   mp_buf_init(&conn->rest, held.max, NULL);
-  mp_buf_consume(&held, (size_t)n);
   conn_begin(conn);
   if (held.len && conn->state != CONN_ENDING && conn->state != CONN_GONE)
     take(conn, mp_buf_view(&held).ptr, held.len);
