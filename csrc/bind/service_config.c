@@ -21,6 +21,7 @@ static const limit_row machine_limits[] = {
   MACHINE(recipients, UINT),
   MACHINE(messages, UINT),
   MACHINE(errors, UINT),
+  MACHINE(refused_recipients, UINT),
   MACHINE(auth_failures, UINT),
   MACHINE(idle_commands, UINT),
   MACHINE(envelope_memory, UINT),

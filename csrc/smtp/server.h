@@ -100,9 +100,11 @@ typedef struct mp_server_opts { /* shared by many machines, unchanged while one 
   size_t line_limit; /* of message lines, without CRLF; default 998 (64 KiB hard: over it always 550 5.6.0) */
   uint64_t size;     /* octets of a message; 0 = no limit. Default 50 MB */
   uint64_t overrun;  /* octets read past `size` before 421; default = size again */
-  unsigned recipients;    /* default 100: 452 4.5.3 */
-  unsigned messages;      /* transactions in one session: 421 4.7.0; default 1000; 0 = no limit */
-  unsigned errors;        /* bad commands in one session: 421 4.7.0; default 20 */
+  unsigned recipients; /* default 100: 452 4.5.3 */
+  unsigned messages;   /* transactions in one session: 421 4.7.0; default 1000; 0 = no limit */
+  unsigned errors;     /* bad commands in one session: 421 4.7.0; default 20 */
+  unsigned refused_recipients; /* RCPT answered with 5xx in one session, past it 421 4.7.0; ten times as many of who is trusted (relay
+                                * networks, authenticated users); default 20; 0 = no limit */
   unsigned auth_failures; /* default 3: 421 4.7.0 */
   unsigned idle_commands; /* NOOP, RSET, HELP, VRFY, EXPN in a row without a MAIL: counted as errors past it; default 100 */
   unsigned envelope_memory; /* octets an envelope may take; default 1 MB: 452 4.5.3 */

@@ -77,7 +77,7 @@ struct mp_server {
   int64_t begun_ms;                      /* the transaction; GREET and HELD: when what is held back is due */
   int64_t body_ms;                       /* the body or chunk */
   unsigned trust, announced, mechanisms; /* mechanisms: as announced */
-  unsigned errors, messages;
+  unsigned errors, messages, refusals;   /* refusals: of recipients, for good */
   unsigned short idle, failures, command_limit, abort_code;
   signed char mech; /* of the authenticated user or the exchange; -1 */
   unsigned char state, waiting, resume;

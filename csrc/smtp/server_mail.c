@@ -1,6 +1,8 @@
 /* MAIL and RCPT: grammar by path.c and param.c, order and limits here (RFC 5321 4.1.1.2, 4.1.1.3). */
 #include "smtp/server_impl.h"
 
+enum { REFUSED_TRUSTED = 10 }; /* times as many recipients may be refused to who is trusted */
+
 /* Cuts "FROM:" or "TO:" off and leaves the path at the front; false when it is not there. One space may follow the colon; more, or
  * some before it, by MP_LAX_SPACE. */
 static bool keyword(const mp_server *srv, mp_str word, mp_str *args)
@@ -193,10 +195,24 @@ void mp_srv_rcpt(mp_server *srv, mp_str args)
   mp_srv_push(srv, MP_EV_RCPT);
 }
 
+/* Counts a recipient that is refused for good; true when it was one too many. Who tries address after address is not told which of them are
+ * there: this one's verdict is not said any more. Lists of users of ours age too, so who is trusted may be wrong more often. */
+static bool harvests(mp_server *srv)
+{
+  uint64_t most = srv->opts->refused_recipients;
+  if (srv->user.ptr || (srv->trust & MP_TRUST_REPAIR))
+    most *= REFUSED_TRUSTED;
+  return ++srv->refusals > most && most > 0;
+}
+
 void mp_srv_answer_rcpt(mp_server *srv, const mp_reply *reply)
 {
   if (reply && reply->code >= 300) {
     mp_envelope_drop(srv->env);
+    if (reply->code >= 500 && harvests(srv)) {
+      mp_srv_421(srv, "4.7.0", "Too many recipients were refused", "too many refused recipients");
+      return;
+    }
     mp_srv_refuse(srv, reply, MP_EV_RCPT);
     return;
   }

@@ -15,6 +15,7 @@ void mp_server_opts_init(mp_server_opts *opts, mp_protocol protocol)
     .recipients = 100,
     .messages = 1000,
     .errors = 20,
+    .refused_recipients = 20,
     .auth_failures = 3,
     .idle_commands = 100,
     .envelope_memory = 1u << 20,

@@ -119,7 +119,7 @@ void mp_srv_answer_xclient(mp_server *srv, const mp_reply *reply)
     return;
   }
   srv->esmtp = (given & MP_XCLIENT_PROTO) && x->esmtp;
-  srv->errors = srv->messages = 0;
+  srv->errors = srv->messages = srv->refusals = 0;
   srv->idle = srv->failures = 0;
   srv->early = srv->overlong = srv->foreign = false;
   srv->start_ms = srv->now_ms;

@@ -136,6 +136,72 @@ TEST(messages_in_one_session)
   }
 }
 
+/* Refuses one recipient and expects SAID. */
+#define REFUSE_ONE(W, SAID)                                                    \
+  do {                                                                         \
+    wire_answer_next((W), MP_EV_RCPT, MP_REPLY(550, 5, 1, 1, "No such user")); \
+    TALK((W), "RCPT TO:<nobody@example.org>\r\n", SAID);                       \
+  } while (0)
+
+#define NO_SUCH_USER     "550 5.1.1 No such user\r\n"
+#define TOO_MANY_REFUSED "421 4.7.0 mx.example.org Too many recipients were refused\r\n"
+
+TEST(recipients_refused_in_one_session)
+{
+  FOR_EACH_SLICE(slice)
+  {
+    wire w;
+    wire_init(&w, MP_PROTOCOL_SMTP, slice);
+    w.opts.refused_recipients = 3;
+    REQUIRE(wire_start(&w));
+    wire_upto(&w, HELLO "MAIL FROM:<a@example.net>\r\n");
+    REFUSE_ONE(&w, NO_SUCH_USER);
+    REFUSE_ONE(&w, NO_SUCH_USER);
+    /* what is refused for now, and what is taken, tells nothing */
+    wire_answer_next(&w, MP_EV_RCPT, MP_REPLY(450, 4, 2, 0, "Come back"));
+    TALK(&w, "RCPT TO:<b@example.org>\r\n", "450 4.2.0 Come back\r\n");
+    TALK(&w, "RCPT TO:<b@example.org>\r\n", "250 2.1.5 Recipient OK\r\n");
+    /* a new transaction is no new start */
+    wire_upto(&w, "RSET\r\nMAIL FROM:<a@example.net>\r\n");
+    REFUSE_ONE(&w, NO_SUCH_USER);
+    TALK(&w, "RCPT TO:<b@example.org>\r\n", "250 2.1.5 Recipient OK\r\n");
+    CHECK(!w.closed);
+    REFUSE_ONE(&w, TOO_MANY_REFUSED);
+    CHECK(w.closed);
+    CHECK_CSTR(w.why, "too many refused recipients");
+    wire_close(&w);
+  }
+}
+
+TEST(recipients_refused_to_who_is_trusted)
+{
+  wire w;
+  wire_init(&w, MP_PROTOCOL_SMTP, 0);
+  w.opts.refused_recipients = 3;
+  w.trust = MP_TRUST_REPAIR;
+  REQUIRE(wire_start(&w));
+  wire_upto(&w, HELLO "MAIL FROM:<a@example.net>\r\n");
+  for (int i = 0; i < 30; i++)
+    REFUSE_ONE(&w, NO_SUCH_USER);
+  CHECK(!w.closed);
+  REFUSE_ONE(&w, TOO_MANY_REFUSED);
+  CHECK(w.closed);
+  wire_close(&w);
+}
+
+TEST(recipients_refused_without_a_limit)
+{
+  wire w;
+  wire_init(&w, MP_PROTOCOL_SMTP, 0);
+  w.opts.refused_recipients = 0;
+  REQUIRE(wire_start(&w));
+  wire_upto(&w, HELLO "MAIL FROM:<a@example.net>\r\n");
+  for (int i = 0; i < 200; i++)
+    REFUSE_ONE(&w, NO_SUCH_USER);
+  CHECK(!w.closed);
+  wire_close(&w);
+}
+
 TEST(commands_that_move_nothing)
 {
   wire w;

@@ -158,6 +158,19 @@ function break_limit.errors()
   return peer:command("XYZZY")
 end
 
+function break_limit.refused_recipients()
+  local peer = house({ refused_recipients = 2 }, nil, function(server)
+    function server.on.rcpt()
+      return 550, "5.1.1", "No such user"
+    end
+  end):session()
+  peer:command("MAIL FROM:<bob@example.net>")
+  for i = 1, 2 do
+    assert.equal("550 5.1.1 No such user", peer:command(("RCPT TO:<user%d@example.org>"):format(i)))
+  end
+  return peer:command("RCPT TO:<user3@example.org>")
+end
+
 local function with_password(server)
   function server.on.credentials()
     return { password = "right" }

@@ -65,6 +65,7 @@
 ---@field recipients? integer
 ---@field messages? integer
 ---@field errors? integer
+---@field refused_recipients? integer
 ---@field auth_failures? integer
 ---@field idle_commands? integer
 ---@field envelope? moonpost.Size
