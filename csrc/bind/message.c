@@ -408,7 +408,8 @@ static int message_maildir(lua_State *L)
                            .create = opt_bool(L, 3, "create"),
                            .extra = opt_extra(L, 3),
                            .host = opt_string(L, 3, "host", true),
-                           .mode = opt_mode(L, 3) };
+                           .mode = opt_mode(L, 3),
+                           .crlf = opt_bool(L, 3, "crlf") };
   mp_loop *loop;
   mpl_delivery *delivery = delivery_new(L, &loop);
   return started(L, delivery, mp_deliver_maildir(loop, msg, &opts, delivered, delivery));
@@ -425,7 +426,8 @@ static int message_file(lua_State *L)
                         .create = opt_bool(L, 3, "create"),
                         .extra = opt_extra(L, 3),
                         .sender = mp_str_c(sender),
-                        .mode = opt_mode(L, 3) };
+                        .mode = opt_mode(L, 3),
+                        .crlf = opt_bool(L, 3, "crlf") };
   mp_loop *loop;
   mpl_delivery *delivery = delivery_new(L, &loop);
   return started(L, delivery, mp_deliver_file(loop, msg, &opts, delivered, delivery));
@@ -460,7 +462,8 @@ static int message_pipe(lua_State *L)
                         .env = opt_list(L, 3, "env"),
                         .cwd = opt_string(L, 3, "cwd", false),
                         .timeout_ms = mpl_check_ms(L, 5),
-                        .extra = opt_extra(L, 3) };
+                        .extra = opt_extra(L, 3),
+                        .crlf = opt_bool(L, 3, "crlf") };
   luaL_argcheck(L, opts.args && opts.args[0], 3, "'args' names no program");
   mp_loop *loop;
   mpl_delivery *delivery = delivery_new(L, &loop);

@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { HEAD_MORE = 2 << 20 }; /* edits, and fields put on top */
+enum {
+  HEAD_MORE = 2 << 20, /* edits, and fields put on top */
+  SCRATCH = 65536
+};
 
-int delivery_init(delivery *d, mp_message *msg, mp_str extra, mp_delivered done, void *ctx)
+int delivery_init(delivery *d, mp_message *msg, mp_str extra, bool crlf, mp_delivered done, void *ctx)
 {
   *d = (delivery){ .done = done, .ctx = ctx };
   mp_buf_init(&d->head, mp_sink_store(msg->sink)->header_most + HEAD_MORE, NULL);
@@ -19,6 +22,9 @@ int delivery_init(delivery *d, mp_message *msg, mp_str extra, mp_delivered done,
     mp_buf_dispose(&d->head);
     return rc;
   }
+  mp_lines_init(&d->body, msg, crlf);
+  if (d->body.lf)
+    mp_buf_cut(&d->head, mp_lines_shorten(d->head.ptr + d->head.off, d->head.len));
   d->msg = mp_message_ref(msg);
   d->number = ++msg->deliveries;
   return 0;
@@ -74,20 +80,46 @@ const char *delivery_split(const char *path, char **copy, char **folder)
   return *copy ? *copy + cut : NULL;
 }
 
+/* Through one buffer, whatever the body's size. */
+static bool store_lines(delivery *d, int fd, const char *path)
+{
+  char scratch[SCRATCH];
+  for (;;) {
+    int rc;
+    mp_str part = mp_lines_read(&d->body, scratch, sizeof scratch, &rc);
+    if (rc < 0) {
+      delivery_error(d, rc, "cannot write %.300s: the message's temporary file cannot be read", path);
+      return false;
+    }
+    if (part.len == 0)
+      return true;
+    if (mp_disk_write(fd, part) < 0) {
+      delivery_fail(d, "write", path);
+      return false;
+    }
+  }
+}
+
+/* Octet for octet, which the kernel can do by itself. */
+static bool store_octets(delivery *d, int fd, const char *path)
+{
+  errno = 0;
+  int rc = mp_sink_copy(d->msg->sink, d->body.off, fd);
+  if (rc < 0 && errno)
+    delivery_fail(d, "write", path);
+  if (rc < 0)
+    delivery_error(d, rc, "cannot write %.300s: the message is shorter on disk than it was", path);
+  return rc == 0;
+}
+
 bool delivery_store(delivery *d, int fd, const char *path)
 {
   if (mp_disk_write(fd, mp_buf_view(&d->head)) < 0) {
     delivery_fail(d, "write", path);
     return false;
   }
-  errno = 0;
-  int rc = mp_sink_copy(d->msg->sink, mp_message_body_at(d->msg), fd);
-  if (rc < 0) {
-    if (errno)
-      delivery_fail(d, "write", path);
-    delivery_error(d, rc, "cannot write %.300s: the message is shorter on disk than it was", path);
+  if (d->body.lf ? !store_lines(d, fd, path) : !store_octets(d, fd, path))
     return false;
-  }
   if (fsync(fd) < 0) {
     delivery_fail(d, "sync", path);
     return false;

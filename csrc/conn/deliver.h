@@ -16,12 +16,15 @@ typedef struct mp_outcome {
 
 typedef void (*mp_delivered)(void *ctx, const mp_outcome *outcome); /* on the loop's thread, on a later turn */
 
+/* Lines end in LF in what is delivered, head and body, unless `crlf` asks for the octets of the wire. What was sent with BODY=BINARYMIME
+ * keeps them always, but in an mbox, where lines end in LF always. */
 typedef struct mp_maildir_opts {
   const char *folder; /* of the Maildir; tmp, new, cur are made when missing unless !create */
   bool create;
   mp_str extra;     /* fields put on top: Return-Path, Delivered-To; whole lines */
   const char *host; /* in the file's name */
   unsigned mode;    /* of the file; default 0600; folders get the x bits too */
+  bool crlf;
 } mp_maildir_opts;
 
 /* tmp/NAME (O_EXCL), write, fsync, link or rename into new/, fsync of new/. A failure leaves nothing in new and removes the file in tmp.
@@ -36,6 +39,7 @@ typedef struct mp_file_opts {
   mp_str extra;
   mp_str sender; /* mbox: for the "From " line */
   unsigned mode;
+  bool crlf; /* not in an mbox */
 } mp_file_opts;
 
 /* 0 (will report), MP_E_NOMEM or MP_E_SYSTEM.
@@ -50,6 +54,7 @@ typedef struct mp_pipe_opts {
   const char *cwd;    /* NULL: / */
   int64_t timeout_ms; /* then SIGTERM, and SIGKILL 2 s later, to its process group; 0: 60 s */
   mp_str extra;
+  bool crlf;
 } mp_pipe_opts;
 
 /* Runs a program with the message on its standard input. A program that does not read everything is fine. At most 32 run at once (see

@@ -90,7 +90,7 @@ int mp_deliver_file(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp
   file *f = mp_mem_zalloc(sizeof *f);
   if (!f)
     return MP_E_NOMEM;
-  int rc = delivery_init(&f->d, msg, opts->extra, delivered, ctx);
+  int rc = delivery_init(&f->d, msg, opts->extra, opts->crlf, delivered, ctx);
   if (rc < 0) {
     mp_mem_free(f);
     return rc;

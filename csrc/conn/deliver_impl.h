@@ -3,6 +3,7 @@
 #define MP_CONN_DELIVER_IMPL_H
 
 #include "conn/deliver.h"
+#include "conn/lines.h"
 
 enum { DELIVERY_MODE = 0600, DELIVERY_WHY = 512 };
 
@@ -12,13 +13,14 @@ typedef struct delivery {
   mp_delivered done;
   void *ctx;
   mp_buf head;
+  mp_lines body;   /* behind it */
   unsigned number; /* of this delivery among the message's */
   mp_outcome out;
   char why[DELIVERY_WHY];
 } delivery;
 
-/* Takes a reference of `msg` and builds the head. 0 or an error (nothing is held then). */
-int delivery_init(delivery *d, mp_message *msg, mp_str extra, mp_delivered done, void *ctx);
+/* Takes a reference of `msg` and builds the head, with the line ends that the body will have too. 0 or an error (nothing is held then). */
+int delivery_init(delivery *d, mp_message *msg, mp_str extra, bool crlf, mp_delivered done, void *ctx);
 void delivery_dispose(delivery *d);
 void delivery_report(delivery *d);
 

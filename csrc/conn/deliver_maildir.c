@@ -169,7 +169,7 @@ int mp_deliver_maildir(mp_loop *loop, mp_message *msg, const mp_maildir_opts *op
   maildir *m = mp_mem_zalloc(sizeof *m);
   if (!m)
     return MP_E_NOMEM;
-  int rc = delivery_init(&m->d, msg, opts->extra, delivered, ctx);
+  int rc = delivery_init(&m->d, msg, opts->extra, opts->crlf, delivered, ctx);
   if (rc < 0) {
     mp_mem_free(m);
     return rc;

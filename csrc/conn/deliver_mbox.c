@@ -295,7 +295,7 @@ int mp_deliver_mbox(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp
   mbox *m = mp_mem_zalloc(sizeof *m);
   if (!m)
     return MP_E_NOMEM;
-  int rc = delivery_init(&m->d, msg, opts->extra, delivered, ctx);
+  int rc = delivery_init(&m->d, msg, opts->extra, true, delivered, ctx);
   if (rc < 0) {
     mp_mem_free(m);
     return rc;

@@ -230,7 +230,7 @@ int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp
   piping *p = mp_mem_zalloc(sizeof *p);
   if (!p)
     return MP_E_NOMEM;
-  int rc = delivery_init(&p->d, msg, opts->extra, done, ctx);
+  int rc = delivery_init(&p->d, msg, opts->extra, opts->crlf, done, ctx);
   if (rc < 0) {
     mp_mem_free(p);
     return rc;
@@ -245,8 +245,7 @@ int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp
   p->program.cancel = -1;
   p->program.timeout_ms = opts->timeout_ms > 0 ? opts->timeout_ms : TIMEOUT_MS;
   p->program.head = mp_buf_view(&p->d.head);
-  p->program.sink = msg->sink;
-  p->program.body = mp_message_body_at(msg);
+  p->program.body = &p->d.body;
   mp_buf_init(&p->program.output, MP_PROGRAM_OUTPUT, NULL);
   rc = copy_strings(p, opts) ? 0 : MP_E_NOMEM;
   if (rc == 0 && p->store->running < p->store->running_most)

@@ -23,7 +23,6 @@ typedef struct run {
   int64_t due;
   stage stage;
   mp_str feed;   /* what is to be written next */
-  uint64_t off;  /* in the sink, behind `feed` */
   char *scratch; /* of `feed` */
 } run;
 
@@ -171,8 +170,7 @@ static void feed(run *r)
   while (r->in >= 0) {
     if (r->feed.len == 0) {
       int rc;
-      r->feed = mp_sink_read(program->sink, r->off, r->scratch, SCRATCH, &rc);
-      r->off += r->feed.len;
+      r->feed = mp_lines_read(program->body, r->scratch, SCRATCH, &rc);
       if (rc < 0) {
         /* Half a message must not pass for a whole one: the program does not live to see its end. */
         kill_now(r);
@@ -298,7 +296,7 @@ static void reap(run *r)
 
 void mp_program_run(mp_program *program)
 {
-  run r = { .program = program, .in = -1, .out = -1, .pidfd = -1, .feed = program->head, .off = program->body };
+  run r = { .program = program, .in = -1, .out = -1, .pidfd = -1, .feed = program->head };
   r.scratch = mp_mem_alloc(SCRATCH);
   if (!r.scratch) {
     program->rc = MP_E_NOMEM;

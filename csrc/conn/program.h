@@ -2,7 +2,7 @@
 #ifndef MP_CONN_PROGRAM_H
 #define MP_CONN_PROGRAM_H
 
-#include "conn/body.h"
+#include "conn/lines.h"
 
 enum { MP_PROGRAM_OUTPUT = 65536, MP_PROGRAM_GRACE_MS = 2000 };
 
@@ -11,10 +11,9 @@ typedef struct mp_program {
   char *const *env;  /* NULL-terminated */
   const char *cwd;
   int64_t timeout_ms;
-  mp_str head;   /* goes to its standard input first */
-  mp_sink *sink; /* then this, from `body` on */
-  uint64_t body;
-  int cancel; /* a descriptor that becomes readable when it is to be killed; -1 */
+  mp_str head;    /* goes to its standard input first */
+  mp_lines *body; /* then this */
+  int cancel;     /* a descriptor that becomes readable when it is to be killed; -1 */
   /* the outcome */
   mp_buf output; /* the caller's, with its ceiling; what goes past it is read and dropped */
   int rc; /* 0 when it was started and ended by itself; else NOTFOUND, DENIED, TIMEOUT, CANCELLED, SYSTEM, ... */

@@ -22,7 +22,7 @@ function orders.maildir(message, job)
   local plan = job.plan
   return {
     folder = job.path, create = plan.create, mode = plan.mode, host = message.session._house.hostname,
-    extra = trace(message, job),
+    crlf = plan.line_end == "crlf", extra = trace(message, job),
   }
 end
 
@@ -30,7 +30,7 @@ function orders.file(message, job)
   local plan = job.plan
   return {
     path = job.path, mbox = plan.mbox or false, create = plan.create, mode = plan.mode, sender = message.sender.address,
-    extra = trace(message, job),
+    crlf = plan.line_end == "crlf", extra = trace(message, job),
   }
 end
 
@@ -40,7 +40,10 @@ function orders.pipe(message, job)
   if not job.recipients[2] then
     env[#env + 1] = "RECIPIENT=" .. job.recipients[1].address
   end
-  return { args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, extra = trace(message, job) }
+  return {
+    args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, crlf = plan.line_end == "crlf",
+    extra = trace(message, job),
+  }
 end
 
 --- The last step: C's, or that of who stands in for it (moonpost.test writes down instead).
@@ -58,8 +61,9 @@ end
 local function place(plan, one, message)
   if plan.kind ~= "pipe" then
     local path, fault, why = expand.fill(plan.path, one, message)
-    return path and { path = path, key = ("%s\0%s\0%s"):format(plan.kind, plan.mbox and "mbox" or "", path) }, fault,
-      why
+    return path and {
+      path = path, key = ("%s\0%s\0%s\0%s"):format(plan.kind, plan.mbox and "mbox" or "", plan.line_end, path),
+    }, fault, why
   end
   local args = {}
   for i, parts in ipairs(plan.args) do
@@ -69,7 +73,7 @@ local function place(plan, one, message)
     end
     args[i] = text
   end
-  return { args = args, key = "pipe\0" .. table.concat(args, "\0") }
+  return { args = args, key = ("pipe\0%s\0"):format(plan.line_end) .. table.concat(args, "\0") }
 end
 
 local function settle(one, result)

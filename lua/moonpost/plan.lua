@@ -51,11 +51,19 @@ local function mode(plan, value)
   plan.mode = octal
 end
 
+local function line_end(plan, value)
+  if value ~= "lf" and value ~= "crlf" then
+    return 'line_end: "lf" or "crlf" expected'
+  end
+  plan.line_end = value
+end
+
 --- What may stand beside each target; each function puts its value into the plan or returns what is wrong.
 local targets = {
-  maildir = { create = flag "create", mode = mode },
-  file = { create = flag "create", mode = mode, mbox = flag "mbox" },
+  maildir = { create = flag "create", mode = mode, line_end = line_end },
+  file = { create = flag "create", mode = mode, mbox = flag "mbox", line_end = line_end },
   pipe = {
+    line_end = line_end,
     timeout = function(plan, value)
       local seconds, expected = units.duration(value)
       if not seconds or seconds == 0 then
@@ -143,7 +151,7 @@ function M.deliver(options)
   if not kind then
     return nil, "maildir, file or pipe is needed"
   end
-  local plan, why = { kind = kind, create = true }
+  local plan, why = { kind = kind, create = true, line_end = "lf" }
   if kind == "pipe" then
     plan.timeout = PIPE_TIMEOUT
     plan.args, why = arguments(options.pipe)
@@ -164,6 +172,9 @@ function M.deliver(options)
     if wrong then
       return nil, wrong
     end
+  end
+  if plan.mbox and plan.line_end == "crlf" then
+    return nil, "line_end: lines of an mbox end in LF"
   end
   return plan
 end

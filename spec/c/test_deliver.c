@@ -190,6 +190,68 @@ TEST(a_file_may_be_named_without_a_folder)
   free(o.output);
 }
 
+/* ---- line ends --------------------------------------------------------------------------------------------------- */
+
+/* A message with its lines' ends wherever a block or a read of a file may end, and CRs that end no line. */
+static char *lines_make(size_t len, size_t shift)
+{
+  char *octets = octets_make("A: b\r\n\r\n", len);
+  for (size_t at = 16384; at + 2 < len; at += 16384) {
+    size_t place = at - 2 + shift;
+    memcpy(octets + place, shift == 3 ? "\r\r" : "\r\n", 2);
+    if (octets[place + 2] == '\n')
+      octets[place + 2] = 'x';
+  }
+  memcpy(octets + len - 2, shift == 3 ? "x\r" : "\r\n", 2);
+  return octets;
+}
+
+TEST(lines_end_in_lf_unless_the_octets_of_the_wire_are_asked_for)
+{
+  static const size_t sizes[] = { 40, 100000, 700000 };
+  for (size_t i = 0; i < 3; i++)
+    for (size_t shift = 0; shift < 4; shift++)
+      for (int crlf = 0; crlf < 2; crlf++) {
+        post_office office;
+        outcome o = { 0 };
+        office_open(&office, false);
+        char *octets = lines_make(sizes[i], shift);
+        mp_str all = mp_str_of(octets, sizes[i]);
+        mp_message *msg = make(&office, all);
+        REQUIRE(msg);
+        CHECK_EQ_INT(mp_sink_in_file(msg->sink), sizes[i] > office.store.threshold);
+        mp_maildir_opts box = {
+          .folder = temp_path("lines"), .create = true, .extra = mp_str_c(extra), .crlf = crlf
+        };
+        CHECK_EQ_INT(mp_deliver_maildir(&office.loop, msg, &box, note_outcome, &o), 0);
+        CHECK_EQ_INT(wait_outcome(&office, &o), 0);
+        check_lines(o.path, extra, all, crlf);
+        const char *path = temp_path("lines/%zu-%zu-%d", i, shift, crlf);
+        CHECK_EQ_INT(to_file(&office, msg, (mp_file_opts){ .path = path, .crlf = crlf }, &o), 0);
+        check_lines(path, extra, all, crlf);
+        mp_message_unref(msg);
+        office_close(&office);
+        free(o.output);
+        free(octets);
+      }
+}
+
+TEST(what_was_sent_as_binary_keeps_its_octets)
+{
+  post_office office;
+  outcome o = { 0 };
+  office_open(&office, true);
+  mp_message *msg = make(&office, mp_str_c(small));
+  REQUIRE(msg);
+  msg->env->params.given |= MP_PARAM_BODY;
+  msg->env->params.body = MP_BODY_BINARY;
+  CHECK_EQ_INT(to_maildir(&office, msg, temp_path("binary"), true, &o), 0);
+  check_lines(o.path, extra, mp_str_c(small), true);
+  mp_message_unref(msg);
+  office_close(&office);
+  free(o.output);
+}
+
 /* ---- mbox -------------------------------------------------------------------------------------------------------- */
 
 /* The entry that a delivery appends, made by the simplest means. To be freed. */

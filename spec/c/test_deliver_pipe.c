@@ -43,7 +43,7 @@ static void check_no_child(void)
 
 static const mp_pipe_opts none = { 0 };
 
-TEST(a_program_reads_the_message_octet_for_octet)
+TEST(a_program_reads_the_whole_message)
 {
   char *big = octets_make("Subject: big\r\n\r\n", 3000000);
   for (int i = 0; i < 4; i++) {
@@ -62,6 +62,26 @@ TEST(a_program_reads_the_message_octet_for_octet)
     office_close(&office);
     free(o.output);
     check_no_child();
+  }
+  free(big);
+}
+
+TEST(a_program_reads_the_octets_of_the_wire_when_it_wants_to)
+{
+  char *big = octets_make("Subject: big\r\n\r\n", 3000000);
+  for (int i = 0; i < 2; i++) {
+    post_office office;
+    outcome o = { 0 };
+    office_open(&office, false);
+    mp_str octets = i ? mp_str_of(big, 3000000) : mp_str_c(small);
+    mp_message *msg = make(&office, octets);
+    char script[200];
+    snprintf(script, sizeof script, "cat >%s", temp_path("copy"));
+    CHECK_EQ_INT(sh(&office, msg, script, (mp_pipe_opts){ .crlf = true }, &o), 0);
+    check_lines(temp_path("copy"), extra, octets, true);
+    mp_message_unref(msg);
+    office_close(&office);
+    free(o.output);
   }
   free(big);
 }

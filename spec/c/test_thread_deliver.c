@@ -23,7 +23,7 @@ static void deliver_all(post_office *office, mp_message *msg, worker *w, int i)
   /* Both workers want the same name: one of them finds it taken. */
   mp_file_opts file = { .path = temp_path("files/%d", i), .create = true };
   CHECK_EQ_INT(mp_deliver_file(&office->loop, msg, &file, note_outcome, &w->outcomes[i][2]), 0);
-  mp_pipe_opts pipe = { .args = (const char *const[]){ "wc", "-c", NULL } };
+  mp_pipe_opts pipe = { .args = (const char *const[]){ "wc", "-c", NULL }, .crlf = true };
   CHECK_EQ_INT(mp_deliver_pipe(&office->loop, msg, &pipe, note_outcome, &w->outcomes[i][3]), 0);
 }
 

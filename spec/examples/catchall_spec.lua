@@ -51,7 +51,7 @@ describe("examples/catchall.lua", function()
     local replies = peer:send("HELO a\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
       .. "Subject: Hi\n\nHello.\n\r\n.\r\nQUIT\r\n")
     assert.equal(221, replies[#replies].code)
-    assert.truthy(policy.sent[1].message:find("Subject: Hi\r\n\r\nHello.\r\n", 1, true))
+    assert.truthy(policy.sent[1].message:find("Subject: Hi\n\nHello.\n", 1, true))
   end)
 
   it("says so when it cannot write", function()

@@ -43,7 +43,7 @@ describe("examples/submission.lua", function()
     assert.equal("mail/alice", policy.sent[1].path)
     assert.equal("outgoing", policy.sent[2].path)
     assert.equal("bob", policy.sent[2].user)
-    assert.truthy(policy.sent[2].message:find("\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nMessage-ID: <", 1, true))
+    assert.truthy(policy.sent[2].message:find("\nDate: Thu, 01 Jan 2026 00:00:00 +0000\nMessage-ID: <", 1, true))
     one:send_message { from = "bob@example.org", to = "you@example.net", date = "Fri, 2 Jan 2026 00:00:00 +0000",
       message_id = "<1@laptop.example>" }
     assert.truthy(policy.sent[3].message:find("Date: Fri, 2 Jan", 1, true))

@@ -19,7 +19,7 @@ describe("examples/tickets.lua", function()
     assert.equal("/bin/sh", delivery.args[1])
     assert.matches("^/.*/intake%.sh$", delivery.args[2])
     assert.equal("T" .. delivery.id, delivery.args[3])
-    assert.truthy(delivery.message:find("\r\nSubject: [#T" .. delivery.id .. "] The printer is on fire\r\n", 1, true))
+    assert.truthy(delivery.message:find("\nSubject: [#T" .. delivery.id .. "] The printer is on fire\n", 1, true))
     assert.equal(30, delivery.timeout)
     assert.matches("^TICKETS=/.*/tickets$", delivery.env[1])
   end)
@@ -27,7 +27,7 @@ describe("examples/tickets.lua", function()
   it("finds the ticket that an answer belongs to", function()
     send { subject = "Re: [#T4711] The printer is on fire" }
     assert.equal("T4711", policy.sent[1].args[3])
-    assert.truthy(policy.sent[1].message:find("\r\nSubject: Re: [#T4711] The printer is on fire\r\n", 1, true))
+    assert.truthy(policy.sent[1].message:find("\nSubject: Re: [#T4711] The printer is on fire\n", 1, true))
   end)
 
   it("takes nothing for a number that could be anything else", function()
@@ -36,7 +36,7 @@ describe("examples/tickets.lua", function()
     send { subject = "[#T" .. ("1"):rep(100) .. "] Hi" }
     assert.equal("T" .. policy.sent[2].id, policy.sent[2].args[3])
     send {}
-    assert.truthy(policy.sent[3].message:find("] (no subject)\r\n", 1, true))
+    assert.truthy(policy.sent[3].message:find("] (no subject)\n", 1, true))
   end)
 
   it("discards what machines send by themselves", function()

@@ -139,7 +139,15 @@ end)
 -- The same without rights to mount: files that may not grow.
 describe("files that may not grow past a limit", function()
   it("refuse a delivery, leave no half message, and do not end the server", function()
-    local house <close> = served.start { wrap = { "prlimit", "--fsize=300000:300000" } }
+    local house <close> = served.start {
+      wrap = { "prlimit", "--fsize=300000:300000" },
+      hooks = [[
+        function server.on.message(_, message)
+          -- as long as the file that holds it meanwhile, and the fields on top
+          message:deliver { maildir = dir .. "/mail/%{mailbox}", line_end = "crlf" }
+        end
+      ]],
+    }
     local peer <close> = raw.session(house.port.smtp)
     assert.matches("^45[12] 4.3", send(peer, body(299900), "bob@example.org", "carol@example.org"))
     nothing_in(house, "mail/bob")

@@ -18,7 +18,7 @@ describe("moonpost.plan", function()
 
   it("delivers into a Maildir or a file, folders made unless told otherwise", function()
     local one = plan.deliver { maildir = "/var/mail/%{mailbox}" }
-    assert.same({ "maildir", true }, { one.kind, one.create })
+    assert.same({ "maildir", true, "lf" }, { one.kind, one.create, one.line_end })
     one = plan.deliver { file = "/var/%{id}", create = false, mode = "0640", mbox = true }
     assert.same({ "file", false, 416, true }, { one.kind, one.create, one.mode, one.mbox })
   end)
@@ -36,6 +36,8 @@ describe("moonpost.plan", function()
     ["two targets"] = { { maildir = "/a", file = "/b" }, "not both" },
     ["an unknown option"] = { { maidlir = "/a" }, 'unknown option "maidlir" %(did you mean "maildir"%?%)' },
     ["an option of another target"] = { { maildir = "/a", timeout = 5 }, "timeout: no option of maildir" },
+    ["a line end that there is not"] = { { maildir = "/a", line_end = "cr" }, 'line_end: "lf" or "crlf" expected' },
+    ["CRLF in an mbox"] = { { file = "/a", mbox = true, line_end = "crlf" }, "line_end: lines of an mbox end in LF" },
     ["a path that is no string"] = { { maildir = 7 }, "maildir: a string expected" },
     ["an empty path"] = { { file = "" }, "file: a string expected" },
     ["NUL in a path"] = { { file = "/a\0b" }, "NUL" },

@@ -222,7 +222,7 @@ describe("moonpost.test: a session", function()
     peer:mail "a@example.net"
     peer:rcpt "bob@example.org"
     assert.equal(250, peer:data(".one\n..two\n.\nthree").code)
-    assert.equal(".one\r\n..two\r\n.\r\nthree\r\n", policy.sent[1].message:match("\r\n(%.one.*)$"))
+    assert.equal(".one\n..two\n.\nthree\n", policy.sent[1].message:match("\n(%.one.*)$"))
   end)
 
   it("composes messages of tables", function()
@@ -231,8 +231,8 @@ describe("moonpost.test: a session", function()
       from = "a@example.net", to = { "bob@example.org", "eve@example.org" }, subject = "Hi", reply_to = "c@example.net",
       headers = { "X-First: 1", { "X-Second", 2 } }, body = "Hello.\n",
     }
-    assert.equal("From: a@example.net\r\nTo: bob@example.org, eve@example.org\r\nReply-To: c@example.net\r\nSubject: Hi"
-      .. "\r\nX-First: 1\r\nX-Second: 2\r\n\r\nHello.\r\n", policy.sent[1].message:match("From: .*$"))
+    assert.equal("From: a@example.net\nTo: bob@example.org, eve@example.org\nReply-To: c@example.net\nSubject: Hi"
+      .. "\nX-First: 1\nX-Second: 2\n\nHello.\n", policy.sent[1].message:match("From: .*$"))
   end)
 
   it("ends a transaction that is refused with the refusal, and can begin another", function()
@@ -251,7 +251,7 @@ describe("moonpost.test: a session", function()
     reply, recipients = peer:send_message { from = "a@example.net", to = { "nobody@example.org", "bob@example.org" } }
     assert.equal(250, reply.code)
     assert.same({ 550, 250 }, { recipients[1].code, recipients[2].code })
-    assert.equal("From: a@example.net\r\nTo: nobody@example.org, bob@example.org\r\n\r\n",
+    assert.equal("From: a@example.net\nTo: nobody@example.org, bob@example.org\n\n",
       policy.sent[1].message:match("From:.*$"))
   end)
 
@@ -560,8 +560,8 @@ describe("moonpost.test: deliveries", function()
     assert.equal("a@example.net", row.sender)
     assert.equal(dir.path .. "/bob", row.path)
     assert.equal(416, row.mode)
-    assert.truthy(row.message:find("^Return%-Path: <a@example.net>\r\nDelivered%-To: bob@example.org\r\n"
-      .. "Delivered%-To: Bob%+x@example.org\r\nReceived: from .-\r\nX%-Seen%-By: moonpost\r\nFrom: "))
+    assert.truthy(row.message:find("^Return%-Path: <a@example.net>\nDelivered%-To: bob@example.org\n"
+      .. "Delivered%-To: Bob%+x@example.org\nReceived: from .-\nX%-Seen%-By: moonpost\nFrom: "))
     assert.same({}, dir:list())
   end)
 
@@ -582,6 +582,19 @@ describe("moonpost.test: deliveries", function()
     assert.equal(5, policy.sent[1].timeout)
     assert.equal("/var/mail/bob", policy.sent[2].path)
     assert.is_true(policy.sent[2].mbox)
+  end)
+
+  it("have the line ends that the plan asks for", function()
+    local policy = load { message = function(_, message)
+      message:deliver { maildir = "/var/mail/%{mailbox}", line_end = message.recipients[1].mailbox } -- "lf", "crlf"
+    end }
+    one(policy, { "lf@example.org" })
+    one(policy, { "crlf@example.org" })
+    local lf, crlf = policy.sent[1], policy.sent[2]
+    assert.same({ "lf", "crlf" }, { lf.line_end, crlf.line_end })
+    assert.is_nil(lf.message:find("\r", 1, true))
+    assert.matches("^Return%-Path: <a@example.net>\r\n", crlf.message)
+    assert.is_nil(crlf.message:find("[^\r]\n"))
   end)
 
   it("may be discarded, which is a delivery by name", function()

@@ -57,7 +57,7 @@ describe("curl", function()
   it("delivers in clear, and what arrives is what was sent", function()
     ok("smtp", table.unpack(envelope))
     local octets, fields = served.strip(house:octets("bob"))
-    assert.equal(house.dir:read("mail.txt"), octets)
+    assert.equal((house.dir:read("mail.txt"):gsub("\r\n", "\n")), octets)
     assert.matches("from client.example.net %(%[127.0.0.1%]%)", fields)
   end)
 

@@ -39,11 +39,11 @@ describe("smtp-source", function()
     for _, mail in ipairs(mails) do
       local octets = served.strip(mail)
       sizes[#octets] = (sizes[#octets] or 0) + 1
-      assert.matches("\r\n$", octets)
+      assert.matches("[^\r]\n$", octets)
     end
     -- their size differs by the length of the number of the process and of the message in Message-Id
     for size in pairs(sizes) do
-      assert.is_true(size >= 2048 and size < 2600, size)
+      assert.is_true(size >= 2000 and size < 2600, size)
     end
     assert.equal(1000, house:count("message accepted"))
   end)

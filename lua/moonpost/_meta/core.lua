@@ -374,11 +374,11 @@ function message:hops() end
 function message:delivered_to(address) end
 --- Deliveries start at once over the message as it stands and call done(outcome) later, exactly once:
 --- outcome = { ok: boolean, error?: string (name of base/error.h), why?: string, path?: string, status?: integer, signal?: integer, output?: string }
----@param options { folder: string, extra: string, create: boolean, mode?: integer, host: string }
+---@param options { folder: string, extra: string, create: boolean, mode?: integer, host: string, crlf?: boolean }
 function message:maildir(worker, options, done) end
----@param options { path: string, extra: string, mbox: boolean, create: boolean, mode?: integer, sender: string }
+---@param options { path: string, extra: string, mbox: boolean, create: boolean, mode?: integer, sender: string, crlf?: boolean }
 function message:file(worker, options, done) end
----@param options { args: string[], env?: string[], cwd?: string, timeout: number, extra: string }
+---@param options { args: string[], env?: string[], cwd?: string, timeout: number, extra: string, crlf?: boolean }
 function message:pipe(worker, options, done) end
 --- The Received field as it will be written.
 ---@return string

@@ -72,6 +72,7 @@ function Headers:each() end
 ---@field pipe? string[] program and arguments; no shell
 ---@field create? boolean make missing folders (true)
 ---@field mode? string of the file: "0600"
+---@field line_end? "lf"|"crlf" of what is written ("lf"); an mbox has "lf", what came with BODY=BINARYMIME keeps its octets
 ---@field timeout? moonpost.Duration of the program: "1m"
 ---@field cwd? string of the program: "/"
 ---@field env? table<string, string> of the program, beside PATH, LANG, SENDER, RECIPIENT and MESSAGE_ID

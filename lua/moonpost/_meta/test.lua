@@ -122,6 +122,7 @@ function Policy:waits() end
 ---@field mbox? boolean file
 ---@field create? boolean
 ---@field mode? integer
+---@field line_end? "lf"|"crlf" maildir, file, pipe
 ---@field reason? string discard
 ---@field message string the octets: Return-Path, Delivered-To and Received on top, the policy's edits in place
 

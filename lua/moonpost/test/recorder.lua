@@ -21,6 +21,16 @@ local function addresses(recipients)
   return list
 end
 
+-- The octets that C would have written.
+local function octets(message, order)
+  local text = (order.extra or "") .. message._core:received() .. assert(message:octets())
+  local params = message.params
+  if order.crlf or params and params.body == "BINARYMIME" then
+    return text
+  end
+  return (text:gsub("\r\n", "\n"))
+end
+
 -- What a test reads: the options of the delivery by the names that policies use.
 local function row(message, kind, recipients, order)
   local list = addresses(recipients)
@@ -28,7 +38,7 @@ local function row(message, kind, recipients, order)
     disposition = kind, recipient = list[1], recipients = list, sender = message.sender.address, id = message.id,
     user = message.session.user, path = order.folder or order.path, args = order.args, env = order.env, cwd = order.cwd,
     timeout = order.timeout, mbox = order.mbox or nil, create = order.create, mode = order.mode, reason = order.reason,
-    message = (order.extra or "") .. message._core:received() .. assert(message:octets()),
+    line_end = order.crlf ~= nil and (order.crlf and "crlf" or "lf") or nil, message = octets(message, order),
   }
 end
 

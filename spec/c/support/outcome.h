@@ -46,7 +46,7 @@ __attribute__((unused)) static bool says(const outcome *o, const char *part)
   return strstr(o->why, part) || check_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", o->why, part);
 }
 
-/* What a delivery of `octets` to bob0@example.org alone puts into a file, to be freed. */
+/* What a delivery of `octets` to bob0@example.org alone puts into a file, with the line ends of the wire; to be freed. */
 __attribute__((unused)) static char *delivered_octets(const char *extra, mp_str octets, size_t *len)
 {
   static const char trace[] = TRACE_TO(" for <bob0@example.org>");
@@ -59,14 +59,31 @@ __attribute__((unused)) static char *delivered_octets(const char *extra, mp_str 
   return all;
 }
 
-__attribute__((unused)) static void check_file(const char *path, const char *extra, mp_str octets)
+/* CRLF to LF by the simplest means; the new length. */
+__attribute__((unused)) static size_t lf_only(char *octets, size_t len)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < len; i++)
+    if (octets[i] != '\r' || i + 1 == len || octets[i + 1] != '\n')
+      octets[n++] = octets[i];
+  return n;
+}
+
+__attribute__((unused)) static void check_lines(const char *path, const char *extra, mp_str octets, bool crlf)
 {
   size_t len, want_len;
   char *got = file_read(path, &len), *want = delivered_octets(extra, octets, &want_len);
+  if (!crlf)
+    want_len = lf_only(want, want_len);
   if (CHECK(got != NULL))
     CHECK_EQ_STR(mp_str_of(got, len), mp_str_of(want, want_len));
   free(got);
   free(want);
+}
+
+__attribute__((unused)) static void check_file(const char *path, const char *extra, mp_str octets)
+{
+  check_lines(path, extra, octets, false);
 }
 
 #endif
