@@ -8,8 +8,8 @@ description = {
   summary = "An SMTP engine you script in Lua",
   detailed = [[
 A C core speaks SMTP and LMTP over TLS and libuv; a Lua module hands every decision to a script: who may talk, which
-recipients exist, what a message must look like, where it goes. Needs libuv, OpenSSL 3, libgsasl and libcrypt with
-their headers, and CMake.]],
+recipients exist, what a message must look like, where it goes. Needs libuv, OpenSSL 3, libgsasl, libcrypt, libunbound and
+libidn2 with their headers, and CMake.]],
   license = "MIT",
 }
 dependencies = {
@@ -20,6 +20,8 @@ external_dependencies = {
   OPENSSL = { header = "openssl/ssl.h" },
   GSASL = { header = "gsasl.h" },
   CRYPT = { header = "crypt.h" },
+  UNBOUND = { header = "unbound.h" },
+  IDN2 = { header = "idn2.h" },
 }
 build = {
   type = "cmake",

@@ -227,6 +227,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "selfsigned", core_selfsigned },
     { "password", core_password },
     { "memory", core_memory },
+    { "dns_name", mpl_core_dns_name },
+    { "dns_reverse", mpl_core_dns_reverse },
     { NULL, NULL },
   };
   if (!mpl_state_of(L))
@@ -246,5 +248,6 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_process(L);
   mpl_open_shared(L);
   mpl_open_thread(L);
+  mpl_open_dns(L);
   return 1;
 }

@@ -21,6 +21,8 @@
 #define MPL_WIRE     "moonpost.core.wire"
 #define MPL_THREAD   "moonpost.core.threads"
 #define MPL_SHARED   "moonpost.core.shared"
+#define MPL_DNS      "moonpost.core.dns"
+#define MPL_QUERY    "moonpost.core.query"
 #define MPL_BUF      "moonpost.core.buf"
 
 typedef struct mpl_watch mpl_watch;
@@ -102,6 +104,7 @@ int mpl_open_watch(lua_State *L);
 int mpl_open_process(lua_State *L);
 int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
+int mpl_open_dns(lua_State *L);
 void mpl_watch_free(mpl_state *state);
 
 void mpl_forget_deliveries(mpl_state *state, const mp_loop *loop); /* NULL: of every loop */
@@ -131,6 +134,9 @@ mp_binding *mpl_check_binding(lua_State *L, int index);
 mpl_service *mpl_check_service(lua_State *L, int index);
 int mpl_service_wire(lua_State *L);                                /* service:wire */
 int mpl_worker_service(lua_State *L);                              /* worker:service */
+int mpl_worker_dns(lua_State *L);                                  /* worker:dns */
+int mpl_core_dns_name(lua_State *L);                               /* core.dns_name */
+int mpl_core_dns_reverse(lua_State *L);                            /* core.dns_reverse */
 mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index); /* raises */
 extern const mp_handler mpl_silent;                                /* for services whose state is closing */
 void mpl_read_port(lua_State *L, int index, mp_server_opts *machine, mp_tls_mode *tls, const char **name);

@@ -282,6 +282,7 @@ int mpl_open_worker(lua_State *L)
     { "time", worker_time },
     { "set_time", worker_set_time },
     { "service", mpl_worker_service },
+    { "dns", mpl_worker_dns },
     { NULL, NULL },
   };
   static const luaL_Reg timer_methods[] = { { "cancel", timer_cancel }, { NULL, NULL } };

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "conn/conn_impl.h"
+#include "conn/names.h"
 #include "smtp/envelope.h"
 
 #include <time.h>
@@ -33,6 +34,7 @@ int mp_worker_new(mp_worker **out, unsigned number, mp_gate *gate, bool is_virtu
     mp_mem_free(worker);
     return rc;
   }
+  mp_list_init(&worker->names);
   worker->number = number;
   worker->process = (unsigned)getpid();
   worker->wall_start_ms = first_day_ms;
@@ -61,6 +63,7 @@ void mp_worker_free(mp_worker *worker)
 {
   if (!worker)
     return;
+  mp_names_orphan(worker);
   mp_loop_dispose(&worker->loop);
   mp_body_store_dispose(&worker->bodies);
   mp_pool_dispose(&worker->conns);

@@ -18,6 +18,7 @@ typedef struct mp_worker {
   mp_pool cipher_blocks; /* TLS output */
   mp_pool envelopes, envelope_blocks;
   mp_body_store bodies;
+  mp_list names; /* resolvers (conn/names.h), shared by the Lua states that describe them alike */
   mp_sasl_ctx *sasl;
   uint64_t messages;     /* counter behind message ids */
   bool plain_busy;       /* somebody is dealing with it: others take their turn later */

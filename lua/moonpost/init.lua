@@ -9,6 +9,7 @@ local parts = {
   Reply = { "moonpost.reply" },
   Error = { "moonpost.error" },
   shared = { "moonpost.shared" },
+  dns = { "moonpost.dns" },
   worker = { "moonpost.process", "worker" },
   once = { "moonpost.process", "once" },
   version = { "moonpost.core", "VERSION" },

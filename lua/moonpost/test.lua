@@ -10,6 +10,7 @@
 ---     assert.same({}, policy.sent)
 ---
 --- What may be called is typed in lua/moonpost/_meta/test.lua and explained in docs/testing.md.
+local dns = require "moonpost.dns"
 local options_of = require "moonpost.options"
 local policy_of = require "moonpost.test.policy"
 local sandbox = require "moonpost.test.sandbox"
@@ -73,6 +74,11 @@ function M.load(source, options)
   if not values then
     error("test.load: " .. why, 2)
   end
+  local ok, names = pcall(dns.zone, values.dns)
+  if not ok then
+    error("test.load: " .. tostring(names):gsub("^.-dns%.zone: ", "dns: "), 2)
+  end
+  values.dns_source = names
   local policy = policy_of.new(values)
   stage.act(policy, function()
     local server, name = describe(policy, source, values.modules)

@@ -55,6 +55,17 @@ function core.in_network(ip, network) end
 ---@return string? domain
 function core.mailbox(address, utf8) end
 
+--- A domain name as the DNS knows it: A-labels, lower case, no dot at the end.
+---@param name string
+---@return string? ascii
+---@return string? why
+function core.dns_name(name) end
+
+--- The name of an address's PTR records; nil when it is no address.
+---@param ip string
+---@return string? name
+function core.dns_reverse(ip) end
+
 --- nil when a reply may go on the wire, else the reason it may not.
 ---@return string? why
 function core.check_reply(code, enhanced, text) end
@@ -223,6 +234,33 @@ function worker:signal(name, fn) end
 ---@return moonpost.core.service? service
 ---@return string? why one line for the user (a certificate that cannot be read, ...)
 function worker:service(config) end
+--- A resolver; those with one key share a cache. A virtual worker has none.
+---@param key string the description as one text
+---@param how { forwarders?: string[], stub_zones?: string[], stub_servers?: string[], anchors?: string[], root_key?: string, recursion?: boolean } addresses
+--- of servers as "ip" or "ip@port"
+---@return moonpost.core.dns? dns
+---@return string? why
+function worker:dns(key, how) end
+
+---@class moonpost.core.dns
+local core_dns = {}
+--- Asks. `done` is called once, on a later turn: with an answer (a list of records with ttl, status, name, nxdomain, nodata), or with nil, "servfail",
+--- "bogus" or "timeout", and why.
+---@param name string as core.dns_name returns it
+---@param type "A"|"AAAA"|"MX"|"TXT"|"PTR"|"TLSA"|"CNAME"
+---@param timeout number seconds
+---@param done fun(answer?: table, kind?: string, why?: string)
+---@return moonpost.core.query? query
+---@return string? why
+function core_dns:ask(name, type, timeout, done) end
+---@return integer questions in flight, of every handle that shares the cache
+function core_dns:waiting() end
+
+---@class moonpost.core.query
+local query = {}
+--- `done` is not called any more.
+function query:cancel() end
+
 
 ---@class moonpost.core.timer
 local timer = {}

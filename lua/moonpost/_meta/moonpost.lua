@@ -7,6 +7,7 @@
 ---@field Reply moonpost.ReplyMaker
 ---@field Error moonpost.ErrorMaker
 ---@field shared fun(name: string, how?: { memory?: moonpost.Size, entries?: integer }): moonpost.Shared
+---@field dns moonpost.dns
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 

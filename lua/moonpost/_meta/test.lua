@@ -15,7 +15,7 @@ function test.load(source, options) end
 ---@field listener? string|integer whom sessions speak to unless they say otherwise: its name, or its place in `listen`
 ---@field log? "error"|"warn"|"info"|"debug" what is kept in policy.log: "info"
 ---@field delays? boolean true: the server takes its time as in life (limits.auth_delay, limits.greet_delay)
----@field dns? table what DNS would say; kept as policy.dns
+---@field dns? moonpost.dns.Zone the names that there are, for moonpost.dns; kept as policy.dns
 ---@field modules? table<string, any> what `require` returns in the policy instead of looking for it
 
 ---@class moonpost.test.Policy
@@ -23,7 +23,7 @@ function test.load(source, options) end
 ---@field sent moonpost.test.Delivery[] what would have been delivered, and what was discarded
 ---@field log moonpost.test.Event[]
 ---@field printed string[] what the policy printed, by calls of print
----@field dns table
+---@field dns moonpost.dns.Zone
 local Policy = {}
 
 --- A session with the server: connected, greeted, and as far on as `how` says.

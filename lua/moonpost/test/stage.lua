@@ -1,6 +1,7 @@
---- The world in which a policy under test acts: the clock, the log, `print`, what workers share and what has been done
+--- The world in which a policy under test acts: the clock, the log, `print`, names, what workers share and what has been done
 --- once are the policy's own while its code runs, and the test's again behind it.
 local core = require "moonpost.core"
+local dns = require "moonpost.dns"
 local log = require "moonpost.log"
 local task = require "moonpost.task"
 
@@ -37,6 +38,7 @@ function M.props(policy)
       end,
     },
     core_time = now,
+    dns = policy._names,
     resume = task.passing.resume, wrap = task.passing.wrap, -- as in a state that serves
     core_once = function(name, undo)
       if undo then
@@ -68,7 +70,7 @@ end
 local function exchange(props)
   local former = {
     log = log.exchange(props.log), core_time = core.time, core_once = core.once, time = os.time, date = os.date,
-    print = print, resume = coroutine.resume, wrap = coroutine.wrap,
+    print = print, resume = coroutine.resume, wrap = coroutine.wrap, dns = dns.use(props.dns),
   }
   core.time, core.once = props.core_time, props.core_once
   rawset(os, "time", props.time)
