@@ -73,6 +73,7 @@ void mp_body_store_init(mp_body_store *store, mp_loop *loop)
     .folder = tmpdir && *tmpdir ? tmpdir : "/tmp",
     .running_most = 32,
   };
+  mp_list_init(&store->waits);
   mp_list_init(&store->programs);
   mp_pool_init(&store->blocks, BLOCK, BLOCKS_IDLE);
   mp_pool_init(&store->sinks, sizeof(mp_sink), BLOCKS_IDLE);

@@ -25,8 +25,9 @@ typedef struct mp_body_store { /* shared by the bodies of one loop */
   const char *folder; /* of temporary files; default $TMPDIR or /tmp; borrowed */
   mp_body_file idle[MP_BODY_FILES_IDLE]; /* files of past messages, each up to 64 MB, for the next to write over */
   unsigned idle_count;
-  mp_list programs;      /* deliveries to programs that wait for their turn (conn/deliver_pipe.c) */
-  unsigned running;      /* programs that run */
+  mp_list waits;    /* deliveries that may be cancelled: they wait for what is not ours (conn/deliver.c) */
+  mp_list programs; /* deliveries to programs that wait for their turn (conn/deliver_pipe.c) */
+  unsigned running; /* programs that run */
   unsigned running_most; /* default 32 */
 } mp_body_store;
 

@@ -16,6 +16,7 @@ enum {
 int delivery_init(delivery *d, mp_message *msg, mp_str extra, bool crlf, mp_delivered done, void *ctx)
 {
   *d = (delivery){ .done = done, .ctx = ctx };
+  mp_list_init(&d->node);
   mp_buf_init(&d->head, mp_sink_store(msg->sink)->header_most + HEAD_MORE, NULL);
   int rc = mp_message_head(msg, extra, true, &d->head);
   if (rc < 0) {
@@ -32,9 +33,27 @@ int delivery_init(delivery *d, mp_message *msg, mp_str extra, bool crlf, mp_deli
 
 void delivery_dispose(delivery *d)
 {
+  mp_list_remove(&d->node);
   mp_buf_dispose(&d->head);
   mp_message_unref(d->msg);
   d->msg = NULL;
+}
+
+void delivery_cancellable(delivery *d, void (*cancel)(delivery *d))
+{
+  d->cancel = cancel;
+  mp_list_push(&mp_sink_store(d->msg->sink)->waits, &d->node);
+}
+
+void mp_deliver_cancel(mp_message *msg)
+{
+  mp_list *waits = &mp_sink_store(msg->sink)->waits;
+  for (mp_list *node = waits->next, *next; node != waits; node = next) {
+    next = node->next;
+    delivery *d = MP_CONTAINER(node, delivery, node);
+    if (d->msg == msg)
+      d->cancel(d);
+  }
 }
 
 void delivery_report(delivery *d)

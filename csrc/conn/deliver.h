@@ -5,7 +5,7 @@
 #include "conn/message.h"
 
 typedef struct mp_outcome {
-  /* 0, or an mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, NOMEM, CANCELLED (the loop ended). */
+  /* 0, or an mp_error: NOSPACE (452 4.3.1 / 4.2.2), DENIED, NOTFOUND, EXISTS, SYSTEM, TIMEOUT, NOMEM, CANCELLED (or the loop ended). */
   int rc;
   const char *why; /* one line for the log that names the path or program, NULL when rc is 0; lasts during the call */
   const char *path; /* the file made, maildir and file; else NULL */
@@ -13,6 +13,10 @@ typedef struct mp_outcome {
   int status, signal;
   mp_str output; /* pipe: what it wrote to stdout and stderr, at most 64 KB */
 } mp_outcome;
+
+/* Ends what deliveries of `msg` wait for, a program or the lock of an mbox: they report MP_E_CANCELLED on a later turn. What is being written to a disk is
+ * finished, and what has ended has ended. */
+void mp_deliver_cancel(mp_message *msg);
 
 typedef void (*mp_delivered)(void *ctx, const mp_outcome *outcome); /* on the loop's thread, on a later turn */
 

@@ -7,8 +7,11 @@
 
 enum { DELIVERY_MODE = 0600, DELIVERY_WHY = 512 };
 
-typedef struct delivery {
+typedef struct delivery delivery;
+struct delivery {
   mp_work work; /* first: this is how a job finds its delivery */
+  mp_list node; /* in the store's `waits`, or nowhere */
+  void (*cancel)(delivery *d);
   mp_message *msg;
   mp_delivered done;
   void *ctx;
@@ -17,11 +20,14 @@ typedef struct delivery {
   unsigned number; /* of this delivery among the message's */
   mp_outcome out;
   char why[DELIVERY_WHY];
-} delivery;
+};
 
 /* Takes a reference of `msg` and builds the head, with the line ends that the body will have too. 0 or an error (nothing is held then). */
 int delivery_init(delivery *d, mp_message *msg, mp_str extra, bool crlf, mp_delivered done, void *ctx);
 void delivery_dispose(delivery *d);
+
+/* Has mp_deliver_cancel call `cancel`, on the loop's thread, perhaps more than once, as long as `d` is there. */
+void delivery_cancellable(delivery *d, void (*cancel)(delivery *d));
 void delivery_report(delivery *d);
 
 /* Notes a failure: "cannot VERB PATH: text of errno". The first one stays. */

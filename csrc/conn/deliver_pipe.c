@@ -179,6 +179,8 @@ static void describe(piping *p)
   d->out.output = mp_buf_view(&program->output);
   if (program->sys)
     delivery_error(d, program->rc, "cannot run %.300s: %s", name, strerror_r(program->sys, text, sizeof text));
+  else if (program->rc == MP_E_CANCELLED)
+    delivery_error(d, program->rc, "%.300s was ended, for the server stops", name);
   else if (program->rc == MP_E_TIMEOUT)
     delivery_error(d, program->rc, "%.300s was not done after %lld ms", name, (long long)program->timeout_ms);
   else if (program->rc == MP_E_SYSTEM && program->signal)
@@ -205,21 +207,27 @@ static void ended(mp_post *post)
   release(p);
 }
 
-/* The loop ends before the program does. */
-static void cancel(mp_leftover *left)
+/* Kills the program, or takes it out of the queue. Nothing when it has ended. */
+static void cancel(delivery *d)
 {
-  piping *p = MP_CONTAINER(left, piping, left);
-  mp_list_remove(&p->left.node);
-  if (!p->threaded) {
-    if (mp_list_empty(&p->node))
-      return; /* posted already */
+  piping *p = MP_CONTAINER(d, piping, d);
+  if (p->threaded) {
+    eventfd_write(p->program.cancel, 1);
+  } else if (!mp_list_empty(&p->node)) {
     mp_list_remove(&p->node);
     p->program.rc = MP_E_CANCELLED;
     mp_loop_post(p->loop, &p->post);
-    return;
   }
-  eventfd_write(p->program.cancel, 1);
-  pthread_join(p->thread, NULL);
+}
+
+/* The loop ends before the program does. */
+static void loop_ends(mp_leftover *left)
+{
+  piping *p = MP_CONTAINER(left, piping, left);
+  mp_list_remove(&p->left.node);
+  cancel(&p->d);
+  if (p->threaded)
+    pthread_join(p->thread, NULL);
   p->threaded = false;
 }
 
@@ -238,7 +246,7 @@ int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp
   p->loop = loop;
   p->store = mp_sink_store(msg->sink);
   p->post.run = ended;
-  p->left.close = cancel;
+  p->left.close = loop_ends;
   mp_list_init(&p->node);
   mp_list_init(&p->left.node);
   mp_arena_init(&p->strings, STRINGS_MOST, NULL);
@@ -257,6 +265,7 @@ int mp_deliver_pipe(mp_loop *loop, mp_message *msg, const mp_pipe_opts *opts, mp
     return rc;
   }
   mp_list_push(&loop->left, &p->left.node);
+  delivery_cancellable(&p->d, cancel);
   loop->alive++;
   return 0;
 }

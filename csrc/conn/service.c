@@ -1,10 +1,12 @@
 #include "conn/conn_impl.h"
+#include "conn/deliver.h"
 
 #include "base/error.h"
 
 #include <sys/random.h>
 
 static void grace_over(mp_timer *timer, int64_t now_ms);
+static void begin_stop(mp_service *service, int64_t grace_ms);
 
 int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, const mp_handler *handler, void *ctx)
 {
@@ -140,6 +142,8 @@ static void for_each_conn(mp_service *service, void (*deal)(mp_conn *conn))
 
 static void cut(mp_conn *conn)
 {
+  if (conn->msg && conn->service->final)
+    mp_deliver_cancel(conn->msg);
   conn_cut(conn, "service stopped");
 }
 
@@ -173,10 +177,11 @@ static void grace_over(mp_timer *timer, int64_t now_ms)
     return;
   }
   if (service->retiring && !service->stopping) {
-    mp_service_stop(service, CONN_LINGER_MS);
+    begin_stop(service, CONN_LINGER_MS);
     return;
   }
-  /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done. */
+  /* Time is up: the rest is cut. A message whose disposition runs keeps its connection's struct, and so the service, until it is done; behind a
+   * generation that serves on it may take its time. */
   for_each_conn(service, cut);
 }
 
@@ -192,7 +197,7 @@ void mp_service_retire(mp_service *service, int64_t grace_ms)
                 service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
 }
 
-void mp_service_stop(mp_service *service, int64_t grace_ms)
+static void begin_stop(mp_service *service, int64_t grace_ms)
 {
   mp_worker *worker = service->worker;
   if (service->stopping) { /* it may only hurry */
@@ -207,6 +212,12 @@ void mp_service_stop(mp_service *service, int64_t grace_ms)
   for_each_conn(service, stop);
   mp_timers_set(&worker->loop.timers, &service->grace,
                 service->conn_count ? mp_loop_now(&worker->loop) + grace_ms : 0);
+}
+
+void mp_service_stop(mp_service *service, int64_t grace_ms)
+{
+  service->final = true;
+  begin_stop(service, grace_ms);
 }
 
 void mp_service_kill(mp_service *service, const mp_handler *silent)

@@ -89,6 +89,7 @@ struct mp_service {
   int64_t quiet_until[MP_CROWDED_COUNT]; /* a flood of refusals is one line a minute */
   mp_timer grace;
   bool stopping, retiring;
+  bool final; /* stopped from outside, not by another generation: nothing outlives its grace */
 };
 
 /* A service with defaults, no ports. `handler` is borrowed for its life. 0 or MP_E_NOMEM. */
@@ -107,7 +108,8 @@ void mp_port_close(mp_port *port);
 /* Tells handler->crowded, unless it was told so lately. `peer` may be NULL. */
 void mp_port_crowded(mp_port *port, mp_crowded why, const mp_ip *peer);
 
-/* Stops: no new connections; idle ones are told 421 now, busy ones when they become idle; after `grace_ms` the rest is cut. Then `stopped`. */
+/* Stops: no new connections; idle ones are told 421 now, busy ones when they become idle; after `grace_ms` the rest is cut, and programs that
+ * their messages were given to are killed. Then `stopped`. */
 void mp_service_stop(mp_service *service, int64_t grace_ms);
 
 /* The same for a service that another one has replaced: open sessions go on with it, idle ones too, until `grace_ms` is over;

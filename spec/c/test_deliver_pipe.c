@@ -351,6 +351,38 @@ TEST(a_loop_that_ends_ends_its_programs)
   check_no_child();
 }
 
+TEST(a_program_is_ended_for_its_message_alone)
+{
+  post_office office;
+  outcome o[3] = { { 0 } }, other = { 0 };
+  office_open(&office, false);
+  office.store.running_most = 2;
+  mp_message *msg = make(&office, mp_str_c(small)), *next = make(&office, mp_str_c(small));
+  const char *const args[] = { "sh", "-c", "sleep 100 & echo $!; sleep 100", NULL };
+  const char *const short_args[] = { "sh", "-c", "sleep 0.3; echo whole", NULL };
+  CHECK_EQ_INT(begin(&office, next, short_args, none, &other), 0);
+  for (int i = 0; i < 3; i++) /* one runs, two wait for their turn */
+    CHECK_EQ_INT(begin(&office, msg, args, none, &o[i]), 0);
+  mp_deliver_cancel(msg);
+  mp_deliver_cancel(msg);
+  for (int i = 0; i < 3; i++) {
+    if (!o[i].told)
+      wait_outcome(&office, &o[i]);
+    CHECK_EQ_INT(o[i].rc, MP_E_CANCELLED);
+    says(&o[i], "sh was ended, for the server stops");
+    free(o[i].output);
+  }
+  if (!other.told)
+    wait_outcome(&office, &other);
+  CHECK_EQ_INT(other.rc, 0);
+  CHECK_EQ_STR(mp_str_of(other.output, other.output_len), MP_STR("whole\n"));
+  free(other.output);
+  mp_message_unref(msg);
+  mp_message_unref(next);
+  office_close(&office);
+  check_no_child();
+}
+
 static void begin_another(void *ctx, const mp_outcome *out)
 {
   post_office *office = ctx;

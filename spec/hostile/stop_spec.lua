@@ -107,6 +107,36 @@ describe("SIGTERM", function()
     assert.matches("Subject: piped", house.dir:read("mail"))
   end)
 
+  -- It kept its worker, and the process was left with status 1 some seconds later while the program ran on.
+  it("kills a program that outlives the grace with its children, says so, and ends well", function()
+    local house <close> = served.start {
+      args = { "--grace", "200ms" },
+      hooks = [[
+        function server.on.message(_, message)
+          message:deliver { pipe = { "/bin/sh", "-c", 'sleep 1000 & echo $! >"$0/child.new"; mv "$0/child.new" "$0/child"; wait', dir } }
+        end
+      ]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    peer:envelope("a@example.net", "bob@example.org")
+    peer:lines("Subject: piped", "", ".")
+    local deadline = os.time() + 10
+    while not io.open(house.dir:join("child")) do
+      assert(os.time() < deadline, "the program does not begin")
+      house.process:poll()
+    end
+    house.process:kill()
+    house:expect("delivery failed .*/bin/sh was ended, for the server stops")
+    peer:rest()
+    assert.equal(0, (house.process:wait(4)))
+    local child = house.dir:read("child"):match("%d+")
+    local status = io.open("/proc/" .. child .. "/stat")
+    assert.is_true(not status or status:read("a"):match("%) (%a)") == "Z") -- gone, or nobody's to reap
+    if status then
+      status:close()
+    end
+  end)
+
   it("frees the port for the next server at once", function()
     local dir
     local port
