@@ -12,7 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITER_ROOM = 65536, LOCK_TRIES = 600, LOCK_PAUSE_MS = 50, SENDER_MOST = 320, OPEN_TRIES = 10 };
+enum { WRITER_ROOM = 65536, SENDER_MOST = 320, OPEN_TRIES = 10 };
+
+/* Until somebody lets go of a lock. A delivery tries in a thread of the pool and waits in none. */
+enum { LOCK_MS = 30000, PAUSE_FIRST_MS = 5, PAUSE_MOST_MS = 320 };
 
 static const char from[] = "From ";
 
@@ -29,10 +32,18 @@ typedef struct writer {
 } writer;
 
 typedef struct mbox {
-  delivery d; /* first */
+  delivery d;       /* first */
+  mp_timer timer;   /* set while it waits for a lock */
+  mp_leftover left; /* in the loop's, for its end */
+  mp_loop *loop;
+  int64_t due;       /* of the wait */
+  unsigned pause_ms; /* before the next try */
+  bool held;         /* by somebody else, found the last try */
+  bool cancelled;
   char *path;
   char *folder;
   bool create;
+  bool fresh; /* the file was made by one of the tries */
   unsigned mode;
   char sender[SENDER_MOST + 1];
   writer w;
@@ -178,19 +189,15 @@ static int try_lock(int fd)
   return -1;
 }
 
-/* Waits for both locks, holding neither while the other is missing: programs take them in either order. */
+/* Takes both locks or none: programs take them in either order. */
 static bool lock(mbox *m, int fd)
 {
-  for (int i = 0; i < LOCK_TRIES; i++) {
-    if (try_lock(fd) == 0)
-      return true;
-    if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
-      delivery_fail(&m->d, "lock", m->path);
-      return false;
-    }
-    nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_MS * 1000000L }, NULL);
-  }
-  delivery_error(&m->d, MP_E_TIMEOUT, "cannot lock %.300s: somebody holds it", m->path);
+  if (try_lock(fd) == 0)
+    return true;
+  if (errno == EAGAIN || errno == EACCES || errno == EINTR)
+    m->held = true;
+  else
+    delivery_fail(&m->d, "lock", m->path);
   return false;
 }
 
@@ -202,15 +209,14 @@ static bool is_same(int fd, const char *path)
          here.st_ino == there.st_ino;
 }
 
-/* The locked file, or -1 with the failure noted. */
-static int open_locked(mbox *m, bool *fresh)
+/* The locked file, or -1: it is held, or the failure was noted. */
+static int open_locked(mbox *m)
 {
   for (int i = 0; i < OPEN_TRIES; i++) {
-    *fresh = false;
     int fd = open(m->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
       fd = open(m->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, m->mode);
-      *fresh = fd >= 0;
+      m->fresh = m->fresh || fd >= 0;
       if (fd < 0 && errno == EEXIST)
         continue;
     }
@@ -224,7 +230,7 @@ static int open_locked(mbox *m, bool *fresh)
     else if (lock(m, fd) && is_same(fd, m->path))
       return fd;
     close(fd);
-    if (m->d.out.rc < 0)
+    if (m->held || m->d.out.rc < 0)
       return -1;
   }
   delivery_error(&m->d, MP_E_TIMEOUT, "cannot open %.300s: it is replaced again and again", m->path);
@@ -238,15 +244,14 @@ static void deliver(mbox *m)
     delivery_fail(&m->d, "open", m->folder);
     return;
   }
-  bool fresh;
   struct stat st;
-  int fd = open_locked(m, &fresh);
+  int fd = open_locked(m);
   if (fd >= 0 && (fstat(fd, &st) < 0 || lseek(fd, 0, SEEK_END) < 0)) {
     delivery_fail(&m->d, "open", m->path);
   } else if (fd >= 0) {
     m->w.fd = fd;
     write_message(m, st.st_size);
-    if (m->d.out.rc == 0 && fresh && fsync(folder) < 0)
+    if (m->d.out.rc == 0 && m->fresh && fsync(folder) < 0)
       delivery_fail(&m->d, "sync", m->folder);
     if (m->d.out.rc < 0 && (ftruncate(fd, st.st_size) < 0 || fsync(fd) < 0))
       delivery_note(&m->d, "; half a message may stand at its end");
@@ -259,7 +264,9 @@ static void deliver(mbox *m)
 
 static void run(mp_work *work)
 {
-  deliver((mbox *)work);
+  mbox *m = (mbox *)work;
+  m->held = false;
+  deliver(m);
 }
 
 static void release(mbox *m)
@@ -270,11 +277,69 @@ static void release(mbox *m)
   mp_mem_free(m);
 }
 
+static void finish_delivery(mbox *m)
+{
+  mp_timers_clear(&m->loop->timers, &m->timer);
+  mp_list_remove(&m->left.node);
+  delivery_report(&m->d);
+  release(m);
+}
+
+static void try_again(mp_timer *timer, int64_t now_ms)
+{
+  mbox *m = MP_CONTAINER(timer, mbox, timer);
+  (void)now_ms;
+  int rc = m->cancelled ? MP_E_CANCELLED : mp_loop_work(m->loop, &m->d.work);
+  if (rc < 0) {
+    delivery_error(&m->d, rc, "gave up waiting for the lock of %.300s: %s", m->path,
+                   m->cancelled ? "the server stops" : mp_error_text(rc));
+    finish_delivery(m);
+  }
+}
+
+/* On the loop's thread, after a try. */
 static void done(mp_work *work)
 {
   mbox *m = (mbox *)work;
-  delivery_report(&m->d);
-  release(m);
+  if (!m->held || m->d.out.rc < 0) {
+    finish_delivery(m);
+    return;
+  }
+  int64_t now = mp_loop_now(m->loop);
+  if (m->cancelled) {
+    try_again(&m->timer, now);
+    return;
+  }
+  if (now >= m->due) {
+    delivery_error(&m->d, MP_E_TIMEOUT, "cannot lock %.300s: somebody holds it", m->path);
+    finish_delivery(m);
+    return;
+  }
+  int rc = mp_timers_set(&m->loop->timers, &m->timer, now + m->pause_ms);
+  m->pause_ms = m->pause_ms < PAUSE_MOST_MS ? m->pause_ms * 2 : PAUSE_MOST_MS;
+  if (rc < 0) {
+    delivery_error(&m->d, rc, "cannot wait for the lock of %.300s: %s", m->path, mp_error_text(rc));
+    finish_delivery(m);
+  }
+}
+
+static void cancel(delivery *d)
+{
+  mbox *m = MP_CONTAINER(d, mbox, d);
+  m->cancelled = true;
+  if (m->timer.slot) /* to move one that is set never fails */
+    mp_timers_set(&m->loop->timers, &m->timer, 0);
+}
+
+/* The loop ends: timers do not fire any more. */
+static void loop_ends(mp_leftover *left)
+{
+  mbox *m = MP_CONTAINER(left, mbox, left);
+  m->cancelled = true;
+  if (m->timer.slot) {
+    mp_timers_clear(&m->loop->timers, &m->timer);
+    try_again(&m->timer, 0);
+  }
 }
 
 /* The envelope's sender on a "From " line: one word. */
@@ -306,8 +371,18 @@ int mp_deliver_mbox(mp_loop *loop, mp_message *msg, const mp_file_opts *opts, mp
   delivery_split(opts->path, &m->path, &m->folder);
   m->d.work.work = run;
   m->d.work.done = done;
+  m->loop = loop;
+  m->due = mp_loop_now(loop) + LOCK_MS;
+  m->pause_ms = PAUSE_FIRST_MS;
+  m->left.close = loop_ends;
+  mp_timer_init(&m->timer, try_again);
+  mp_list_init(&m->left.node);
   rc = m->path && m->folder ? mp_loop_work(loop, &m->d.work) : MP_E_NOMEM;
-  if (rc < 0)
+  if (rc < 0) {
     release(m);
-  return rc;
+    return rc;
+  }
+  mp_list_push(&loop->left, &m->left.node);
+  delivery_cancellable(&m->d, cancel);
+  return 0;
 }

@@ -217,6 +217,8 @@ void mp_loop_advance(mp_loop *loop, int64_t ms)
   int64_t until = loop->virtual_now + ms;
   for (;;) {
     turn_virtual(loop);
+    if (has_posts(loop)) /* work was done, at this time: whoever hears of it may set a timer on the way */
+      continue;
     int64_t due = mp_timers_next(&loop->timers);
     if (due > until)
       break;

@@ -430,6 +430,93 @@ TEST(an_mbox_that_somebody_holds_is_waited_for)
   }
 }
 
+/* An mbox that is held until its descriptor is closed. */
+static int hold(const char *path)
+{
+  file_write(path, "");
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  CHECK_EQ_INT(flock(fd, LOCK_EX), 0);
+  return fd;
+}
+
+/* A wait for a lock took its thread of the pool along: four of them, and no body was written any more. */
+TEST(who_waits_for_a_lock_holds_no_thread)
+{
+  enum { TIMES = 12 };
+  post_office office;
+  outcome o[TIMES] = { { 0 } }, other = { 0 };
+  office_open(&office, false);
+  mp_message *msg = make(&office, mp_str_c(small)), *next = make(&office, mp_str_c(small));
+  const char *path = temp_path("held-long");
+  int fd = hold(path);
+  mp_file_opts opts = mbox_opts(path);
+  for (int i = 0; i < TIMES; i++)
+    CHECK_EQ_INT(mp_deliver_file(&office.loop, msg, &opts, note_outcome, &o[i]), 0);
+  for (int i = 0; i < 20; i++)
+    CHECK_EQ_INT(to_maildir(&office, next, temp_path("beside"), true, &other), 0);
+  for (int i = 0; i < TIMES; i++)
+    CHECK_EQ_INT(o[i].told, 0);
+  mp_deliver_cancel(next);
+  mp_deliver_cancel(msg);
+  mp_deliver_cancel(msg);
+  for (int i = 0; i < TIMES; i++) {
+    if (!o[i].told)
+      wait_outcome(&office, &o[i]);
+    CHECK_EQ_INT(o[i].rc, MP_E_CANCELLED);
+    says(&o[i], "gave up waiting for the lock of ");
+    free(o[i].output);
+  }
+  close(fd);
+  mp_message_unref(msg);
+  mp_message_unref(next);
+  office_close(&office);
+  free(other.output);
+}
+
+TEST(nobody_waits_for_a_lock_for_ever)
+{
+  post_office office;
+  outcome o = { 0 };
+  office_open(&office, true);
+  mp_message *msg = make(&office, mp_str_c(small));
+  const char *path = temp_path("held-for-ever");
+  int fd = hold(path);
+  mp_file_opts opts = mbox_opts(path);
+  CHECK_EQ_INT(mp_deliver_file(&office.loop, msg, &opts, note_outcome, &o), 0);
+  mp_loop_advance(&office.loop, 29000);
+  CHECK_EQ_INT(o.told, 0);
+  mp_loop_advance(&office.loop, 2000);
+  CHECK_EQ_INT(o.told, 1);
+  CHECK_EQ_INT(o.rc, MP_E_TIMEOUT);
+  says(&o, "cannot lock ");
+  mp_message_unref(msg);
+  office_close(&office);
+  close(fd);
+  free(o.output);
+}
+
+TEST(a_loop_that_ends_ends_the_wait_for_a_lock)
+{
+  for (int i = 0; i < 3; i++) {
+    post_office office;
+    outcome o = { 0 };
+    office_open(&office, i == 0);
+    mp_message *msg = make(&office, mp_str_c(small));
+    const char *path = temp_path("held-to-the-end");
+    int fd = hold(path);
+    mp_file_opts opts = mbox_opts(path);
+    CHECK_EQ_INT(mp_deliver_file(&office.loop, msg, &opts, note_outcome, &o), 0);
+    mp_message_unref(msg);
+    for (int turns = 0; i == 2 && turns < 5; turns++) /* between two tries; else in the first */
+      mp_loop_turn(&office.loop, true);
+    office_close(&office);
+    CHECK_EQ_INT(o.told, 1);
+    CHECK_EQ_INT(o.rc, MP_E_CANCELLED);
+    close(fd);
+    free(o.output);
+  }
+}
+
 TEST(deliveries_to_one_mbox_do_not_mix)
 {
   enum { TIMES = 20 };
