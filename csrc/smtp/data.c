@@ -19,7 +19,7 @@
  *   END    CRLF.CRLF was taken.
  *
  * A bare LF or CR ends a line where octets of a line are counted, and nowhere else. */
-#include "smtp/data.h"
+#include "smtp/data_impl.h"
 
 #if defined(__SSE2__) && !defined(MP_DATA_PORTABLE)
 #define VECTORS
@@ -31,7 +31,14 @@
 #endif
 #endif
 
-enum { START, TEXT, CR, DOT, DOTCR, END };
+enum {
+  START = MP_DATA_START,
+  TEXT = MP_DATA_TEXT,
+  CR = MP_DATA_CR,
+  DOT = MP_DATA_DOT,
+  DOTCR = MP_DATA_DOTCR,
+  END = MP_DATA_END
+};
 
 void mp_data_init(mp_data *data, bool raw, bool repair, size_t line_limit)
 {
@@ -215,6 +222,11 @@ static size_t smooth(mp_data *data, const char *p, size_t len)
 #else
 #define smooth smooth_words
 #endif
+
+size_t mp_data_plain(mp_data *data, const char *p, size_t len)
+{
+  return smooth(data, p, len);
+}
 
 /* ---- the automaton ---------------------------------------------------------------------------------------------- */
 

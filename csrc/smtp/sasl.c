@@ -83,25 +83,10 @@ void mp_sasl_ctx_free(mp_sasl_ctx *ctx)
   mp_mem_free(ctx);
 }
 
-/* libgsasl frees its copies as they are: those that can be reached are overwritten first. */
-static void end_session(mp_sasl *sasl)
-{
-  static const Gsasl_property secrets[] = { GSASL_PASSWORD, GSASL_SCRAM_STOREDKEY, GSASL_SCRAM_SERVERKEY,
-                                            GSASL_SCRAM_SALTED_PASSWORD };
-  if (!sasl->session)
-    return;
-  for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
-    const char *value = gsasl_property_fast(sasl->session, secrets[i]);
-    if (value)
-      mp_mem_wipe((void *)(uintptr_t)value, strlen(value));
-  }
-  gsasl_finish(sasl->session);
-  sasl->session = NULL;
-}
-
 static void forget(mp_sasl *sasl)
 {
-  end_session(sasl);
+  mp_sasl_gs_finish(sasl->session);
+  sasl->session = NULL;
   mp_secret_wipe(&sasl->message);
   mp_secret_wipe(&sasl->password);
   mp_secret_wipe(&sasl->unique);

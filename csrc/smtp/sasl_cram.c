@@ -48,10 +48,10 @@ static int cram_credentials(mp_sasl *sasl, const mp_credentials *credentials)
   mp_secret right = { 0 };
   int answer, rc;
   /* The user's name is not in the digest; it is only put in front of it. */
-  if ((rc = mp_sasl_gs_start(sasl, "CRAM-MD5", true)) < 0 ||
-      (rc = mp_sasl_gs_set(sasl, GSASL_AUTHID, MP_STR("user"))) < 0 ||
-      (rc = mp_sasl_gs_set(sasl, GSASL_PASSWORD, password)) < 0 ||
-      (rc = mp_sasl_gs_step(sasl, mp_secret_view(&sasl->message), &right, &answer)) < 0)
+  if ((rc = mp_sasl_gs_start(sasl->ctx, "CRAM-MD5", true, &sasl->session)) < 0 ||
+      (rc = mp_sasl_gs_set(sasl->session, GSASL_AUTHID, MP_STR("user"))) < 0 ||
+      (rc = mp_sasl_gs_set(sasl->session, GSASL_PASSWORD, password)) < 0 ||
+      (rc = mp_sasl_gs_step(sasl->session, mp_secret_view(&sasl->message), &right, &answer)) < 0)
     return rc;
   bool same = answer == GSASL_OK && right.len > DIGEST &&
               mp_str_eq_consttime(mp_str_sub(mp_secret_view(&right), right.len - DIGEST, DIGEST),

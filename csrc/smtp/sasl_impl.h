@@ -115,10 +115,11 @@ int mp_sasl_salt(const mp_sasl *sasl, mp_scram_hash hash, char salt[MP_SCRAM_SAL
 /* libgsasl. Each returns 0 or MP_E_NOMEM (start also MP_E_SYSTEM: it was built without the mechanism).
  * A property is set as it is or in base64. A step's answer is GSASL_OK, GSASL_NEEDS_MORE or an error of theirs; its output is
  * there with the first two. */
-int mp_sasl_gs_start(mp_sasl *sasl, const char *mechanism, bool client);
-int mp_sasl_gs_set(mp_sasl *sasl, Gsasl_property property, mp_str value);
-int mp_sasl_gs_set64(mp_sasl *sasl, Gsasl_property property, mp_str octets);
-int mp_sasl_gs_step(mp_sasl *sasl, mp_str input, mp_secret *output, int *answer);
+int mp_sasl_gs_start(mp_sasl_ctx *ctx, const char *mechanism, bool client, Gsasl_session **session);
+int mp_sasl_gs_set(Gsasl_session *session, Gsasl_property property, mp_str value);
+int mp_sasl_gs_set64(Gsasl_session *session, Gsasl_property property, mp_str octets);
+int mp_sasl_gs_step(Gsasl_session *session, mp_str input, mp_secret *output, int *answer);
+void mp_sasl_gs_finish(Gsasl_session *session); /* NULL does nothing */
 
 /* The head of a GS2 message (RFC 5801 4): "n" | "y" | "p=" binding, "," ["a=" authzid] ",". */
 typedef struct mp_gs2 {

@@ -72,17 +72,18 @@ static int answer_first(mp_sasl *sasl)
   snprintf(iterations, sizeof iterations, "%u", sasl->keys.iterations);
   mp_secret output = { 0 };
   int answer, rc;
-  if ((rc = mp_sasl_gs_start(sasl, mp_mech_name(sasl->mech), false)) < 0 ||
-      (rc = mp_sasl_gs_set(sasl, GSASL_SCRAM_ITER, mp_str_c(iterations))) < 0 ||
-      (rc = mp_sasl_gs_set64(sasl, GSASL_SCRAM_SALT, mp_str_of(sasl->keys.salt, sasl->keys.salt_len))) < 0)
+  if ((rc = mp_sasl_gs_start(sasl->ctx, mp_mech_name(sasl->mech), false, &sasl->session)) < 0 ||
+      (rc = mp_sasl_gs_set(sasl->session, GSASL_SCRAM_ITER, mp_str_c(iterations))) < 0 ||
+      (rc = mp_sasl_gs_set64(sasl->session, GSASL_SCRAM_SALT, mp_str_of(sasl->keys.salt, sasl->keys.salt_len))) < 0)
     return rc;
   /* Without -PLUS it is not told of a binding: it would take that for an offer, and we know better what was offered. */
   if (is_plus(sasl) &&
-      ((sasl->unique.len && (rc = mp_sasl_gs_set64(sasl, GSASL_CB_TLS_UNIQUE, mp_secret_view(&sasl->unique))) < 0) ||
+      ((sasl->unique.len &&
+        (rc = mp_sasl_gs_set64(sasl->session, GSASL_CB_TLS_UNIQUE, mp_secret_view(&sasl->unique))) < 0) ||
        (sasl->exporter.len &&
-        (rc = mp_sasl_gs_set64(sasl, GSASL_CB_TLS_EXPORTER, mp_secret_view(&sasl->exporter))) < 0)))
+        (rc = mp_sasl_gs_set64(sasl->session, GSASL_CB_TLS_EXPORTER, mp_secret_view(&sasl->exporter))) < 0)))
     return rc;
-  if ((rc = mp_sasl_gs_step(sasl, mp_secret_view(&sasl->message), &output, &answer)) < 0)
+  if ((rc = mp_sasl_gs_step(sasl->session, mp_secret_view(&sasl->message), &output, &answer)) < 0)
     return rc;
   if (answer == GSASL_NEEDS_MORE) {
     sasl->phase = FINAL;
@@ -99,9 +100,9 @@ static int check_final(mp_sasl *sasl, const mp_scram_keys *keys)
 {
   mp_secret output = { 0 };
   int answer, rc;
-  if ((rc = mp_sasl_gs_set64(sasl, GSASL_SCRAM_STOREDKEY, mp_str_of(keys->stored, keys->key_len))) < 0 ||
-      (rc = mp_sasl_gs_set64(sasl, GSASL_SCRAM_SERVERKEY, mp_str_of(keys->server, keys->key_len))) < 0 ||
-      (rc = mp_sasl_gs_step(sasl, mp_secret_view(&sasl->message), &output, &answer)) < 0)
+  if ((rc = mp_sasl_gs_set64(sasl->session, GSASL_SCRAM_STOREDKEY, mp_str_of(keys->stored, keys->key_len))) < 0 ||
+      (rc = mp_sasl_gs_set64(sasl->session, GSASL_SCRAM_SERVERKEY, mp_str_of(keys->server, keys->key_len))) < 0 ||
+      (rc = mp_sasl_gs_step(sasl->session, mp_secret_view(&sasl->message), &output, &answer)) < 0)
     return rc;
   if (answer == GSASL_OK) {
     sasl->phase = CONFIRMED;

@@ -10,7 +10,9 @@ static Gsasl_hash hash_of(mp_scram_hash hash)
   return hash == MP_SCRAM_SHA_1 ? GSASL_HASH_SHA1 : GSASL_HASH_SHA256;
 }
 
-int mp_scram_derive(mp_scram_keys *keys, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations)
+/* Derives the keys, and the salted password that they come from. */
+static int derive(mp_scram_keys *keys, char salted[GSASL_HASH_MAX_SIZE], mp_scram_hash hash, mp_str password,
+                  mp_str salt, unsigned iterations)
 {
   if (salt.len == 0 || salt.len > MP_SCRAM_SALT_MAX || iterations == 0 ||
       iterations > MP_SCRAM_ITERATIONS_MAX || password.len > MP_SASL_PASSWORD_MAX)
@@ -23,17 +25,38 @@ int mp_scram_derive(mp_scram_keys *keys, mp_scram_hash hash, mp_str password, mp
     .hash = hash, .iterations = iterations, .salt_len = salt.len, .key_len = gsasl_hash_length(hash_of(hash))
   };
   memcpy(made.salt, salt.ptr, salt.len);
-  char salted[GSASL_HASH_MAX_SIZE], client[GSASL_HASH_MAX_SIZE];
+  char client[GSASL_HASH_MAX_SIZE];
   int failed = gsasl_scram_secrets_from_password(hash_of(hash), prepared, iterations, made.salt,
                                                  made.salt_len, salted, client, made.server, made.stored);
   mp_mem_wipe(prepared, strlen(prepared));
   gsasl_free(prepared);
-  mp_mem_wipe(salted, sizeof salted);
   mp_mem_wipe(client, sizeof client);
   if (failed == GSASL_OK)
     *keys = made;
   mp_mem_wipe(&made, sizeof made);
   return failed == GSASL_OK ? 0 : failed == GSASL_MALLOC_ERROR ? MP_E_NOMEM : MP_E_INVALID;
+}
+
+int mp_scram_derive(mp_scram_keys *keys, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations)
+{
+  char salted[GSASL_HASH_MAX_SIZE];
+  int rc = derive(keys, salted, hash, password, salt, iterations);
+  mp_mem_wipe(salted, sizeof salted);
+  return rc;
+}
+
+int mp_scram_salted(char salted[MP_SCRAM_KEY_MAX], mp_scram_hash hash, mp_str password, mp_str salt,
+                    unsigned iterations)
+{
+  char octets[GSASL_HASH_MAX_SIZE];
+  mp_scram_keys keys;
+  int rc = derive(&keys, octets, hash, password, salt, iterations);
+  if (rc == 0) {
+    memcpy(salted, octets, keys.key_len);
+    mp_mem_wipe(&keys, sizeof keys);
+  }
+  mp_mem_wipe(octets, sizeof octets);
+  return rc;
 }
 
 int mp_scram_make(mp_buf *out, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations)

@@ -31,6 +31,10 @@ typedef struct mp_scram_keys {
  * out of range, or a password that is empty, too long (1,024 octets), holds NUL or cannot be prepared. */
 int mp_scram_derive(mp_scram_keys *keys, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations);
 
+/* The SaltedPassword alone (RFC 5802 3), which is what a client needs; as long as the hash. Returns as mp_scram_derive. */
+int mp_scram_salted(char salted[MP_SCRAM_KEY_MAX], mp_scram_hash hash, mp_str password, mp_str salt,
+                    unsigned iterations);
+
 /* Appends the text form of the keys of `password`. A `salt` of no octets stands for random ones, 0 iterations for
  * MP_SCRAM_ITERATIONS. Returns as mp_scram_derive and mp_buf_add. */
 int mp_scram_make(mp_buf *out, mp_scram_hash hash, mp_str password, mp_str salt, unsigned iterations);

@@ -9,9 +9,11 @@
 void portable_init(mp_data *data, bool raw, bool repair, size_t line_limit);
 int portable_next(mp_data *data, mp_str in, size_t *taken, mp_str *out);
 int portable_finish(mp_data *data, mp_str *out);
+size_t portable_plain(mp_data *data, const char *p, size_t len);
 #define mp_data_init   portable_init
 #define mp_data_next   portable_next
 #define mp_data_finish portable_finish
+#define mp_data_plain  portable_plain
 #ifndef MP_DATA_NARROW /* test_data_narrow.c */
 #define MP_DATA_PORTABLE
 #endif
@@ -19,6 +21,7 @@ int portable_finish(mp_data *data, mp_str *out);
 #undef mp_data_init
 #undef mp_data_next
 #undef mp_data_finish
+#undef mp_data_plain
 
 typedef struct decoder {
   const char *name;
