@@ -238,6 +238,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   lua_setfield(L, -2, "VERSION");
   lua_pushlightuserdata(L, mpl_pending());
   lua_setfield(L, -2, "PENDING");
+  lua_pushlightuserdata(L, mpl_watch_api());
+  lua_setfield(L, -2, "watch_api");
   mpl_open_worker(L);
   mpl_open_service(L);
   mpl_open_conn(L);

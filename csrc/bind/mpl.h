@@ -91,6 +91,7 @@ void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service)
 void mpl_message_answered(mp_message *msg);              /* closes its box, unless kept; NULL does nothing */
 bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
 void *mpl_pending(void);                                 /* the light userdata behind core.PENDING */
+void *mpl_watch_api(void);                               /* and behind core.watch_api: api/watch.h */
 void mpl_read_answer(lua_State *L, int base, mp_event_kind kind, mp_answer *answer);
 extern const mp_handler mpl_handler; /* bind/dispatch.c: events into Lua */
 

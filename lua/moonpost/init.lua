@@ -16,6 +16,7 @@ local parts = {
   run = { "moonpost.task", "run" },
   spawn = { "moonpost.task", "spawn" },
   sleep = { "moonpost.task", "sleep" },
+  http = { "moonpost.http" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -153,7 +153,7 @@ describe("lua/moonpost/_meta", function()
     local classes = read "core"
     local core = require "moonpost.core"
     assert.same(names(core), names((function()
-      local all = { VERSION = true, PENDING = true }
+      local all = { VERSION = true, PENDING = true, watch_api = true }
       for name in pairs(classes["moonpost.core"].methods) do
         all[name] = true
       end

@@ -39,6 +39,11 @@ function makers.other()
   return signed("other", "/CN=sni.example.net", "subjectAltName=DNS:sni.example.net")
 end
 
+function makers.web()
+  return signed("web", "/CN=web.example.org",
+    "subjectAltName=DNS:web.example.org,DNS:mta-sts.example.org,DNS:mta-sts.example.net,DNS:other.example.org")
+end
+
 function makers.client()
   return signed("client", "/CN=client.example.net", "subjectAltName=DNS:client.example.net,DNS:second.example.net")
 end

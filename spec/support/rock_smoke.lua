@@ -2,6 +2,8 @@
 --- curl sends.
 local moonpost = require "moonpost"
 
+assert(moonpost.http.request, "the modules beside the core are installed too")
+
 local server = moonpost.server {
   hostname = "smoke.example.org",
   listen = { "smtp://127.0.0.1:0" },

@@ -5,6 +5,7 @@
 ---@class moonpost.core
 ---@field VERSION string
 ---@field PENDING userdata a dispatch function returns this when it will answer later by conn:answer
+---@field watch_api userdata csrc/api/watch.h: the loop, for C modules beside this one
 local core = {}
 
 --- The worker of this Lua state: its loop, its connections. Made at the first call; in a serving thread it is the thread's.

@@ -8,6 +8,7 @@
 ---@field Error moonpost.ErrorMaker
 ---@field shared fun(name: string, how?: { memory?: moonpost.Size, entries?: integer }): moonpost.Shared
 ---@field dns moonpost.dns
+---@field http moonpost.http
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
