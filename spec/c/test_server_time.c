@@ -166,6 +166,7 @@ TEST(a_transaction_without_end)
   REQUIRE(open_with(&w, HELLO));
   w.now += 3000 * 1000;
   w.opts.command_ms = 700 * 1000;
+  w.opts.refused_recipients = 0;
   WIRE_SAY(&w, "MAIL FROM:<a@example.net>\r\n");
   int64_t from = w.now;
   for (int i = 0; i < 1000 && !w.closed; i++) {
