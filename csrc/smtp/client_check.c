@@ -208,8 +208,10 @@ bool mp_cl_say_rcpt(mp_client *cl, const mp_send_rcpt *rcpt)
 /* Whatever we would say must be what our own server would understand: parameters are written, and read back. */
 static int check_mail_params(mp_client *cl, const mp_mail_params *p)
 {
-  const unsigned texts =
-      MP_PARAM_ENVID | MP_PARAM_AUTH | MP_PARAM_HOLDUNTIL | MP_PARAM_BY | MP_PARAM_PRIORITY | MP_PARAM_RET;
+  const unsigned texts = MP_PARAM_ENVID | MP_PARAM_AUTH | MP_PARAM_HOLDUNTIL | MP_PARAM_PRIORITY | MP_PARAM_RET;
+  if ((p->given & MP_PARAM_BY) &&
+      ((p->by_mode != 'R' && p->by_mode != 'N') || p->by_seconds > 999999999 || p->by_seconds < -999999999))
+    return mp_cl_invalid(cl, "BY is not as RFC 2852 wants it");
   if (!(p->given & texts))
     return 0;
   mp_buf line;
@@ -220,7 +222,7 @@ static int check_mail_params(mp_client *cl, const mp_mail_params *p)
            : !writable(mp_buf_view(&line)) ||
                    !mp_mail_params_parse(&parsed, mp_buf_view(&line), texts, 0, &refusal) ||
                    parsed.given != (p->given & texts)
-               ? mp_cl_invalid(cl, "a parameter of MAIL is not as RFC 3461, 2852, 4865, 6710 or 4954 want it")
+               ? mp_cl_invalid(cl, "a parameter of MAIL is not as RFC 3461, 4865, 6710 or 4954 want it")
                : 0;
   mp_buf_dispose(&line);
   return rc;

@@ -42,10 +42,12 @@ typedef struct cwire {
   size_t dones, begun; /* operations that ended, and that were asked for (by the tests that count) */
 } cwire;
 
+#ifndef FOR_EACH_SLICE
 static const size_t cwire_slices[] = { 1, 2, 3, 64, 0 };
 #define FOR_EACH_SLICE(S)                                      \
   for (size_t slice_i_ = 0, S = cwire_slices[0]; slice_i_ < 5; \
        slice_i_++, S = slice_i_ < 5 ? cwire_slices[slice_i_] : 0)
+#endif
 
 static void cwire_note(cwire_text *text, const void *ptr, size_t len)
 {
