@@ -301,7 +301,8 @@ static void on_stopped(void *ctx)
 
 static void on_crowded(void *ctx, mp_crowded why, const char *port, const mp_ip *peer)
 {
-  static const char *const reasons[MP_CROWDED_COUNT] = { "machine", "connections", "connections_per_address" };
+  static const char *const reasons[MP_CROWDED_COUNT] = { "machine", "connections", "connections_per_address",
+                                                         "buffers" };
   mpl_service *service = ctx;
   lua_State *L = service->state->L;
   int top = lua_gettop(L);

@@ -95,6 +95,8 @@ void mpl_read_limits(lua_State *L, int index, mp_service *service)
     service->handshake_ms = value;
   if (number_at(L, index, "write_most", &value))
     service->write_most = (size_t)value;
+  if (number_at(L, index, "buffers_most", &value))
+    service->buffers_most = (size_t)value;
   if (number_at(L, index, "body_threshold", &value))
     service->worker->bodies.threshold = (size_t)value;
   if (number_at(L, index, "bodies_most", &value))

@@ -12,7 +12,7 @@ void conn_enter(mp_conn *conn, conn_state state)
 
 static void stream_drained(void *ctx)
 {
-  (void)ctx;
+  conn_charge(ctx);
 }
 
 static void stream_closed(void *ctx)
@@ -31,14 +31,14 @@ static void orphan_read(void *ctx, const char *in, mp_ssize len)
   (void)ctx, (void)in, (void)len;
 }
 
-static void orphan_closed(void *ctx)
+static void orphan_said(void *ctx)
 {
   (void)ctx;
 }
 
-static const mp_stream_calls orphan_calls = { orphan_read, stream_drained, orphan_closed };
+static const mp_stream_calls orphan_calls = { orphan_read, orphan_said, orphan_said };
 
-static void refuse(mp_port *port, mp_stream *stream, const char *text)
+static void refuse(mp_port *port, mp_stream *stream, const char *code, const char *text)
 {
   mp_service *service = port->service;
   service->refused++;
@@ -46,7 +46,7 @@ static void refuse(mp_port *port, mp_stream *stream, const char *text)
   if (port->tls != MP_TLS_IMPLICIT) {
     mp_buf out;
     mp_buf_init(&out, 1024, NULL);
-    if (mp_buf_fmt(&out, "421 4.7.0 %s %s\r\n", service->hostname, text) == 0)
+    if (mp_buf_fmt(&out, "421 %s %s %s\r\n", code, service->hostname, text) == 0)
       mp_stream_write(stream, mp_buf_view(&out).ptr, mp_buf_view(&out).len, service->write_most);
     mp_buf_dispose(&out);
   }
@@ -61,7 +61,13 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
   mp_stream_peer_get(stream, &peer);
   service->accepted++;
   if (service->stopping) {
-    refuse(port, stream, "Service is closing");
+    refuse(port, stream, "4.7.0", "Service is closing");
+    return;
+  }
+  /* What is left is for the sessions there are. */
+  if (worker->buffers > service->buffers_most - service->buffers_most / 8) {
+    refuse(port, stream, "4.3.2", "Too busy now");
+    mp_port_crowded(port, MP_CROWDED_BUFFERS, NULL);
     return;
   }
   bool behind_proxy =
@@ -72,22 +78,22 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
   case MP_GATE_OPEN:
     break;
   case MP_GATE_FULL:
-    refuse(port, stream, "Too many connections");
+    refuse(port, stream, "4.7.0", "Too many connections");
     mp_port_crowded(port, MP_CROWDED_TOTAL, NULL);
     return;
   case MP_GATE_ADDRESS:
-    refuse(port, stream, "Too many connections from your address");
+    refuse(port, stream, "4.7.0", "Too many connections from your address");
     mp_port_crowded(port, MP_CROWDED_ADDRESS, &peer.ip);
     return;
   case MP_GATE_NOMEM:
-    refuse(port, stream, "Out of memory");
+    refuse(port, stream, "4.7.0", "Out of memory");
     mp_port_crowded(port, MP_CROWDED_MACHINE, NULL);
     return;
   }
   mp_conn *conn = mp_pool_take(&worker->conns);
   if (!conn) {
     mp_gate_leave(worker->gate, &peer.ip);
-    refuse(port, stream, "Out of memory");
+    refuse(port, stream, "4.7.0", "Out of memory");
     mp_port_crowded(port, MP_CROWDED_MACHINE, NULL);
     return;
   }
@@ -269,6 +275,7 @@ void conn_check_gone(mp_conn *conn)
   mp_server_free(conn->srv);
   mp_tls_free(conn->tls);
   conn_pretended_free(conn->pretended);
+  worker->buffers -= conn->charged;
   mp_buf_dispose(&conn->rest);
   mp_buf_dispose(&conn->cipher_rest);
   mp_mem_free(conn->senders);

@@ -41,6 +41,7 @@ struct mp_conn {
   int64_t phase_due;          /* PROXY, HANDSHAKE, STARTTLS */
   mp_buf rest;                /* octets read and not yet taken by the machine */
   mp_buf cipher_rest;         /* the same, still encrypted */
+  size_t charged;             /* octets of worker->buffers that are this connection's */
   mp_ip peer, local, counted; /* `counted` is what the gate knows */
   uint16_t peer_port, local_port;
   unsigned char state;   /* conn_state */
@@ -54,7 +55,7 @@ struct mp_conn {
   int pid;
 };
 
-enum { CONN_REST_MOST = 65536, CONN_LINGER_MS = 2000 };
+enum { CONN_REST_MOST = 65536, CONN_LINGER_MS = 2000, CONN_FAIR = 16384 };
 
 void conn_enter(mp_conn *conn, conn_state state);
 void conn_begin(mp_conn *conn);                /* to HANDSHAKE or TALK, when the peer's address is known */
@@ -72,7 +73,8 @@ void conn_pump(mp_conn *conn, const char *in, size_t len); /* plaintext into the
 void conn_tls_ready(mp_conn *conn);                        /* the handshake is done: on to the machine */
 void conn_resume(mp_conn *conn); /* after an answer, a finished write, a handshake: go on with what was kept */
 void conn_go_on(mp_conn *conn); /* the same from anywhere: when another's octets stand in the worker's buffer, on a later turn */
-bool conn_flush(mp_conn *conn); /* machine output to the stream; false when the connection is gone */
+void conn_charge(mp_conn *conn); /* counts what the connection holds now among its worker's buffers */
+bool conn_flush(mp_conn *conn);  /* machine output to the stream; false when the connection is gone */
 
 void conn_event(mp_conn *conn, mp_event *ev);
 void conn_apply(mp_conn *conn, mp_event_kind kind, const mp_answer *answer);

@@ -267,6 +267,7 @@ void conn_resume(mp_conn *conn)
     }
   } while (conn->again && conn->state == CONN_TALK);
   settle(conn);
+  conn_charge(conn);
   conn_check_gone(conn);
 }
 
@@ -331,6 +332,33 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
   mp_buf_dispose(&held);
 }
 
+void conn_charge(mp_conn *conn)
+{
+  size_t held = conn->rest.cap + conn->cipher_rest.cap;
+  if (conn->stream)
+    held += mp_stream_queued(conn->stream);
+  if (conn->srv)
+    held += mp_server_held(conn->srv);
+  conn->service->worker->buffers += held - conn->charged; /* modulo, when it is less */
+  conn->charged = held;
+}
+
+/* Each buffer has a ceiling of its own, and ten thousand of them still are more than there is. Past the sum whoever has grown beyond
+ * what a session needs that is served as fast as it talks goes first. */
+static void check_buffers(mp_conn *conn)
+{
+  mp_service *service = conn->service;
+  if (service->worker->buffers <= service->buffers_most)
+    return;
+  char text[320]; /* RFC 5321 3.8: 421 names the host */
+  int n = snprintf(text, sizeof text, "%s Out of memory for this session", service->hostname);
+  mp_reply bye = { .code = 421,
+                   .enhanced = { 4, 3, 0 },
+                   .text = mp_str_of(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) };
+  mp_port_crowded(conn->port, MP_CROWDED_BUFFERS, conn->is_unix ? NULL : &conn->peer);
+  mp_conn_close(conn, &bye, "memory of all sessions is full");
+}
+
 void conn_read(void *ctx, const char *in, mp_ssize len)
 {
   mp_conn *conn = ctx;
@@ -352,5 +380,9 @@ void conn_read(void *ctx, const char *in, mp_ssize len)
     proxy_header(conn, in, (size_t)len);
   else
     take(conn, in, (size_t)len);
+  size_t before = conn->charged;
+  conn_charge(conn);
+  if (conn->charged > before && conn->charged > CONN_FAIR)
+    check_buffers(conn);
   conn_rearm(conn);
 }

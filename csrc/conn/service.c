@@ -19,6 +19,7 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
   service->hops = 100;
   service->handshake_ms = 30000;
   service->write_most = 262144;
+  service->buffers_most = 256u << 20;
   mp_rules_init(&service->rules);
   mp_list_init(&service->ports);
   mp_list_init(&service->conns);

@@ -46,6 +46,7 @@ typedef enum mp_crowded {
   MP_CROWDED_MACHINE, /* no descriptor or memory; who is not accepted waits in the backlog */
   MP_CROWDED_TOTAL,   /* limits.connections */
   MP_CROWDED_ADDRESS, /* limits.connections_per_address */
+  MP_CROWDED_BUFFERS, /* limits.buffers */
   MP_CROWDED_COUNT
 } mp_crowded;
 
@@ -83,6 +84,7 @@ struct mp_service {
   unsigned hops;                               /* Received fields: 554 5.4.6 past it */
   int64_t handshake_ms;                        /* TLS handshake and PROXY header, each: default 30 s */
   size_t write_most;                           /* octets queued for a slow peer: closed past it */
+  size_t buffers_most; /* octets of all connections' buffers on the worker, bodies apart: default 256 MB. Past seven eighths no new session, past all who grows is told 421 */
   mp_list ports, conns;
   unsigned conn_count;
   uint64_t accepted, messages, refused;

@@ -21,6 +21,7 @@ typedef struct mp_worker {
   mp_list names; /* resolvers (conn/names.h), shared by the Lua states that describe them alike */
   mp_sasl_ctx *sasl;
   uint64_t messages;     /* counter behind message ids */
+  size_t buffers;        /* octets that connections hold (conn_charge); bodies are counted by their store */
   bool plain_busy;       /* somebody is dealing with it: others take their turn later */
   char *plain;           /* MP_WORKER_PLAIN octets: decrypted input, dealt with before the next read */
   int64_t wall_start_ms; /* of a virtual clock: the time of day at its 0 */

@@ -296,5 +296,6 @@ const char *mp_server_with(const mp_server *srv); /* "ESMTPSA", "UTF8LMTP": RFC 
 const char *mp_server_state(const mp_server *srv); /* for traces: "START", "RCPT", ...; static */
 unsigned mp_server_errors(const mp_server *srv);
 bool mp_server_early_talker(const mp_server *srv);
+size_t mp_server_held(const mp_server *srv); /* octets of memory: output, a partial line, the envelope; for a driver that adds them up */
 
 #endif

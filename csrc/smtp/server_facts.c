@@ -94,6 +94,11 @@ unsigned mp_server_errors(const mp_server *srv)
   return srv->errors;
 }
 
+size_t mp_server_held(const mp_server *srv)
+{
+  return srv->out.cap + srv->line.held.cap + (srv->env ? srv->env->arena.total : 0);
+}
+
 bool mp_server_early_talker(const mp_server *srv)
 {
   return srv->early;

@@ -179,6 +179,7 @@ local crowds = {
   machine = { "error", "connections are not accepted: out of descriptors or memory" },
   connections = { "warn", "connections refused: limits.connections is reached" },
   connections_per_address = { "warn", "connections refused: limits.connections_per_address is reached" },
+  buffers = { "warn", "connections refused or closed: limits.buffers is reached" },
 }
 
 -- Connections that get no session: C says so once a minute for each reason.

@@ -284,6 +284,64 @@ TEST(connections_past_a_limit_are_told_421_without_a_hook_and_the_log_once_a_min
   pump_close(&p);
 }
 
+static void talk_on(mp_stream *s, size_t octets)
+{
+  char noops[6001];
+  for (size_t i = 0; i < 6000; i += 6)
+    memcpy(noops + i, "NOOP\r\n", 7);
+  for (size_t sent = 0; sent < octets; sent += 6000)
+    mp_stream_inject(s, noops, 6000);
+}
+
+TEST(what_all_sessions_hold_has_a_ceiling)
+{
+  enum { PEERS = 3 };
+  pump p;
+  mp_server_opts opts = lenient();
+  REQUIRE(pump_open(&p, &opts));
+  p.service->buffers_most = 200000;
+  p.service->hooks = bit(MP_EV_MAIL);
+  p.answers[MP_EV_MAIL] = pump_pending;
+  mp_stream *s[PEERS], *late;
+  for (unsigned i = 0; i < PEERS; i++) {
+    s[i] = pump_connect(&p, i + 1);
+    REQUIRE(s[i]);
+    pump_send(&p, s[i], "EHLO a.example\r\nMAIL FROM:<a@b.example>\r\n");
+    mp_buf *out = mp_stream_written(s[i]);
+    mp_buf_consume(out, out->len);
+  }
+  CHECK(p.worker->buffers < 20000);
+  mp_buf_consume(&p.log, p.log.len);
+  talk_on(s[0], 60000);
+  CHECK(p.worker->buffers >= 60000 && p.worker->buffers < 100000);
+  talk_on(s[1], 60000);
+  CHECK(!mp_stream_finished(s[0]) && !mp_stream_finished(s[1]));
+  /* what little is left is for who is there */
+  p.service->buffers_most = 140000;
+  late = pump_connect(&p, 9);
+  REQUIRE(late);
+  PUMP_SAID(late, "421 4.3.2 mx.example.org Too busy now\r\n");
+  CHECK(mp_stream_finished(late));
+  mp_stream_release(late);
+  pump_send(&p, s[2], "NOOP\r\n");
+  CHECK(!mp_stream_finished(s[2]));
+  talk_on(s[2], 60000);
+  pump_turn(&p);
+  PUMP_SAID(s[2], "421 4.3.0 mx.example.org Out of memory for this session\r\n");
+  CHECK(mp_stream_finished(s[2]) && !mp_stream_finished(s[0]) && !mp_stream_finished(s[1]));
+  PUMP_LOG(&p, "crowded:3:smtp: lost:mail ");
+  for (unsigned i = 0; i < PEERS; i++) {
+    mp_stream_inject(s[i], NULL, MP_E_SYSTEM);
+    mp_stream_release(s[i]);
+  }
+  pump_turn(&p);
+  CHECK_EQ_INT(p.worker->buffers, 0);
+  late = pump_connect(&p, 9);
+  PUMP_SAID(late, GREETING);
+  mp_stream_release(late);
+  pump_close(&p);
+}
+
 TEST(a_proxy_header_names_the_peer_and_its_absence_closes)
 {
   pump p;

@@ -306,6 +306,21 @@ function break_limit.connections_per_address()
   return one:connect().banner
 end
 
+-- Peers that talk on while a hook waits: sixteen of them hold a megabyte.
+function break_limit.buffers()
+  local one = house({ buffers = "1MiB", hook_time = "1h" }, nil, function(server)
+    function server.on.mail()
+      moonpost.sleep(600)
+    end
+  end)
+  for _ = 1, 17 do
+    local peer = one:session()
+    peer:command("MAIL FROM:<bob@example.net>")
+    peer.wire:send(("NOOP\r\n"):rep(12000))
+  end
+  return one:connect().banner
+end
+
 function break_limit.hook_time()
   local one = house({ hook_time = 5 }, nil, function(server)
     function server.on.mail()

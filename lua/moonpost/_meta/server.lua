@@ -86,6 +86,7 @@
 ---@field connections? integer
 ---@field connections_per_address? integer
 ---@field write? moonpost.Size
+---@field buffers? moonpost.Size
 ---@field body_memory? moonpost.Size
 ---@field bodies? moonpost.Size
 ---@field hook_time? moonpost.Duration
