@@ -30,6 +30,9 @@ local M = {
   node = in_path "node",
   smtp_source = executable(top .. "/build/peers/bin/smtp-source"),
   smtp_sink = executable(top .. "/build/peers/bin/smtp-sink"),
+  nsd = executable(top .. "/build/peers/bin/nsd"),
+  ldns_keygen = executable(top .. "/build/peers/bin/ldns-keygen"),
+  ldns_signzone = executable(top .. "/build/peers/bin/ldns-signzone"),
   --- Environment for `node`, so that require("nodemailer") works from any folder.
   node_env = { NODE_PATH = node_modules },
 }
