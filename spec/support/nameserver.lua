@@ -57,7 +57,7 @@ function M.start(zones)
   local port = ports.free()
   self.address = "127.0.0.1:" .. port
   local config = {
-    ("server:\n  ip-address: 127.0.0.1@%d\n  username: \"\"\n  zonesdir: %q\n  database: \"\"\n  pidfile: \"\"\n  server-count: 1")
+    ("server:\n  ip-address: 127.0.0.1@%d\n  username: \"\"\n  zonesdir: %q\n  database: \"\"\n  pidfile: \"\"\n  server-count: 1\n  rrl-ratelimit: 0")
       :format(port, dir.path),
     ("  xfrdfile: %q\n  zonelistfile: %q\n  xfrdir: %q\n  verbosity: 1\nremote-control:\n  control-enable: no")
       :format(dir:join "xfrd.state", dir:join "zone.list", dir.path),
