@@ -324,7 +324,7 @@ TEST(a_body_that_is_not_as_long_as_was_said)
     cwire_feed(&c, "250 ok\r\n", 8);
     cwire_feed(&c, "250 ok\r\n", 8);
     CHECK_EQ_INT(c.body_rc, MP_E_INVALID);
-    CHECK_EVENTS(&c, "body send!INVALID close");
+    CHECK_CAME(&c, "body send!INVALID close");
     CHECK_RCPT(&t, 0, "deferred connection 0");
     mp_transaction_dispose(&t.tx);
     cwire_close(&c);
@@ -395,7 +395,7 @@ TEST(thousands_of_recipients_keep_the_output_within_its_mark)
   for (size_t i = 0; i < MANY + 1; i++)
     cwire_feed(&c, i % 2 ? "250 ok\r\n" : i ? "550 no\r\n" : "250 yes\r\n", i ? 8 : 9);
   cwire_feed(&c, "354 go\r\n250 done\r\n", 18);
-  CHECK_EVENTS(&c, "body send=250");
+  CHECK_CAME(&c, "body send=250");
   CHECK_EQ_INT(mp_transaction_count(&tx, MP_RCPT_DELIVERED), MANY / 2);
   CHECK_EQ_INT(mp_transaction_count(&tx, MP_RCPT_REFUSED), MANY / 2);
   mp_transaction_dispose(&tx);
@@ -438,7 +438,7 @@ TEST(deadlines_of_each_step)
   c.now += minute;
   mp_client_tick(c.cl, c.now);
   cwire_pump(&c);
-  CHECK_EVENTS(&c, "send!TIMEOUT close");
+  CHECK_CAME(&c, "send!TIMEOUT close");
   CHECK_RCPT(&t, 0, "unknown connection 0");
   mp_transaction_dispose(&t.tx);
   cwire_close(&c);

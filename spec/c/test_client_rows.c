@@ -32,21 +32,21 @@ TEST(octets_behind_220_to_starttls_abort)
     REQUIRE(cwire_open(&c, slice, "250-mx\r\n250 STARTTLS\r\n"));
     CHECK_EQ_INT(mp_client_starttls(c.cl, c.now), 0);
     cwire_pump(&c);
-    CHECK_SAID(&c, "STARTTLS\r\n");
+    CHECK_ASKED(&c, "STARTTLS\r\n");
     if (with_event) { /* in a segment of their own */
       cwire_feed(&c, "220 go\r\n", 8);
-      CHECK_EVENTS(&c, "starttls");
+      CHECK_CAME(&c, "starttls");
       CHECK_EQ_INT(mp_client_deadline(c.cl), INT64_MAX);
       cwire_feed(&c, "250", 3);
     } else {
       cwire_feed(&c, "220 go\r\n250 injected\r\n", 22);
     }
     if (!with_event && slice == 0)
-      CHECK_EVENTS(&c, "starttls!TLS close");
+      CHECK_CAME(&c, "starttls!TLS close");
     else if (!with_event)
       CHECK(c.closed);
     else
-      CHECK_EVENTS(&c, "starttls!TLS close");
+      CHECK_CAME(&c, "starttls!TLS close");
     CHECK_EQ_INT(c.rc, MP_E_TLS);
     CHECK_EQ_INT(mp_client_tls_done(c.cl, &c.facts, c.now), MP_E_MISUSE);
     cwire_close(&c);
@@ -120,9 +120,9 @@ TEST(an_endless_reply_mixed_codes_and_a_line_of_10_mb)
     }
     CHECK(c.closed);
     if (what % 2)
-      CHECK_EVENTS(&c, "send!SYNTAX close");
+      CHECK_CAME(&c, "send!SYNTAX close");
     else
-      CHECK_EVENTS(&c, "send!TOOLONG close");
+      CHECK_CAME(&c, "send!TOOLONG close");
     CHECK_RCPT(&t, 0, "deferred connection 0");
     over(&c, &t);
   }
@@ -230,7 +230,7 @@ TEST(an_end_in_the_middle_of_the_body)
       cwire_feed(&c, "552 5.3.4 too big\r\n", 19);
     cwire_pump(&c);
     if (how == 2) {
-      CHECK_EVENTS(&c, "send=552 close");
+      CHECK_CAME(&c, "send=552 close");
       CHECK_RCPT(&t, 0, "refused body 552");
     } else {
       CHECK_RCPT(&t, 0, "deferred connection 0");
@@ -247,7 +247,7 @@ TEST(a_message_accepted_before_its_end)
   REQUIRE(sending(&c, &t, 0, PIPE, TO("b@example.org")));
   c.body_over = true;
   cwire_feed(&c, "250 ok\r\n250 ok\r\n354 go\r\n250 thanks\r\n", 36);
-  CHECK_EVENTS(&c, "body send!SYNTAX close");
+  CHECK_CAME(&c, "body send!SYNTAX close");
   CHECK_RCPT(&t, 0, "deferred connection 0");
   over(&c, &t);
 }
@@ -307,7 +307,7 @@ TEST(a_5xx_to_what_comes_before_mail_is_final_for_nobody)
     cwire_init(&c, slice);
     REQUIRE(cwire_start(&c, NULL));
     cwire_feed(&c, "220 mx\r\n", 8);
-    CHECK_EVENTS(&c, "greet=220+");
+    CHECK_CAME(&c, "greet=220+");
     CHECK_EQ_INT(mp_client_hello(c.cl, c.now), 0);
     CWIRE(&c, "554 5.7.1 not you\r\n", "EHLO client.example\r\n", "hello=554");
     cwire_close(&c);
@@ -454,7 +454,7 @@ TEST(what_the_peer_cannot_carry_is_refused_locally)
     t.tx.params = rows[i].params;
     CHECK_EQ_INT(mp_client_send(c.cl, &t.tx, c.now), 0);
     cwire_pump(&c);
-    CHECK_SAID(&c, "");
+    CHECK_ASKED(&c, "");
     for (size_t k = 0; k < 2; k++) {
       const mp_rcpt_result *r = &t.rcpts[k].result;
       CHECK(r->state == MP_RCPT_REFUSED && r->local);
@@ -531,8 +531,8 @@ TEST(an_address_or_parameter_with_a_line_end_or_nul_is_an_error)
       CHECK_EQ_INT(where < 7 ? mp_client_send(c.cl, &t.tx, c.now) : rc, MP_E_INVALID);
       CHECK(mp_client_why(c.cl)[0]);
       cwire_pump(&c);
-      CHECK_SAID(&c, "");
-      CHECK_EVENTS(&c, "");
+      CHECK_ASKED(&c, "");
+      CHECK_CAME(&c, "");
       CHECK_EQ_INT(mp_client_busy(c.cl), MP_OP_NONE);
       over(&c, &t);
     }
@@ -627,7 +627,7 @@ TEST(a_lone_line_end_can_be_refused)
     cwire_body(&c, MP_STR("one\r\ntwo\nthree\r\n"));
     CHECK_EQ_INT(mp_client_send(c.cl, &t.tx, c.now), 0);
     cwire_feed(&c, "250 ok\r\n250 ok\r\n354 go\r\n", 24);
-    CHECK_EVENTS(&c, "body send!BARELF close");
+    CHECK_CAME(&c, "body send!BARELF close");
     CHECK_EQ_INT(c.body_rc, MP_E_BARELF);
     CHECK_RCPT(&t, 0, "refused body 550 local");
     over(&c, &t);

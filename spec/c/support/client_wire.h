@@ -171,7 +171,8 @@ static size_t cwire_feed(cwire *c, const char *octets, size_t len)
   return len - at;
 }
 
-static bool cwire_check(const char *file, int line, const char *what, cwire_text *got, mp_str want)
+__attribute__((unused)) static bool cwire_check(const char *file, int line, const char *what, cwire_text *got,
+                                                mp_str want)
 {
   bool ok = check_eq_str(file, line, what, mp_str_of(got->ptr, got->len), want);
   cwire_clear(got);
@@ -179,15 +180,15 @@ static bool cwire_check(const char *file, int line, const char *what, cwire_text
 }
 
 /* Each compares with all of it since the last look, and forgets it. */
-#define CHECK_SAID(C, LIT)   cwire_check(__FILE__, __LINE__, "what was said", &(C)->said, MP_STR("" LIT))
-#define CHECK_EVENTS(C, LIT) cwire_check(__FILE__, __LINE__, "what happened", &(C)->events, MP_STR("" LIT))
+#define CHECK_ASKED(C, LIT) cwire_check(__FILE__, __LINE__, "what was said", &(C)->said, MP_STR("" LIT))
+#define CHECK_CAME(C, LIT)  cwire_check(__FILE__, __LINE__, "what happened", &(C)->events, MP_STR("" LIT))
 /* What has been said until now; then replies are fed; then what happened. */
 #define CWIRE(C, REPLIES, SAID, EVENTS)               \
   do {                                                \
     cwire_pump(C);                                    \
-    CHECK_SAID((C), SAID);                            \
+    CHECK_ASKED((C), SAID);                           \
     cwire_feed((C), "" REPLIES, sizeof(REPLIES) - 1); \
-    CHECK_EVENTS((C), EVENTS);                        \
+    CHECK_CAME((C), EVENTS);                          \
   } while (0)
 
 static void cwire_init(cwire *c, size_t slice)
@@ -197,7 +198,7 @@ static void cwire_init(cwire *c, size_t slice)
   c->opts.hostname = MP_STR("client.example");
 }
 
-static void cwire_body(cwire *c, mp_str body)
+__attribute__((unused)) static void cwire_body(cwire *c, mp_str body)
 {
   c->body = body;
   c->body_over = false;

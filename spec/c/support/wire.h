@@ -341,7 +341,8 @@ __attribute__((unused)) static bool wire_tick(wire *w)
   return true;
 }
 
-static bool wire_check(const char *file, int line, const char *what, wire_text *got, mp_str want)
+__attribute__((unused)) static bool wire_check(const char *file, int line, const char *what, wire_text *got,
+                                               mp_str want)
 {
   bool ok = check_eq_str(file, line, what, mp_str_of(got->ptr, got->len), want);
   wire_clear(got);
