@@ -111,6 +111,8 @@ static void on_overdue(mp_timer *timer, int64_t now_ms)
 {
   (void)now_ms;
   mp_names_asker *asker = MP_CONTAINER(timer, mp_names_asker, timer);
+  if (!asker->names->worker) /* a last turn of a loop that goes: nobody is told any more */
+    return;
   mp_dns_give_up(&asker->asker);
   note_waiting(asker->names);
   asker->done(asker, MP_E_TIMEOUT, NULL);

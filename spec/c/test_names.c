@@ -123,7 +123,7 @@ TEST(the_worker_may_end_first)
   mp_names *names = open_names(worker, "");
   REQUIRE(names);
   waiter w = { 0 };
-  CHECK_EQ_INT(ask(names, &w, "silent.example", 1), 0);
+  CHECK_EQ_INT(ask(names, &w, "silent.example", 0), 0);
   mp_worker_free(worker);
   CHECK_EQ_INT(w.told, 0);
   mp_names_give_up(&w.asker);
