@@ -12,6 +12,7 @@ local M = {}
 
 ---@class moonpost.Route: { [integer]: moonpost.RouteHost }
 ---@field domain string as the DNS knows it, or the address literal
+---@field name? string where aliases of the domain led, when mail exchangers were asked for
 ---@field implicit boolean the domain has no MX records and stands for itself
 ---@field secure boolean that these are its mail exchangers was signed
 ---@field skipped { host: string, why: string }[] hosts that are not to be tried
@@ -303,7 +304,9 @@ function M.mx(domain, options)
     return failure(domain, 550, "5.1.2", "there is no such domain")
   end
   local ascii = core.dns_name(domain)
-  local route = { domain = ascii, implicit = #answer == 0, secure = answer.status == "secure", skipped = {} }
+  local route = {
+    domain = ascii, name = answer.name, implicit = #answer == 0, secure = answer.status == "secure", skipped = {},
+  }
   if takes_none(answer) then
     return failure(ascii, 556, "5.1.10", "it takes no mail (null MX)")
   end
