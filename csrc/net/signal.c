@@ -6,6 +6,7 @@ struct mp_signal {
   uv_signal_t handle;
   void (*fired)(void *ctx);
   void *ctx;
+  mp_leftover left;
 };
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -18,6 +19,11 @@ static void on_signal(uv_signal_t *handle, int number)
 static void on_closed(uv_handle_t *handle)
 {
   mp_mem_free(MP_CONTAINER(handle, mp_signal, handle));
+}
+
+static void loop_ends(mp_leftover *left)
+{
+  mp_signal_close(MP_CONTAINER(left, mp_signal, left));
 }
 
 int mp_signal_open(mp_signal **out, mp_loop *loop, int number, void (*fired)(void *ctx), void *ctx)
@@ -38,12 +44,16 @@ int mp_signal_open(mp_signal **out, mp_loop *loop, int number, void (*fired)(voi
     uv_close((uv_handle_t *)&signal->handle, on_closed);
     return MP_E_SYSTEM;
   }
+  signal->left.close = loop_ends;
+  mp_list_push(&loop->left, &signal->left.node);
   *out = signal;
   return 0;
 }
 
 void mp_signal_close(mp_signal *signal)
 {
-  if (signal)
-    uv_close((uv_handle_t *)&signal->handle, on_closed);
+  if (!signal)
+    return;
+  mp_list_remove(&signal->left.node);
+  uv_close((uv_handle_t *)&signal->handle, on_closed);
 }

@@ -2,9 +2,10 @@
 #include "support/check.h"
 
 #include "base/error.h"
-#include "net/loop.h"
+#include "net/signal.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 typedef struct alarm {
@@ -283,6 +284,29 @@ TEST(a_virtual_loop_works_at_once_and_is_done_on_the_next_turn)
   mp_loop_run(&loop);
   CHECK_EQ_INT(stop.count, 1);
   mp_loop_dispose(&loop);
+}
+
+static void count_signal(void *ctx)
+{
+  ++*(int *)ctx;
+}
+
+TEST(a_signal_that_is_left_open_ends_with_the_loop)
+{
+  for (int i = 0; i < 2; i++) {
+    mp_loop loop;
+    mp_signal *open = NULL;
+    int fired = 0;
+    REQUIRE(mp_loop_init(&loop) == 0);
+    CHECK_EQ_INT(mp_signal_open(&open, &loop, SIGUSR2, count_signal, &fired), 0);
+    kill(getpid(), SIGUSR2);
+    while (!fired)
+      mp_loop_turn(&loop, true);
+    CHECK_EQ_INT(fired, 1);
+    if (i == 1)
+      mp_signal_close(open);
+    mp_loop_dispose(&loop);
+  }
 }
 
 CHECK_MAIN
