@@ -105,6 +105,7 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     .peer = peer.ip,
     .local = peer.local_ip,
     .counted = peer.ip,
+    .origin = peer.ip,
     .peer_port = peer.port,
     .local_port = peer.local_port,
     .is_unix = peer.is_unix,

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 
+#include <stdio.h>
+
 static int64_t now_of(const mp_conn *conn)
 {
   return mp_loop_now(&conn->service->worker->loop);
@@ -14,7 +16,7 @@ void conn_trust(mp_conn *conn)
   conn->relay_network = !conn->is_unix && !conn->no_relay && mp_networks_have(&rules->relay, &conn->peer);
   unsigned trust = conn->relay_network ? MP_TRUST_REPAIR : 0;
   /* Who a proxy could not name is not the proxy, though the address is the proxy's. */
-  if (!conn->is_unix && !conn->unnamed && mp_networks_have(&rules->xclient, &conn->counted))
+  if (!conn->is_unix && !conn->unnamed && mp_networks_have(&rules->xclient, &conn->origin))
     trust |= MP_TRUST_XCLIENT;
   mp_server_trust(conn->srv, trust);
 }
@@ -236,9 +238,35 @@ static void start_tls(mp_conn *conn)
   conn->phase_due = now_of(conn) + conn->service->handshake_ms;
 }
 
+/* From here on the limit of an address means the client's, as behind a PROXY header. False: that has too many, and was told so. */
+static bool recount(mp_conn *conn, const mp_ip *addr)
+{
+  mp_service *service = conn->service;
+  mp_gate *gate = service->worker->gate;
+  if (memcmp(addr, &conn->counted, sizeof *addr) == 0)
+    return true;
+  mp_gate_answer answer = mp_gate_enter(gate, addr, 0, service->connections_each);
+  if (answer == MP_GATE_OPEN) {
+    mp_gate_leave(gate, &conn->counted);
+    conn->counted = *addr;
+    return true;
+  }
+  char text[320]; /* RFC 5321 3.8: 421 names the host */
+  int n = snprintf(text, sizeof text, "%s Too many connections from your address", service->hostname);
+  mp_reply bye = { .code = 421,
+                   .enhanced = { 4, 7, 0 },
+                   .text = mp_str_of(text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) };
+  service->refused++;
+  mp_port_crowded(conn->port, answer == MP_GATE_NOMEM ? MP_CROWDED_MACHINE : MP_CROWDED_ADDRESS, addr);
+  mp_server_close(conn->srv, &bye, "too many connections from this address");
+  return false;
+}
+
 static void xclient(mp_conn *conn, const mp_xclient *given)
 {
   if (given->given & MP_XCLIENT_ADDR && !(given->unavailable & MP_XCLIENT_ADDR)) {
+    if (!recount(conn, &given->addr))
+      return;
     conn->peer = given->addr;
     conn->is_unix = false;
   }

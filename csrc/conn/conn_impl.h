@@ -38,11 +38,13 @@ struct mp_conn {
   char *senders;
   const char *why; /* of the end; static */
   mp_timer timer;
-  int64_t phase_due;          /* PROXY, HANDSHAKE, STARTTLS */
-  mp_buf rest;                /* octets read and not yet taken by the machine */
-  mp_buf cipher_rest;         /* the same, still encrypted */
-  size_t charged;             /* octets of worker->buffers that are this connection's */
-  mp_ip peer, local, counted; /* `counted` is what the gate knows */
+  int64_t phase_due;  /* PROXY, HANDSHAKE, STARTTLS */
+  mp_buf rest;        /* octets read and not yet taken by the machine */
+  mp_buf cipher_rest; /* the same, still encrypted */
+  size_t charged;     /* octets of worker->buffers that are this connection's */
+  mp_ip peer, local;
+  mp_ip counted; /* what the gate knows */
+  mp_ip origin;  /* whose word XCLIENT is: of the socket, or of the PROXY header */
   uint16_t peer_port, local_port;
   unsigned char state;   /* conn_state */
   unsigned char pending; /* mp_event_kind asked of the handler */

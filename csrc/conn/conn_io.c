@@ -312,7 +312,7 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
       return;
     }
     mp_gate_leave(service->worker->gate, &conn->counted);
-    conn->counted = conn->peer = proxy.source;
+    conn->counted = conn->origin = conn->peer = proxy.source;
     conn->local = proxy.destination;
     conn->peer_port = proxy.source_port;
     conn->local_port = proxy.destination_port;

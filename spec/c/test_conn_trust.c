@@ -94,4 +94,36 @@ TEST(the_senders_of_a_user_do_not_outlive_an_xclient)
   pump_close(&p);
 }
 
+/* Clients behind a gateway were all of them the gateway to limits.connections_per_address. */
+TEST(whom_xclient_names_is_who_counts)
+{
+  enum { SESSIONS = 3 };
+  pump p;
+  mp_server_opts opts = gateway();
+  REQUIRE(pump_open(&p, &opts));
+  REQUIRE(trust_a_proxy(&p));
+  p.service->connections_each = 2;
+  mp_stream *s[SESSIONS];
+  for (int i = 0; i < SESSIONS; i++) { /* more than the gateway could have at a time */
+    s[i] = pump_connect(&p, 7);
+    REQUIRE(s[i]);
+    pump_send(&p, s[i], i < 2 ? "XCLIENT ADDR=198.51.100.1\r\n" : "XCLIENT ADDR=198.51.100.2\r\n");
+    PUMP_SAID(s[i], GREETING GREETING);
+  }
+  /* once more the same, and what is not known, count nothing anew */
+  pump_send(&p, s[1], "XCLIENT ADDR=198.51.100.1\r\nXCLIENT ADDR=[UNAVAILABLE]\r\n");
+  PUMP_SAID(s[1], GREETING GREETING);
+  pump_send(&p, s[2], "XCLIENT ADDR=198.51.100.1\r\n" HELLO);
+  PUMP_SAID(s[2], "421 mx.example.org Too many connections from your address\r\n");
+  CHECK(mp_stream_finished(s[2]));
+  PUMP_LOG(&p, "crowded:2:smtp:198.51.100.1 ");
+  mp_stream_inject(s[0], NULL, MP_E_SYSTEM);
+  mp_stream_inject(s[1], NULL, MP_E_SYSTEM);
+  pump_turn(&p);
+  CHECK_EQ_INT(mp_gate_count(p.worker->gate), 0);
+  for (int i = 0; i < SESSIONS; i++)
+    mp_stream_release(s[i]);
+  pump_close(&p);
+}
+
 CHECK_MAIN
