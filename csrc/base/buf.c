@@ -12,6 +12,8 @@ void mp_buf_init(mp_buf *buf, size_t max, mp_pool *pool)
 
 static void release(mp_buf *buf, char *block, size_t cap)
 {
+  if (buf->secret)
+    mp_mem_wipe(block, cap);
   /* Only blocks of the pool's own size came from it. */
   if (buf->pool && cap == buf->pool->block)
     mp_pool_give(buf->pool, block);

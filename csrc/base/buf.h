@@ -10,6 +10,7 @@ typedef struct mp_buf {
   char *ptr; /* contents start at ptr + off */
   size_t off, len, cap, max;
   mp_pool *pool; /* may be NULL */
+  bool secret;   /* for the owner to set: blocks are wiped before they go back */
 } mp_buf;
 
 /* `max` is the ceiling in octets. Takes no memory. `pool` is borrowed for the life of the buffer. */

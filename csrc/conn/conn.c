@@ -115,6 +115,7 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     .why = "closed",
   };
   mp_buf_init(&conn->rest, CONN_REST_MOST + MP_WORKER_PLAIN + MP_LOOP_READ, NULL);
+  conn->rest.secret = true; /* a password may wait there, behind a command that does */
   mp_buf_init(&conn->cipher_rest, CONN_REST_MOST + MP_LOOP_READ, NULL);
   mp_timer_init(&conn->timer, fire);
   mp_list_init(&conn->node);

@@ -216,6 +216,8 @@ static void decrypt(mp_conn *conn, const char *in, size_t len)
       bool busy = worker->plain_busy;
       worker->plain_busy = true;
       conn_pump(conn, worker->plain, (size_t)n);
+      if (mp_server_secrets(conn->srv))
+        mp_mem_wipe(worker->plain, (size_t)n);
       worker->plain_busy = busy;
     }
   }
@@ -326,6 +328,7 @@ static void proxy_header(mp_conn *conn, const char *in, size_t len)
   }
   mp_buf held = conn->rest;
   mp_buf_init(&conn->rest, held.max, NULL);
+  conn->rest.secret = true;
   conn_begin(conn);
   if (held.len && conn->state != CONN_ENDING && conn->state != CONN_GONE)
     take(conn, mp_buf_view(&held).ptr, held.len);

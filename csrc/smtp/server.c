@@ -232,6 +232,7 @@ static size_t feed_line(mp_server *srv, mp_str in, bool *nomem)
     srv->line_early = srv->solo || srv->behind;
     srv->behind = false;
   }
+  srv->secret = srv->secret || srv->state == ST_AUTH;
   if (srv->state != ST_AUTH) {
     if (mp_srv_foreign(srv, in)) {
       mp_srv_finish(srv, "not SMTP");

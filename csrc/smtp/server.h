@@ -296,6 +296,8 @@ const char *mp_server_with(const mp_server *srv); /* "ESMTPSA", "UTF8LMTP": RFC 
 const char *mp_server_state(const mp_server *srv); /* for traces: "START", "RCPT", ...; static */
 unsigned mp_server_errors(const mp_server *srv);
 bool mp_server_early_talker(const mp_server *srv);
+/* True, once, when what was fed held octets of an AUTH exchange, a password perhaps: for a driver that wipes its buffer. */
+bool mp_server_secrets(mp_server *srv);
 size_t mp_server_held(const mp_server *srv); /* octets of memory: output, a partial line, the envelope; for a driver that adds them up */
 
 #endif

@@ -202,6 +202,7 @@ static int start(mp_server *srv, int mech)
 void mp_srv_auth(mp_server *srv, mp_str args)
 {
   const mp_server_opts *opts = srv->opts;
+  srv->secret = true; /* an initial response */
   if (!(opts->extensions & MP_EXT_AUTH) || opts->mechanisms == 0) {
     BAD(srv, "502 5.5.1 AUTH is not offered");
     return;

@@ -94,6 +94,13 @@ unsigned mp_server_errors(const mp_server *srv)
   return srv->errors;
 }
 
+bool mp_server_secrets(mp_server *srv)
+{
+  bool fed = srv->secret;
+  srv->secret = false;
+  return fed;
+}
+
 size_t mp_server_held(const mp_server *srv)
 {
   return srv->out.cap + srv->line.held.cap + (srv->env ? srv->env->arena.total : 0);

@@ -92,6 +92,7 @@ struct mp_server {
   bool dropping : 1;   /* ABORT was told: octets are read and thrown away */
   bool failed : 1;     /* mp_server_body_failed */
   bool chunk_last : 1, chunk_failed : 1;
+  bool secret : 1;  /* octets of an AUTH exchange were fed */
   bool refused : 1; /* AUTH: the verdict was no, the exchange has a step to go */
 };
 

@@ -311,4 +311,21 @@ TEST(arena_without_memory_gives_null)
   }
 }
 
+TEST(a_secret_buffer_leaves_nothing_in_its_blocks)
+{
+  mp_pool pool;
+  mp_pool_init(&pool, 64, 4);
+  mp_buf buf;
+  mp_buf_init(&buf, 1000, &pool);
+  buf.secret = true;
+  CHECK_EQ_INT(mp_buf_str(&buf, MP_STR("0123456789012345678901234567890123456789password")), 0);
+  CHECK_EQ_INT(mp_buf_room(&buf, 100) != NULL, 1); /* it moves, and the first block goes back */
+  char *block = mp_pool_take(&pool);
+  for (size_t i = sizeof(void *); i < 64; i++) /* behind the pool's own pointer */
+    CHECK_EQ_INT(block[i], 0);
+  mp_pool_give(&pool, block);
+  mp_buf_dispose(&buf);
+  mp_pool_dispose(&pool);
+}
+
 CHECK_MAIN
