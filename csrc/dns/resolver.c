@@ -48,12 +48,11 @@ static int fail(char why[MP_DNS_WHY], const char *what, const char *about, int e
 static const struct {
   const char *name, *value;
 } settings[] = {
-  { "outgoing-range:", "512" },        { "num-queries-per-thread:", "4096" },
-  { "outgoing-num-tcp:", "64" },       { "incoming-num-tcp:", "0" },
-  { "msg-cache-size:", "16m" },        { "rrset-cache-size:", "32m" },
-  { "edns-buffer-size:", "1232" },     { "use-syslog:", "no" },
-  { "do-not-query-localhost:", "no" }, /* a server on our own machine is asked like another */
-  { "unblock-lan-zones:", "yes" },     /* names of private addresses: whoever is asked may know them */
+  { "outgoing-range:", "512" },    { "num-queries-per-thread:", "4096" }, { "outgoing-num-tcp:", "64" },
+  { "incoming-num-tcp:", "0" },    { "msg-cache-size:", "16m" },          { "rrset-cache-size:", "32m" },
+  { "edns-buffer-size:", "1232" }, { "infra-host-ttl:", "60" }, /* a server that was silent is tried again after a minute, not after fifteen */
+  { "use-syslog:", "no" },         { "do-not-query-localhost:", "no" }, /* a server on our own machine is asked like another */
+  { "unblock-lan-zones:", "yes" }, /* names of private addresses: whoever is asked may know them */
 };
 
 /* Zones that libunbound answers by itself, and that somebody's own servers may hold. */
@@ -74,6 +73,8 @@ static int set_servers(struct ub_ctx *ub, const mp_dns_opts *opts, char why[MP_D
   if (opts->forwarder_count || opts->recursion)
     return 0;
   int err = ub_ctx_resolvconf(ub, NULL);
+  if (err == UB_READFILE) /* resolv.conf(5): without the file, the machine's own */
+    err = ub_ctx_set_fwd(ub, "127.0.0.1");
   return err ? fail(why, "/etc/resolv.conf", "", err) : 0;
 }
 

@@ -137,6 +137,8 @@ describe("moonpost.dns with a name server", function()
     local options = server:resolver { root_key = path, timeout = "20s" }
     options.trust_anchors = nil
     assert.equal("secure", assert(dns.resolver(options):mx "secure.example").status)
+    server.dir:write("keys", "; none\n") -- what is made now has no keys
+    assert.equal("insecure", assert(dns.resolver(options):mx "secure.example").status)
   end)
 
   it("calls nothing secure without keys", function()

@@ -106,7 +106,17 @@ for name, method in pairs(lookups.methods) do
   Resolver[name] = method
 end
 
--- What C wants to know, and the same as a text by which equal resolvers are found.
+local function content(path)
+  local file = io.open(path, "r")
+  local text = file and file:read(65536)
+  if file then
+    file:close()
+  end
+  return text or ""
+end
+
+-- What C wants to know, and the same as a text by which equal resolvers are found: with what stands in files, so that one that is made
+-- after a change is another.
 local function describe(values)
   local how = { forwarders = {}, anchors = values.trust_anchors, stub_zones = {}, stub_servers = {},
     root_key = values.root_key, recursion = values.recursion }
@@ -124,7 +134,10 @@ local function describe(values)
       table.insert(how.stub_servers, server(item))
     end
   end
-  local parts = { tostring(how.recursion), how.root_key or "" }
+  local parts = { tostring(how.recursion), how.root_key or "", how.root_key and content(how.root_key) or "" }
+  if #how.forwarders == 0 and not how.recursion then
+    parts[#parts + 1] = content "/etc/resolv.conf"
+  end
   for _, list in ipairs { how.forwarders, how.anchors, how.stub_zones, how.stub_servers } do
     parts[#parts + 1] = table.concat(list, "\1")
   end
