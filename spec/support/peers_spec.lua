@@ -6,7 +6,7 @@ local check = os.getenv("MOONPOST_PEERS") and it or pending
 
 describe("spec.support.peers", function()
   for _, name in ipairs { "swaks", "curl", "python3", "openssl", "gsasl", "node", "smtp_source", "smtp_sink", "nsd",
-    "ldns_keygen", "ldns_signzone" } do
+    "postfix_master", "doveconf", "ldns_keygen", "ldns_signzone" } do
     check("has " .. name, function()
       assert.is_string(peers[name])
     end)
