@@ -11,6 +11,7 @@ struct mp_http_pool {
   mp_watch_timer *timer;
   CURLM *multi;
   mp_http_transfer *first;
+  bool starved; /* there was no memory to set the timer: nothing would wake libcurl */
 };
 
 struct mp_http_transfer {
@@ -20,7 +21,7 @@ struct mp_http_transfer {
   struct curl_slist *headers, *resolve, *connect_to;
   mp_http_octets head, body;
   size_t max_size;
-  bool too_large, starved;
+  bool too_large, starved, doomed;
   void (*done)(void *ctx, const mp_http_result *result);
   void *ctx;
   char error[CURL_ERROR_SIZE];
@@ -159,11 +160,29 @@ typedef struct watched {
   curl_socket_t fd;
 } watched;
 
+/* Without the timer deadlines are lost, so all that is on its way ends here; but not what those who are told start anew. */
+static void give_up(mp_http_pool *pool)
+{
+  pool->starved = false;
+  for (mp_http_transfer *transfer = pool->first; transfer; transfer = transfer->next)
+    transfer->doomed = true;
+  for (;;) {
+    mp_http_transfer *transfer = pool->first;
+    while (transfer && !transfer->doomed)
+      transfer = transfer->next;
+    if (!transfer)
+      return;
+    finish(transfer, CURLE_OUT_OF_MEMORY);
+  }
+}
+
 static void act(mp_http_pool *pool, curl_socket_t fd, int mask)
 {
   int running;
   curl_multi_socket_action(pool->multi, fd, mask, &running);
   reap(pool);
+  if (pool->starved)
+    give_up(pool);
 }
 
 static void on_ready(void *ctx, int events)
@@ -212,7 +231,9 @@ static int on_timer(CURLM *multi, long ms, void *ctx)
 {
   (void)multi;
   mp_http_pool *pool = ctx;
-  return pool->api->timer_set(pool->timer, ms) < 0 ? -1 : 0;
+  if (pool->api->timer_set(pool->timer, ms) < 0)
+    pool->starved = true;
+  return 0;
 }
 
 /* ---- public ------------------------------------------------------------------------------------------------------ */
@@ -349,8 +370,9 @@ mp_http_transfer *mp_http_start(mp_http_pool *pool, mp_http_opts *opts,
     return NULL;
   }
   CURLMcode code = curl_multi_add_handle(pool->multi, transfer->easy);
-  if (code != CURLM_OK) {
-    *why = curl_multi_strerror(code);
+  if (code != CURLM_OK || pool->starved) { /* others have the timer set: moving it cannot fail */
+    *why = code != CURLM_OK ? curl_multi_strerror(code) : *why;
+    pool->starved = false;
     transfer_free(transfer);
     return NULL;
   }

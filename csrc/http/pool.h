@@ -45,8 +45,8 @@ typedef struct mp_http_result {
 int mp_http_pool_new(mp_http_pool **pool, const mp_watch_api *api, mp_watch_loop *loop);
 void mp_http_pool_free(mp_http_pool *pool); /* transfers on their way are cancelled; NULL does nothing */
 
-/* Starts one. `done` is called once on a later turn, unless it is cancelled; the result and all in it last until it returns, the transfer is gone
- * then. NULL with one line in *why. */
+/* Starts one. `done` is called once on a later turn, unless it is cancelled; the result and all in it last until it returns, the transfer
+ * is gone then. It may start and cancel others, but not free the pool. NULL with one line in *why. */
 mp_http_transfer *mp_http_start(mp_http_pool *pool, mp_http_opts *opts,
                                 void (*done)(void *ctx, const mp_http_result *result), void *ctx,
                                 const char **why);
