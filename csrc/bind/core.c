@@ -34,6 +34,7 @@ static mpl_worker *push_worker(lua_State *L, mp_worker *worker, bool owned)
   mpl_worker *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (mpl_worker){ .worker = worker, .owned = owned };
   mp_list_init(&box->services);
+  mp_list_init(&box->leaving);
   luaL_setmetatable(L, MPL_WORKER);
   return box;
 }
@@ -245,6 +246,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_conn(L);
   mpl_open_message(L);
   mpl_open_wire(L);
+  mpl_open_dial(L);
+  mpl_open_client(L);
   mpl_open_binding(L);
   mpl_open_watch(L);
   mpl_open_process(L);

@@ -40,11 +40,17 @@ void mpl_message_answered(mp_message *msg)
     close_box(box);
 }
 
+mp_message *mpl_check_message(lua_State *L, int index)
+{
+  message_box *box = luaL_checkudata(L, index, MPL_MESSAGE);
+  luaL_argcheck(L, box->msg, index,
+                "message is closed: it has been answered (message:keep() in the hook keeps it)");
+  return box->msg;
+}
+
 static mp_message *check(lua_State *L)
 {
-  message_box *box = luaL_checkudata(L, 1, MPL_MESSAGE);
-  luaL_argcheck(L, box->msg, 1, "message is closed: it has been answered (message:keep() in the hook keeps it)");
-  return box->msg;
+  return mpl_check_message(L, 1);
 }
 
 static int message_gc(lua_State *L)

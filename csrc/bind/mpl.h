@@ -30,6 +30,7 @@ typedef struct mpl_delivery mpl_delivery;
 typedef struct mpl_process mpl_process;
 typedef struct mpl_generation mpl_generation;
 typedef struct mpl_service mpl_service;
+typedef struct mpl_leaving mpl_leaving; /* bind/client.h */
 
 /* One Lua state's side of the binding; in the registry under its own address key. */
 typedef struct mpl_state {
@@ -52,6 +53,7 @@ typedef struct mpl_worker { /* box */
   mp_worker *worker;
   bool owned;
   mp_list services; /* of mpl_service */
+  mp_list leaving;  /* of mpl_leaving: connections of the sending half */
 } mpl_worker;
 
 mpl_state *mpl_state_of(lua_State *L);
@@ -87,6 +89,7 @@ int mpl_push_mail_params(lua_State *L, const mp_mail_params *params);
 int mpl_push_rcpt_params(lua_State *L, const mp_rcpt_params *params);
 void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquoted */
 
+mp_message *mpl_check_message(lua_State *L, int index);                           /* raises */
 void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service); /* takes a reference */
 void mpl_message_answered(mp_message *msg);              /* closes its box, unless kept; NULL does nothing */
 bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
@@ -105,6 +108,8 @@ int mpl_open_watch(lua_State *L);
 int mpl_open_process(lua_State *L);
 int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
+int mpl_open_dial(lua_State *L);
+int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
 void mpl_watch_free(mpl_state *state);
 
@@ -133,8 +138,12 @@ typedef struct mpl_conn { /* box; uservalue 1: the session object. Kept in the r
 void mpl_kill_services(mp_list *services); /* takes each out of the list when it is gone, on a turn of its loop */
 mp_binding *mpl_check_binding(lua_State *L, int index);
 mpl_service *mpl_check_service(lua_State *L, int index);
-int mpl_service_wire(lua_State *L);                                /* service:wire */
-int mpl_worker_service(lua_State *L);                              /* worker:service */
+int mpl_service_wire(lua_State *L);         /* service:wire */
+int mpl_worker_service(lua_State *L);       /* worker:service */
+int mpl_worker_dial(lua_State *L);          /* worker:dial */
+int mpl_worker_memory_stream(lua_State *L); /* worker:memory_stream */
+int mpl_worker_client(lua_State *L);        /* worker:client */
+void mpl_leave_all(mp_list *leaving);
 int mpl_worker_dns(lua_State *L);                                  /* worker:dns */
 int mpl_core_dns_name(lua_State *L);                               /* core.dns_name */
 int mpl_core_dns_reverse(lua_State *L);                            /* core.dns_reverse */

@@ -1,5 +1,5 @@
 /* bind/wire.c -- the peer's end of a connection without a socket, for tests of policies and for programs that bring their own transport. */
-#include "bind/mpl.h"
+#include "bind/client.h"
 
 typedef struct wire_box { /* uservalue 1: the service's box */
   mp_stream *stream;
@@ -37,28 +37,42 @@ static lua_Integer id_at(lua_State *L, int index, const char *field, lua_Integer
   return id;
 }
 
+static mp_stream_peer peer_at(lua_State *L, int index)
+{
+  lua_getfield(L, index, "unix");
+  mp_stream_peer peer = { .is_unix = lua_toboolean(L, -1),
+                          .uid = (unsigned)id_at(L, index, "uid", UINT_MAX),
+                          .pid = (int)id_at(L, index, "pid", 0),
+                          .ip = ip_at(L, index, "ip", "192.0.2.1"),
+                          .local_ip = ip_at(L, index, "local_ip", "192.0.2.25"),
+                          .port = port_at(L, index, "port", 40000),
+                          .local_port = port_at(L, index, "local_port", 25) };
+  lua_pop(L, 1);
+  return peer;
+}
+
+void mpl_push_wire(lua_State *L, mpl_worker *worker, int index, mp_stream **stream)
+{
+  mp_stream_peer peer = peer_at(L, index);
+  wire_box *wire = lua_newuserdatauv(L, sizeof *wire, 1);
+  wire->stream = NULL;
+  luaL_setmetatable(L, MPL_WIRE);
+  if (mp_stream_memory(&wire->stream, &worker->worker->loop, &peer) < 0)
+    luaL_error(L, "out of memory");
+  *stream = wire->stream;
+}
+
 int mpl_service_wire(lua_State *L)
 {
   mpl_service *box = mpl_check_service(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   luaL_checktype(L, 3, LUA_TTABLE);
-  lua_getfield(L, 3, "unix");
-  mp_stream_peer peer = { .is_unix = lua_toboolean(L, -1),
-                          .uid = (unsigned)id_at(L, 3, "uid", UINT_MAX),
-                          .pid = (int)id_at(L, 3, "pid", 0),
-                          .ip = ip_at(L, 3, "ip", "192.0.2.1"),
-                          .local_ip = ip_at(L, 3, "local_ip", "192.0.2.25"),
-                          .port = port_at(L, 3, "port", 40000),
-                          .local_port = port_at(L, 3, "local_port", 25) };
-  wire_box *wire = lua_newuserdatauv(L, sizeof *wire, 1);
-  wire->stream = NULL;
-  luaL_setmetatable(L, MPL_WIRE);
+  mp_port *port = mpl_make_port(L, box, 2);
+  mp_stream *stream = NULL;
+  mpl_push_wire(L, box->worker, 3, &stream);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
-  mp_port *port = mpl_make_port(L, box, 2);
-  if (mp_stream_memory(&wire->stream, &box->worker->worker->loop, &peer) < 0)
-    return luaL_error(L, "out of memory");
-  mp_conn_open(port, wire->stream);
+  mp_conn_open(port, stream);
   return 1;
 }
 

@@ -237,6 +237,7 @@ static int worker_gc(lua_State *L)
   if (worker->loop.turning)
     return 0;
   mpl_forget_deliveries(mpl_state_of(L), &worker->loop);
+  mpl_leave_all(&box->leaving);
   if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
     lua_pushnil(L);
     while (lua_next(L, -2)) {
@@ -283,6 +284,9 @@ int mpl_open_worker(lua_State *L)
     { "set_time", worker_set_time },
     { "service", mpl_worker_service },
     { "dns", mpl_worker_dns },
+    { "dial", mpl_worker_dial },
+    { "client", mpl_worker_client },
+    { "memory_stream", mpl_worker_memory_stream },
     { NULL, NULL },
   };
   static const luaL_Reg timer_methods[] = { { "cancel", timer_cancel }, { NULL, NULL } };

@@ -16,6 +16,9 @@ local parts = {
   run = { "moonpost.task", "run" },
   spawn = { "moonpost.task", "spawn" },
   sleep = { "moonpost.task", "sleep" },
+  connect = { "moonpost.client", "connect" },
+  send = { "moonpost.send", "send" },
+  pool = { "moonpost.pool", "new" },
   http = { "moonpost.http" },
 }
 

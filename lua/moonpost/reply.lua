@@ -8,7 +8,8 @@ Reply.__index = Reply
 Reply.__name = "moonpost.Reply"
 
 function Reply:__tostring()
-  return ("%d %s %s"):format(self.code, self.enhanced, self.text)
+  return self.enhanced and ("%d %s %s"):format(self.code, self.enhanced, self.text)
+    or ("%d %s"):format(self.code, self.text)
 end
 
 local M = {}
@@ -56,6 +57,15 @@ function M.new(code, enhanced, text)
     error("moonpost.Reply: " .. checked, 2)
   end
   return setmetatable({ code = number, enhanced = checked, text = words }, Reply)
+end
+
+--- What a peer said, or we in its place. It was checked where it was read.
+---@param code integer
+---@param enhanced string? nil: it said none
+---@param text string
+---@return moonpost.Reply
+function M.heard(code, enhanced, text)
+  return setmetatable({ code = code, enhanced = enhanced, text = text }, Reply)
 end
 
 ---@param value any

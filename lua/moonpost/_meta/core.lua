@@ -242,6 +242,28 @@ function worker:service(config) end
 ---@return moonpost.core.dns? dns
 ---@return string? why
 function worker:dns(key, how) end
+--- Connects to the first of up to 32 addresses that answers (RFC 8305). `done` is called once, on a later turn: with a stream and its place in
+--- `to`, or with nil, a reason for each address in one line, and the name of the error. Not on a virtual worker.
+---@param opts { to: { ip?: string, port?: integer, path?: string }[], source4?: string, source6?: string, stagger?: number, each?: number }
+---@param done fun(stream: moonpost.core.stream?, which_or_why: integer|string, error?: string)
+---@return moonpost.core.dial? dial
+---@return string? why
+function worker:dial(opts, done) end
+--- The client of an SMTP or LMTP conversation over a stream, which is taken. `on` hears of everything: "done" (ok, error?, code?, enhanced?, text?,
+--- own, again) ends each operation, the greeting first; "want" asks for a piece of a body; "closed" (error?, why) is the last; "trace" (sent, octets,
+--- octets of a body). Times are seconds; `ignore` holds extensions that are treated as if the peer did not announce them; `tls` is as in
+--- client:starttls, for TLS from the start.
+---@param stream moonpost.core.stream
+---@param opts { hostname: string, lmtp?: boolean, tls?: table, trace?: boolean, ignore?: table<string, true>, no_helo?: boolean, refuse_bare?: boolean, [string]: any }
+---@param on fun(kind: string, ...)
+---@return moonpost.core.client? client
+---@return string? why
+function worker:client(stream, opts, on) end
+--- A stream in memory, and its other end.
+---@param peer { ip?: string, port?: integer, unix?: boolean }
+---@return moonpost.core.stream stream
+---@return moonpost.core.wire wire
+function worker:memory_stream(peer) end
 
 ---@class moonpost.core.dns
 local core_dns = {}
@@ -438,3 +460,90 @@ function wire:closed() end
 function wire:tls(facts) end
 
 return core
+
+---@class moonpost.core.dial
+local dial = {}
+--- Nobody is told any more.
+function dial:cancel() end
+
+---@class moonpost.core.stream connected, and nobody's yet
+local stream = {}
+function stream:close() end
+
+--- Operations return true, or nil, why and the name of the error when they were not begun ("INVALID" for what may never be written, "MISUSE" while
+--- another is under way, "CLOSED"). Their end is told to `on`, never inside the call.
+---@class moonpost.core.client
+local client = {}
+--- EHLO, then HELO; or LHLO.
+function client:hello() end
+--- STARTTLS and the handshake.
+---@param opts table of moonpost.client_tls
+function client:starttls(opts) end
+---@param login { user?: string, password?: string, token?: string, authzid?: string, mechanisms?: string[], in_clear?: string[], host?: string, port?: integer }
+function client:auth(login) end
+---@param line string
+function client:command(line) end
+function client:rset() end
+function client:noop() end
+---@param what string
+function client:vrfy(what) end
+function client:quit() end
+--- A whole transaction. The tables must stay as they are until it is over. A body is a string; a received message, with our Received field when `received`
+--- and lines in front of it; or nil: pieces are asked for by "want".
+---@param mail { from: string, from_ascii?: string, to: string|(string|{ address: string, ascii?: string, params?: table })[], params?: table }
+---@param body? string|moonpost.core.message
+---@param received? boolean
+---@param extra? string
+function client:send(mail, body, received, extra) end
+--- The same transaction for those of its recipients that had no room ("again").
+---@param body? string|moonpost.core.message
+---@param received? boolean
+---@param extra? string
+function client:again(body, received, extra) end
+--- MAIL alone.
+---@param mail table
+function client:mail(mail) end
+--- RCPT alone, for one of mail's recipients.
+---@param index integer
+function client:rcpt(index) end
+--- DATA or BDAT, and the body.
+---@param body? string|moonpost.core.message
+---@param received? boolean
+---@param extra? string
+function client:data(body, received, extra) end
+--- A piece of a body that "want" asked for.
+---@param octets string
+---@param last boolean
+function client:body(octets, last) end
+--- The body cannot be had: the connection ends.
+function client:body_failed() end
+--- What became of a recipient of the transaction under way or the last one.
+---@param index integer
+---@return "none"|"accepted"|"delivered"|"refused"|"deferred"|"unknown"|"again" state
+---@return "none"|"mail"|"rcpt"|"data"|"body"|"connection" stage
+---@return integer? code
+---@return string? enhanced
+---@return string? text
+---@return boolean own the reply is ours
+---@return boolean dsn_lost
+function client:result(index) end
+--- What the peer announced.
+---@return { name: string, lines: string, size: integer, extensions: table<string, true>, mechanisms: string[] }?
+function client:caps() end
+---@return boolean esmtp
+---@return string? mechanism
+---@return boolean spent no further transaction
+function client:facts() end
+---@return table? facts nil in clear
+function client:tls() end
+---@return string? ip nothing over a unix socket
+---@return integer? port
+---@return string? local_ip
+---@return integer? local_port
+function client:peer() end
+---@return boolean
+function client:is_open() end
+--- Drops the connection; nobody is told.
+function client:close() end
+--- QUIT when nothing is under way, and the end without telling anybody.
+function client:leave() end

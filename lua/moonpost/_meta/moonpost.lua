@@ -18,6 +18,25 @@ local moonpost = {}
 ---@return moonpost.Server
 function moonpost.server(options) end
 
+--- A connection to an SMTP or LMTP server, as far as messages can be sent.
+---@async
+---@param options moonpost.ConnectOptions|string a URL will do
+---@return moonpost.Client? client
+---@return moonpost.Error? err kind "dns", "connect", "tls", "auth", "refused", "timeout", "connection" or "protocol"
+function moonpost.connect(options) end
+
+--- Sends a message to wherever its recipients are: by MX, or `via` a smarthost. A result only when every one of them was accepted.
+---@async
+---@param options moonpost.SendOptions
+---@return moonpost.SendResult? result
+---@return moonpost.Error? err kind "deferred" or "refused", with a row per recipient in `recipients`
+function moonpost.send(options) end
+
+--- Connections that are kept.
+---@param options? moonpost.PoolOptions
+---@return moonpost.Pool
+function moonpost.pool(options) end
+
 --- Runs `fn(...)` as a task, and the loop with it until it is over.
 ---@param fn function
 ---@param ... any

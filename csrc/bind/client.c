@@ -1,0 +1,579 @@
+/* bind/client.c -- the client userdata: one operation at a time on an outgoing connection, its outcome told to one Lua function. */
+#include "bind/client.h"
+
+typedef struct client_box { /* kept in the registry while the connection lives */
+  mpl_leaving leaving;
+  mp_link *link; /* NULL: over */
+  mpl_state *state;
+  int self;      /* registry reference */
+  mpl_mail mail; /* of the transaction under way, or the last one */
+  bool has_mail;
+} client_box;
+
+/* Uservalues. What an operation borrows from Lua stands in HELD until the next one begins. */
+enum { UV_ON = 1, UV_HELD = 2, UV_COUNT = 2 };
+
+static client_box *check(lua_State *L)
+{
+  return luaL_checkudata(L, 1, MPL_CLIENT);
+}
+
+static client_box *check_open(lua_State *L)
+{
+  client_box *box = check(L);
+  luaL_argcheck(L, box->link, 1, "connection is closed");
+  return box;
+}
+
+/* ---- into Lua ------------------------------------------------------------------------------------------------------ */
+
+/* Pushes the function that hears of everything, and `kind`. */
+static lua_State *prepare(client_box *box, const char *kind)
+{
+  lua_State *L = box->state->L;
+  luaL_checkstack(L, 16, "client");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, box->self);
+  lua_getiuservalue(L, -1, UV_ON);
+  lua_remove(L, -2);
+  lua_pushstring(L, kind);
+  return L;
+}
+
+/* code, enhanced, text; three nils when there was no reply. */
+static void push_reply(lua_State *L, const mp_reply *reply)
+{
+  if (!reply->code) {
+    lua_pushnil(L);
+    lua_pushnil(L);
+    lua_pushnil(L);
+    return;
+  }
+  lua_pushinteger(L, reply->code);
+  if (reply->enhanced[0])
+    lua_pushfstring(L, "%d.%d.%d", reply->enhanced[0], reply->enhanced[1], reply->enhanced[2]);
+  else
+    lua_pushnil(L);
+  mpl_push_str(L, reply->text);
+}
+
+static void on_done(void *ctx, const mp_client_result *result)
+{
+  client_box *box = ctx;
+  lua_State *L = prepare(box, "done");
+  lua_pushboolean(L, result->ok);
+  if (result->rc)
+    lua_pushstring(L, mp_error_name(result->rc));
+  else
+    lua_pushnil(L);
+  push_reply(L, &result->reply);
+  lua_pushboolean(L, result->local);
+  lua_pushinteger(L, (lua_Integer)result->again);
+  mpl_call(box->state, 8, 0);
+}
+
+static void on_want(void *ctx)
+{
+  client_box *box = ctx;
+  prepare(box, "want");
+  mpl_call(box->state, 1, 0);
+}
+
+static void release(client_box *box)
+{
+  box->link = NULL;
+  mp_list_remove(&box->leaving.node);
+  luaL_unref(box->state->L, LUA_REGISTRYINDEX, box->self);
+  box->self = LUA_NOREF;
+}
+
+static void on_closed(void *ctx, int rc, const char *why)
+{
+  client_box *box = ctx;
+  lua_State *L = prepare(box, "closed");
+  if (rc)
+    lua_pushstring(L, mp_error_name(rc));
+  else
+    lua_pushnil(L);
+  lua_pushstring(L, why);
+  release(box);
+  mpl_call(box->state, 3, 0);
+}
+
+static void on_trace(void *ctx, bool sent, mp_str octets, size_t body)
+{
+  client_box *box = ctx;
+  lua_State *L = prepare(box, "trace");
+  lua_pushboolean(L, sent);
+  mpl_push_str(L, octets);
+  lua_pushinteger(L, (lua_Integer)body);
+  mpl_call(box->state, 4, 0);
+}
+
+static const mp_link_calls calls = { .done = on_done, .want = on_want, .closed = on_closed, .trace = on_trace };
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+static void drop(mpl_leaving *leaving)
+{
+  client_box *box = MP_CONTAINER(leaving, client_box, leaving);
+  if (!box->link)
+    return;
+  mp_link *link = box->link;
+  release(box);
+  mp_link_close(link);
+}
+
+static int64_t ms_at(lua_State *L, const char *field, int64_t otherwise)
+{
+  int64_t ms = lua_getfield(L, 3, field) == LUA_TNIL ? otherwise : mpl_check_ms(L, -1);
+  lua_pop(L, 1);
+  return ms;
+}
+
+static bool flag_at(lua_State *L, const char *field)
+{
+  lua_getfield(L, 3, field);
+  bool flag = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return flag;
+}
+
+static unsigned ignored(lua_State *L)
+{
+  static const char *const names[] = {
+#define EXT_NAME(name, text) text,
+    MP_EXT_MAP(EXT_NAME)
+#undef EXT_NAME
+  };
+  unsigned set = 0;
+  if (lua_getfield(L, 3, "ignore") == LUA_TTABLE)
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+      lua_getfield(L, -1, names[i]);
+      set |= lua_toboolean(L, -1) ? 1u << i : 0;
+      lua_pop(L, 1);
+    }
+  lua_pop(L, 1);
+  return set;
+}
+
+static void read_machine(lua_State *L, mp_client_opts *opts)
+{
+  mp_client_opts_init(opts);
+  lua_getfield(L, 3, "hostname"); /* stays on the stack: the view lasts */
+  opts->hostname = mpl_check_str(L, -1);
+  opts->lmtp = flag_at(L, "lmtp");
+  opts->no_helo = flag_at(L, "no_helo");
+  opts->refuse_bare = flag_at(L, "refuse_bare");
+  opts->ignore = ignored(L);
+  opts->banner_ms = ms_at(L, "banner", opts->banner_ms);
+  opts->hello_ms = ms_at(L, "hello", opts->hello_ms);
+  opts->auth_ms = ms_at(L, "auth", opts->auth_ms);
+  opts->mail_ms = ms_at(L, "mail", opts->mail_ms);
+  opts->rcpt_ms = ms_at(L, "rcpt", opts->rcpt_ms);
+  opts->data_ms = ms_at(L, "data", opts->data_ms);
+  opts->block_ms = ms_at(L, "block", opts->block_ms);
+  opts->final_ms = ms_at(L, "final", opts->final_ms);
+  opts->operation_ms = ms_at(L, "operation", opts->operation_ms);
+  const char *why = mp_client_opts_check(opts);
+  if (why)
+    luaL_argerror(L, 3, why);
+}
+
+/* worker:client(stream, opts, on) */
+int mpl_worker_client(lua_State *L)
+{
+  mpl_worker *worker = mpl_check_worker(L, 1);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  lua_settop(L, 4);
+  mp_link_opts opts = { .trace = flag_at(L, "trace"), .handshake_ms = ms_at(L, "handshake", 0) };
+  read_machine(L, &opts.machine);
+  client_box *box = lua_newuserdatauv(L, sizeof *box, UV_COUNT);
+  *box = (client_box){ .state = mpl_state_of(L), .self = LUA_NOREF };
+  mpl_mail_init(&box->mail);
+  mpl_leaving_init(&box->leaving, worker, drop);
+  luaL_setmetatable(L, MPL_CLIENT);
+  lua_pushvalue(L, 4);
+  lua_setiuservalue(L, -2, UV_ON);
+  opts.tls = mpl_tls_for(L, 3, "tls", worker->worker);
+  lua_pushvalue(L, -1);
+  box->self = luaL_ref(L, LUA_REGISTRYINDEX);
+  mp_stream *stream = mpl_take_stream(L, 2); /* may raise: the session of TLS is the state's till then */
+  int rc = mp_link_open(&box->link, worker->worker, stream, &opts, &calls, box);
+  if (rc < 0) {
+    release(box);
+    return mpl_fail(L, rc, NULL);
+  }
+  return 1;
+}
+
+/* ---- operations: true, or nil, why, name of the error --------------------------------------------------------------- */
+
+static int begun(lua_State *L, client_box *box, int rc)
+{
+  if (rc == 0) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  const char *why = rc == MP_E_INVALID && box->link ? mp_link_why(box->link) : NULL;
+  return mpl_fail(L, rc, why);
+}
+
+/* Keeps what stands at `index` and above as long as the operation borrows from it. */
+static void hold(lua_State *L, int index)
+{
+  int count = lua_gettop(L) - index + 1;
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_pushvalue(L, index + i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setiuservalue(L, 1, UV_HELD);
+}
+
+static int client_hello(lua_State *L)
+{
+  client_box *box = check_open(L);
+  return begun(L, box, mp_link_hello(box->link));
+}
+
+static int client_starttls(lua_State *L)
+{
+  client_box *box = check_open(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  mp_tls *tls = mpl_tls_for(L, 2, NULL, box->leaving.worker->worker);
+  return begun(L, box, mp_link_starttls(box->link, tls));
+}
+
+static mp_str optional(lua_State *L, const char *field)
+{
+  mp_str s = MP_STR_NULL;
+  if (lua_getfield(L, 2, field) != LUA_TNIL)
+    s = mpl_check_str(L, -1);
+  lua_pop(L, 1); /* the table keeps it */
+  return s;
+}
+
+static unsigned mechanisms(lua_State *L, const char *field)
+{
+  unsigned set = 0;
+  if (lua_getfield(L, 2, field) == LUA_TTABLE)
+    for (lua_Integer i = 1, count = (lua_Integer)lua_rawlen(L, -1); i <= count; i++) {
+      lua_rawgeti(L, -1, i);
+      int mech = mp_mech_find(mpl_check_str(L, -1));
+      luaL_argcheck(L, mech >= 0, 2, "unknown mechanism");
+      set |= 1u << mech;
+      lua_pop(L, 1);
+    }
+  lua_pop(L, 1);
+  return set;
+}
+
+static int client_auth(lua_State *L)
+{
+  client_box *box = check_open(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  mp_client_login login = { .mechanisms = mechanisms(L, "mechanisms"),
+                            .in_clear = mechanisms(L, "in_clear"),
+                            .user = optional(L, "user"),
+                            .authzid = optional(L, "authzid"),
+                            .password = optional(L, "password"),
+                            .token = optional(L, "token"),
+                            .host = optional(L, "host") };
+  lua_getfield(L, 2, "port");
+  login.port = (unsigned)luaL_optinteger(L, -1, 0);
+  lua_settop(L, 2);
+  hold(L, 2);
+  return begun(L, box, mp_link_auth(box->link, &login));
+}
+
+static int client_command(lua_State *L)
+{
+  client_box *box = check_open(L);
+  mp_str line = mpl_check_str(L, 2);
+  hold(L, 2);
+  return begun(L, box, mp_link_command(box->link, line));
+}
+
+static int client_rset(lua_State *L)
+{
+  client_box *box = check_open(L);
+  return begun(L, box, mp_link_rset(box->link));
+}
+
+static int client_noop(lua_State *L)
+{
+  client_box *box = check_open(L);
+  return begun(L, box, mp_link_noop(box->link));
+}
+
+static int client_vrfy(lua_State *L)
+{
+  client_box *box = check_open(L);
+  mp_str what = mpl_check_str(L, 2);
+  hold(L, 2);
+  return begun(L, box, mp_link_vrfy(box->link, what));
+}
+
+static int client_quit(lua_State *L)
+{
+  client_box *box = check_open(L);
+  return begun(L, box, mp_link_quit(box->link));
+}
+
+/* ---- transactions --------------------------------------------------------------------------------------------------- */
+
+static void need_idle(lua_State *L, const client_box *box)
+{
+  mp_client *machine = mp_link_machine(box->link);
+  luaL_argcheck(L, machine && mp_client_busy(machine) == MP_OP_NONE, 1, "another operation is under way");
+}
+
+static void read_mail(lua_State *L, client_box *box)
+{
+  need_idle(L, box);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  box->has_mail = false;
+  const char *why = mpl_mail_read(L, 2, &box->mail);
+  if (why)
+    luaL_argerror(L, 2, why);
+  box->has_mail = true;
+}
+
+/* Where the body at `index` comes from: a string, a received message with what stands in front of it, or nil: pieces will be given. */
+static mp_link_source source_at(lua_State *L, client_box *box, int index)
+{
+  mp_link_source source = { 0 };
+  if (lua_type(L, index) == LUA_TSTRING) {
+    source.octets = mpl_check_str(L, index);
+    source.has_octets = true;
+    mpl_mail_look(&box->mail, source.octets);
+  } else if (!lua_isnoneornil(L, index)) {
+    source.message = mpl_check_message(L, index);
+    source.received = lua_toboolean(L, index + 1);
+    if (lua_type(L, index + 2) == LUA_TSTRING)
+      source.extra = mpl_check_str(L, index + 2);
+  }
+  return source;
+}
+
+/* client:send(mail, body) -- a whole transaction */
+static int client_send(lua_State *L)
+{
+  client_box *box = check_open(L);
+  read_mail(L, box);
+  mp_link_source source = source_at(L, box, 3);
+  hold(L, 2);
+  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
+}
+
+/* client:again(body) -- the same transaction for recipients that are "again" */
+static int client_again(lua_State *L)
+{
+  client_box *box = check_open(L);
+  need_idle(L, box);
+  luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
+  lua_settop(L, 4);
+  mp_link_source source = source_at(L, box, 2);
+  lua_getiuservalue(L, 1, UV_HELD); /* the mail's strings, beside the new body */
+  hold(L, 2);
+  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
+}
+
+/* client:mail(mail): MAIL alone. Its recipients are those that client:rcpt(index) may offer. */
+static int client_mail(lua_State *L)
+{
+  client_box *box = check_open(L);
+  read_mail(L, box);
+  hold(L, 2);
+  return begun(L, box, mp_link_mail(box->link, &box->mail.tx));
+}
+
+static int client_rcpt(lua_State *L)
+{
+  client_box *box = check_open(L);
+  lua_Integer index = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, box->has_mail && index >= 1 && (size_t)index <= box->mail.tx.count, 2, "no such recipient");
+  return begun(L, box, mp_link_rcpt(box->link, &box->mail.tx, (size_t)index - 1));
+}
+
+static int client_data(lua_State *L)
+{
+  client_box *box = check_open(L);
+  need_idle(L, box);
+  luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
+  lua_settop(L, 4);
+  mp_link_source source = source_at(L, box, 2);
+  lua_getiuservalue(L, 1, UV_HELD);
+  hold(L, 2);
+  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, false));
+}
+
+static int client_body(lua_State *L)
+{
+  client_box *box = check(L);
+  if (!box->link)
+    return mpl_fail(L, MP_E_CLOSED, NULL);
+  return begun(L, box, mp_link_body(box->link, mpl_check_str(L, 2), lua_toboolean(L, 3)));
+}
+
+static int client_body_failed(lua_State *L)
+{
+  client_box *box = check(L);
+  if (box->link)
+    mp_link_body_failed(box->link, "the message cannot be read");
+  return 0;
+}
+
+/* client:result(index) -> state, stage, code, enhanced, text, own, dsn_lost */
+static int client_result(lua_State *L)
+{
+  client_box *box = check(L);
+  lua_Integer index = luaL_checkinteger(L, 2);
+  if (!box->has_mail || index < 1 || (size_t)index > box->mail.tx.count)
+    return 0;
+  const mp_rcpt_result *result = &box->mail.tx.rcpts[index - 1].result;
+  lua_pushstring(L, mp_rcpt_state_name((mp_rcpt_state)result->state));
+  lua_pushstring(L, mp_stage_name((mp_stage)result->stage));
+  push_reply(L, &result->reply);
+  lua_pushboolean(L, result->local);
+  lua_pushboolean(L, result->dsn_lost);
+  return 7;
+}
+
+/* ---- facts ---------------------------------------------------------------------------------------------------------- */
+
+static int client_caps(lua_State *L)
+{
+  static const char *const names[] = {
+#define EXT_NAME(name, text) text,
+    MP_EXT_MAP(EXT_NAME)
+#undef EXT_NAME
+  };
+  client_box *box = check(L);
+  mp_client *machine = box->link ? mp_link_machine(box->link) : NULL;
+  if (!machine)
+    return 0;
+  const mp_client_caps *caps = mp_client_caps_of(machine);
+  lua_createtable(L, 0, 8);
+  mpl_push_str(L, caps->name);
+  lua_setfield(L, -2, "name");
+  mpl_push_str(L, caps->lines);
+  lua_setfield(L, -2, "lines");
+  lua_pushinteger(L, (lua_Integer)caps->size);
+  lua_setfield(L, -2, "size");
+  lua_newtable(L);
+  for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+    if (caps->extensions & 1u << i) {
+      lua_pushboolean(L, 1);
+      lua_setfield(L, -2, names[i]);
+    }
+  lua_setfield(L, -2, "extensions");
+  lua_newtable(L);
+  for (int mech = 0, count = 0; mech < MP_MECH_COUNT; mech++)
+    if (caps->mechanisms & 1u << mech) {
+      lua_pushstring(L, mp_mech_name((mp_mech)mech));
+      lua_rawseti(L, -2, ++count);
+    }
+  lua_setfield(L, -2, "mechanisms");
+  return 1;
+}
+
+/* client:facts() -> esmtp, mechanism, spent */
+static int client_facts(lua_State *L)
+{
+  client_box *box = check(L);
+  mp_client *machine = box->link ? mp_link_machine(box->link) : NULL;
+  if (!machine)
+    return 0;
+  int mech = mp_client_mech(machine);
+  lua_pushboolean(L, mp_client_esmtp(machine));
+  if (mech >= 0)
+    lua_pushstring(L, mp_mech_name((mp_mech)mech));
+  else
+    lua_pushnil(L);
+  lua_pushboolean(L, mp_client_spent(machine));
+  return 3;
+}
+
+static int client_tls(lua_State *L)
+{
+  client_box *box = check(L);
+  mp_tls *tls = box->link ? mp_link_tls(box->link) : NULL;
+  return tls ? mpl_push_tls_facts(L, tls) : 0;
+}
+
+/* client:peer() -> ip, port, local_ip, local_port; nothing over a unix socket */
+static int client_peer(lua_State *L)
+{
+  client_box *box = check(L);
+  mp_stream_peer peer;
+  if (!box->link)
+    return 0;
+  mp_link_peer(box->link, &peer);
+  if (peer.is_unix)
+    return 0;
+  char text[MP_IP_TEXT];
+  lua_pushlstring(L, text, mp_ip_format(&peer.ip, text));
+  lua_pushinteger(L, peer.port);
+  lua_pushlstring(L, text, mp_ip_format(&peer.local_ip, text));
+  lua_pushinteger(L, peer.local_port);
+  return 4;
+}
+
+static int client_open(lua_State *L)
+{
+  lua_pushboolean(L, check(L)->link != NULL);
+  return 1;
+}
+
+/* Drops the connection; nobody is told. */
+static int client_close(lua_State *L)
+{
+  client_box *box = check(L);
+  drop(&box->leaving);
+  return 0;
+}
+
+/* QUIT, when nothing is under way, and no waiting for what becomes of it. */
+static int client_leave(lua_State *L)
+{
+  client_box *box = check(L);
+  mp_link *link = box->link;
+  if (link) {
+    release(box);
+    mp_link_leave(link);
+  }
+  return 0;
+}
+
+/* The registry keeps an open one, so it is closed, or the whole state is: then its worker has seen to the connection, or does when it goes. */
+static int client_gc(lua_State *L)
+{
+  client_box *box = check(L);
+  if (box->link)
+    mp_link_close(box->link);
+  box->link = NULL;
+  mp_list_remove(&box->leaving.node);
+  mpl_mail_dispose(&box->mail);
+  box->has_mail = false;
+  return 0;
+}
+
+int mpl_open_client(lua_State *L)
+{
+  static const luaL_Reg methods[] = {
+    { "hello", client_hello },     { "starttls", client_starttls }, { "auth", client_auth },
+    { "command", client_command }, { "rset", client_rset },         { "noop", client_noop },
+    { "vrfy", client_vrfy },       { "quit", client_quit },         { "send", client_send },
+    { "again", client_again },     { "mail", client_mail },         { "rcpt", client_rcpt },
+    { "data", client_data },       { "body", client_body },         { "body_failed", client_body_failed },
+    { "result", client_result },   { "caps", client_caps },         { "facts", client_facts },
+    { "tls", client_tls },         { "peer", client_peer },         { "is_open", client_open },
+    { "close", client_close },     { "leave", client_leave },       { NULL, NULL },
+  };
+  mpl_class(L, MPL_CLIENT, methods, client_gc);
+  return 0;
+}

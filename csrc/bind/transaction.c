@@ -1,0 +1,315 @@
+/* bind/transaction.c -- a transaction out of Lua tables: addresses, and the parameters of MAIL and RCPT by the names that a server's session has for them. */
+#include "bind/client.h"
+
+enum { STRINGS_MOST = 8 << 20, REPLIES_MOST = 4 << 20, RCPTS_MOST = 100000 };
+
+void mpl_mail_init(mpl_mail *mail)
+{
+  *mail = (mpl_mail){ 0 };
+  mp_transaction_init(&mail->tx, NULL);
+  mp_arena_init(&mail->strings, STRINGS_MOST, NULL);
+}
+
+void mpl_mail_dispose(mpl_mail *mail)
+{
+  mp_mem_free(mail->tx.rcpts);
+  mail->tx.rcpts = NULL;
+  mail->room = 0;
+  mp_transaction_dispose(&mail->tx);
+  mp_arena_dispose(&mail->strings);
+}
+
+/* The string on top, popped: whoever gave the table keeps it. False: not a string. */
+static bool take_str(lua_State *L, mp_str *out)
+{
+  bool is = lua_type(L, -1) == LUA_TSTRING;
+  if (is) {
+    size_t len;
+    const char *ptr = lua_tolstring(L, -1, &len);
+    *out = mp_str_of(ptr, len);
+  }
+  lua_pop(L, 1);
+  return is;
+}
+
+/* Field `name` of the table at `index`, when it is there: 1 read, 0 absent, -1 something else. */
+static int str_field(lua_State *L, int index, const char *name, mp_str *out)
+{
+  if (lua_getfield(L, index, name) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return 0;
+  }
+  return take_str(L, out) ? 1 : -1;
+}
+
+static int int_field(lua_State *L, int index, const char *name, lua_Integer *out)
+{
+  int kind = lua_getfield(L, index, name), is = 0;
+  if (kind != LUA_TNIL)
+    *out = lua_tointegerx(L, -1, &is);
+  lua_pop(L, 1);
+  return kind == LUA_TNIL ? 0 : is ? 1 : -1;
+}
+
+static bool flag_field(lua_State *L, int index, const char *name)
+{
+  lua_getfield(L, index, name);
+  bool flag = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return flag;
+}
+
+/* `plain` as xtext, in the transaction's own memory, behind `prefix`. */
+static bool xtext(mpl_mail *mail, mp_str prefix, mp_str plain, mp_str *out)
+{
+  mp_buf buf;
+  mp_buf_init(&buf, 65536, NULL);
+  bool ok = mp_buf_str(&buf, prefix) == 0 && mp_xtext_encode(&buf, plain) == 0;
+  if (ok)
+    *out = mp_arena_str(&mail->strings, mp_buf_view(&buf), &ok);
+  mp_buf_dispose(&buf);
+  return ok;
+}
+
+static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
+{
+  mp_mail_params *p = &mail->tx.params;
+  mp_str s;
+  lua_Integer n = 0;
+  int got;
+  if ((got = int_field(L, at, "size", &n)) != 0) {
+    if (got < 0 || n < 0)
+      return "size: a whole number of octets expected";
+    p->size = (uint64_t)n;
+    p->given |= MP_PARAM_SIZE;
+  }
+  if ((got = str_field(L, at, "body", &s)) != 0) {
+    static const char *const bodies[] = { "7BIT", "8BITMIME", "BINARYMIME" };
+    int kind = -1;
+    for (int i = 0; got > 0 && i < 3; i++)
+      kind = mp_str_ieq(s, mp_str_c(bodies[i])) ? i : kind;
+    if (kind < 0)
+      return "body: \"7BIT\", \"8BITMIME\" or \"BINARYMIME\" expected";
+    p->body = (mp_body)kind;
+    p->given |= MP_PARAM_BODY;
+  }
+  if (flag_field(L, at, "smtputf8"))
+    p->given |= MP_PARAM_SMTPUTF8;
+  if (flag_field(L, at, "requiretls"))
+    p->given |= MP_PARAM_REQUIRETLS;
+  if ((got = str_field(L, at, "ret", &s)) != 0) {
+    if (got < 0 || !(mp_str_ieq(s, MP_STR("FULL")) || mp_str_ieq(s, MP_STR("HDRS"))))
+      return "ret: \"FULL\" or \"HDRS\" expected";
+    p->ret = mp_str_ieq(s, MP_STR("FULL")) ? MP_RET_FULL : MP_RET_HDRS;
+    p->given |= MP_PARAM_RET;
+  }
+  if ((got = str_field(L, at, "envid", &s)) != 0) {
+    if (got < 0 || s.len > 100 || !xtext(mail, MP_STR_NULL, s, &p->envid))
+      return "envid: a string of at most 100 characters expected";
+    p->given |= MP_PARAM_ENVID;
+  }
+  if ((got = int_field(L, at, "by", &n)) != 0) {
+    mp_str mode = MP_STR("N");
+    if (got < 0 || n < -999999999 || n > 999999999)
+      return "by: seconds expected";
+    if (str_field(L, at, "by_mode", &mode) < 0 ||
+        !(mp_str_ieq(mode, MP_STR("R")) || mp_str_ieq(mode, MP_STR("N"))))
+      return "by_mode: \"R\" or \"N\" expected";
+    p->by_seconds = n;
+    p->by_mode = (char)mp_ascii_upper((unsigned char)mode.ptr[0]);
+    p->by_trace = flag_field(L, at, "by_trace");
+    p->given |= MP_PARAM_BY;
+  }
+  if ((got = int_field(L, at, "holdfor", &n)) != 0) {
+    if (got < 0 || n < 0)
+      return "holdfor: seconds expected";
+    p->hold_for = (uint64_t)n;
+    p->given |= MP_PARAM_HOLDFOR;
+  }
+  if ((got = str_field(L, at, "holduntil", &s)) != 0) {
+    if (got < 0 || int_field(L, at, "holduntil_time", &n) <= 0)
+      return "holduntil: a date-time expected, and holduntil_time in seconds since 1970";
+    p->hold_until = s;
+    p->hold_until_s = n;
+    p->given |= MP_PARAM_HOLDUNTIL;
+  }
+  if ((got = int_field(L, at, "priority", &n)) != 0) {
+    if (got < 0 || n < -9 || n > 9)
+      return "priority: -9 to 9 expected";
+    p->priority = (int)n;
+    p->given |= MP_PARAM_PRIORITY;
+  }
+  if ((got = str_field(L, at, "auth", &s)) != 0) {
+    if (got < 0 || !xtext(mail, MP_STR_NULL, s, &p->auth))
+      return "auth: an address expected";
+    p->given |= MP_PARAM_AUTH;
+  }
+  return NULL;
+}
+
+static const char *notify(lua_State *L, int at, mp_rcpt_params *p)
+{
+  static const struct {
+    const char *name;
+    unsigned bit;
+  } kinds[] = { { "NEVER", MP_NOTIFY_NEVER },
+                { "SUCCESS", MP_NOTIFY_SUCCESS },
+                { "FAILURE", MP_NOTIFY_FAILURE },
+                { "DELAY", MP_NOTIFY_DELAY } };
+  int kind = lua_getfield(L, at, "notify");
+  if (kind != LUA_TNIL && kind != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return "notify: a table such as { FAILURE = true, DELAY = true } expected";
+  }
+  unsigned set = 0;
+  for (size_t i = 0; kind == LUA_TTABLE && i < sizeof kinds / sizeof *kinds; i++)
+    if (flag_field(L, lua_gettop(L), kinds[i].name))
+      set |= kinds[i].bit;
+  lua_pop(L, 1);
+  if (set & MP_NOTIFY_NEVER && set != MP_NOTIFY_NEVER)
+    return "notify: NEVER stands alone";
+  p->notify = set;
+  p->given |= set ? MP_PARAM_NOTIFY : 0;
+  return NULL;
+}
+
+static const char *rcpt_params(lua_State *L, int at, mpl_mail *mail, mp_rcpt_params *p)
+{
+  mp_str orcpt, type = MP_STR("rfc822");
+  const char *why = notify(L, at, p);
+  if (why)
+    return why;
+  int got = str_field(L, at, "orcpt", &orcpt);
+  if (got == 0)
+    return NULL;
+  if (got < 0 || str_field(L, at, "orcpt_type", &type) < 0 || type.len > 64)
+    return "orcpt: an address expected";
+  char prefix[72];
+  memcpy(prefix, type.ptr, type.len);
+  prefix[type.len] = ';';
+  if (!xtext(mail, mp_str_of(prefix, type.len + 1), orcpt, &p->orcpt))
+    return "orcpt: too long";
+  p->given |= MP_PARAM_ORCPT;
+  return NULL;
+}
+
+/* The recipient on top of the stack; popped. */
+static const char *recipient(lua_State *L, mpl_mail *mail, mp_send_rcpt *to)
+{
+  *to = (mp_send_rcpt){ 0 };
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    take_str(L, &to->address);
+    return NULL;
+  }
+  if (lua_type(L, -1) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return "to: addresses expected";
+  }
+  int at = lua_gettop(L);
+  const char *why = NULL;
+  if (str_field(L, at, "address", &to->address) <= 0 || str_field(L, at, "ascii", &to->ascii) < 0)
+    why = "to: an address expected";
+  else if (lua_getfield(L, at, "params") == LUA_TTABLE)
+    why = rcpt_params(L, at + 1, mail, &to->params);
+  lua_settop(L, at - 1);
+  return why;
+}
+
+static const char *recipients(lua_State *L, int index, mpl_mail *mail)
+{
+  int kind = lua_getfield(L, index, "to"), at = lua_gettop(L);
+  size_t count = kind == LUA_TSTRING ? 1 : kind == LUA_TTABLE ? (size_t)lua_rawlen(L, at) : 0;
+  if (count == 0 || count > RCPTS_MOST) {
+    lua_pop(L, 1);
+    return count ? "to: at most 100,000 recipients" : "to: an address, or a list of them expected";
+  }
+  if (count > mail->room) {
+    mp_send_rcpt *more = mp_mem_realloc(mail->tx.rcpts, count * sizeof *more);
+    if (!more)
+      luaL_error(L, "out of memory");
+    mail->tx.rcpts = more;
+    mail->room = count;
+  }
+  mail->tx.count = count;
+  const char *why = NULL;
+  for (size_t i = 0; i < count && !why; i++) {
+    if (kind == LUA_TSTRING)
+      lua_pushvalue(L, at);
+    else
+      lua_rawgeti(L, at, (lua_Integer)i + 1);
+    why = recipient(L, mail, &mail->tx.rcpts[i]);
+  }
+  lua_pop(L, 1);
+  return why;
+}
+
+const char *mpl_mail_read(lua_State *L, int index, mpl_mail *mail)
+{
+  mp_send_rcpt *rcpts = mail->tx.rcpts;
+  mp_arena_dispose(&mail->strings);
+  mp_transaction_dispose(&mail->tx);
+  mp_transaction_init(&mail->tx, NULL);
+  mail->tx.rcpts = rcpts;
+  if (str_field(L, index, "from", &mail->tx.sender) <= 0)
+    return "from: an address expected, \"\" for the null sender";
+  if (str_field(L, index, "from_ascii", &mail->tx.sender_ascii) < 0)
+    return "from_ascii: a string expected";
+  const char *why = recipients(L, index, mail);
+  if (!why && lua_getfield(L, index, "params") == LUA_TTABLE) {
+    why = mail_params(L, lua_gettop(L), mail);
+    lua_pop(L, 1);
+  } else if (!why) {
+    lua_pop(L, 1);
+  }
+  return why;
+}
+
+/* ---- what a string says about itself --------------------------------------------------------------------------------- */
+
+static bool has_8bit(const char *ptr, size_t len)
+{
+  uint64_t all = 0;
+  size_t i = 0;
+  for (; i + 8 <= len; i += 8) {
+    uint64_t word;
+    memcpy(&word, ptr + i, 8);
+    all |= word;
+  }
+  for (; i < len; i++)
+    all |= (unsigned char)ptr[i];
+  return all & 0x8080808080808080u;
+}
+
+/* True when every line ends with CRLF, the last one too, and CR and LF stand nowhere else. */
+static bool is_canonical(mp_str s)
+{
+  if (s.len < 2 || s.ptr[s.len - 1] != '\n')
+    return false;
+  const char *at = s.ptr, *end = s.ptr + s.len;
+  while (at < end) {
+    const char *lf = memchr(at, '\n', (size_t)(end - at));
+    if (!lf || lf == at || lf[-1] != '\r' || memchr(at, '\r', (size_t)(lf - 1 - at)))
+      return false;
+    at = lf + 1;
+  }
+  return true;
+}
+
+void mpl_mail_look(mpl_mail *mail, mp_str octets)
+{
+  mp_mail_params *p = &mail->tx.params;
+  if (!(p->given & MP_PARAM_BODY) && has_8bit(octets.ptr, octets.len)) {
+    p->given |= MP_PARAM_BODY;
+    p->body = MP_BODY_8BIT;
+    const char *end = memmem(octets.ptr, octets.len, "\r\n\r\n", 4);
+    if (!end)
+      end = memmem(octets.ptr, octets.len, "\n\n", 2);
+    if (has_8bit(octets.ptr, end ? (size_t)(end - octets.ptr) : octets.len))
+      p->given |= MP_PARAM_SMTPUTF8;
+  }
+  mail->tx.canonical = (p->given & MP_PARAM_BODY && p->body == MP_BODY_BINARY) || is_canonical(octets);
+  if (!(p->given & MP_PARAM_SIZE)) {
+    p->given |= MP_PARAM_SIZE;
+    p->size = octets.len;
+  }
+}

@@ -1,0 +1,104 @@
+--- One attempt at a next hop: its hosts in their order, until every recipient has an outcome.
+---
+--- Only what a peer says to MAIL, RCPT, DATA or the body is an outcome. Whatever happens before, a banner of 5xx, a TLS policy that
+--- fails, credentials that are refused, sends the recipients to the next host, and when there is none, they are deferred (RFC 5321 5.1,
+--- RFC 7672 2.1).
+local client = require "moonpost.client"
+local mail_of = require "moonpost.mail"
+
+local M = {}
+
+local enhanced_of = { dns = "4.4.3", connect = "4.4.1", tls = "4.7.5", auth = "4.7.0", timeout = "4.4.2", connection = "4.4.2" }
+
+-- What recipients hear of a host that could not be spoken to: never final.
+local function defer(rows, list, host, err)
+  for _, at in ipairs(list) do
+    local row = mail_of.row(rows[at].address, err.kind, 451, enhanced_of[err.kind] or "4.4.0", err.message)
+    row.host, row.cause = host, err
+    rows[at] = row
+  end
+end
+
+-- The part of a message that some of its recipients still need.
+local function part(mail, list)
+  if #list == #mail.to then
+    return mail
+  end
+  local to = {}
+  for i, at in ipairs(list) do
+    to[i] = mail.to[at]
+  end
+  return setmetatable({ to = to }, { __index = mail })
+end
+
+-- Sends on a connection; a kept one that turns out to be closed is no failure of the host's.
+local function transact(provider, target, mail)
+  local one, err = provider:lease(target)
+  if not one then
+    return nil, err
+  end
+  local fresh = one.messages == 0
+  local rows = one:transact(mail)
+  provider:release(one)
+  if not fresh and not one.alive and rows[1].stage == "connection" and rows[1].state == "deferred" then
+    one, err = provider:lease(target, true)
+    if not one then
+      return nil, err
+    end
+    rows = one:transact(mail)
+    provider:release(one)
+  end
+  return rows
+end
+
+--- Serves those of a message's recipients that `list` names (places in mail.to), and puts their rows into `rows`.
+---@async
+---@param provider table lease(target, fresh) and release(client)
+---@param targets fun(i: integer): table?, moonpost.Error?, string? the i-th host's target; nil, an error and its name when it must
+--- not be used; nil alone behind the last
+---@param mail moonpost.Mail
+---@param list integer[]
+---@param rows moonpost.SendRow[]
+function M.run(provider, targets, mail, list, rows)
+  local i, left = 1, list
+  while left[1] do
+    local target, trouble, host = targets(i)
+    if not target and not trouble then
+      return
+    end
+    local got, err
+    if target then
+      got, err = transact(provider, target, part(mail, left))
+      host = target.host
+    else
+      err = trouble
+    end
+    if not got then
+      defer(rows, left, host, err)
+    else
+      local rest = {}
+      for at, row in ipairs(got) do
+        rows[left[at]] = row
+        -- the connection broke before the body was said to be whole: nobody has it, another host may be asked
+        if row.stage == "connection" and row.state == "deferred" then
+          rest[#rest + 1] = left[at]
+        end
+      end
+      left = rest
+    end
+    i = i + 1
+  end
+end
+
+--- A provider that keeps nothing.
+M.once = {}
+
+function M.once.lease(_, target)
+  return client.open(target)
+end
+
+function M.once.release(_, one)
+  one:leave()
+end
+
+return M

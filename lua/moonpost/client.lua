@@ -1,0 +1,774 @@
+--- moonpost.connect: a connection to an SMTP or LMTP server, in straight-line Lua.
+---
+---     local client <close> = assert(moonpost.connect { host = "smtp.example.org", port = 587, auth = { user = "me", password = "secret" } })
+---     local result, err = client:send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." }
+local Error = require "moonpost.error"
+local destination = require "moonpost.destination"
+local mail_of = require "moonpost.mail"
+local network = require "moonpost.network"
+local options_of = require "moonpost.options"
+local reply = require "moonpost.reply"
+local task = require "moonpost.task"
+local tls_of = require "moonpost.client_tls"
+
+local M = {}
+
+local AGAIN_MOST = 1000 -- transactions for one message, for peers that take few recipients at a time
+
+-- ---- options -------------------------------------------------------------------------------------------------------
+
+local function hostname()
+  local file = io.open("/proc/sys/kernel/hostname", "r")
+  local name = file and file:read("l")
+  if file then
+    file:close()
+  end
+  return name and name:find("^[%w.-]+$") and name or "localhost"
+end
+
+local function is_callable(value)
+  return type(value) ~= "function" and "a function expected" or nil
+end
+
+M.timeouts = {
+  { name = "connect", type = "duration", default = "30s", doc = "for one address" },
+  { name = "handshake", type = "duration", default = "30s", doc = "of TLS" },
+  { name = "banner", type = "duration", default = "5m" },
+  { name = "hello", type = "duration", default = "5m", doc = "EHLO, HELO, LHLO and STARTTLS" },
+  { name = "auth", type = "duration", default = "5m", doc = "each step" },
+  { name = "mail", type = "duration", default = "5m", doc = "and RSET, NOOP, VRFY" },
+  { name = "rcpt", type = "duration", default = "5m" },
+  { name = "data", type = "duration", default = "2m", doc = "until 354" },
+  { name = "block", type = "duration", default = "3m", doc = "a body that the peer does not read" },
+  { name = "final", type = "duration", default = "10m", doc = "the reply to a body" },
+  { name = "operation", type = "duration", default = "1h", doc = "anything as a whole" },
+}
+
+M.schema = {
+  { name = "url", type = "string" }, { name = "via", type = "string" }, { name = "host", type = "string" },
+  { name = "port", type = "integer" }, { name = "path", type = "string" },
+  { name = "protocol", type = "choice", values = { "smtp", "smtps", "submission", "submissions", "lmtp", "lmtps" } },
+  { name = "helo", type = "string", default = hostname },
+  { name = "tls", type = "any" }, { name = "auth", type = "table" },
+  { name = "source", type = "strings", default = {} },
+  { name = "timeouts", type = "table", fields = M.timeouts },
+  { name = "trace", type = "any", check = is_callable },
+  { name = "dns", type = "any" },
+  { name = "ignore", type = "strings", default = {} },
+  { name = "allow_local", type = "boolean", default = false },
+  { name = "names", type = "strings", default = {} },
+}
+
+local known -- the names of the schema
+function M.known()
+  if not known then
+    known = {}
+    for _, field in ipairs(M.schema) do
+      known[field.name] = true
+    end
+  end
+  return known
+end
+
+local auth_fields = {
+  { name = "user", type = "string", default = "" }, { name = "password", type = "string" },
+  { name = "token", type = "string" }, { name = "authzid", type = "string" },
+  { name = "mechanisms", type = "strings", default = {} }, { name = "in_clear", type = "strings", default = {} },
+}
+
+-- Where the options say it goes: a URL, or its parts. Nil when they do not say.
+local function place(values)
+  local url = values.url or values.via
+  if url and (values.host or values.path or values.port or values.protocol) or values.url and values.via then
+    return nil, "one URL, or host, port, path and protocol; not both"
+  elseif url then
+    return destination.parse(url)
+  elseif not (values.host or values.path) then
+    return nil, values.protocol and "protocol: host or path is needed with it" or nil -- a port alone is that of mail exchangers
+  end
+  local scheme = values.protocol or "smtp"
+  if values.path then
+    return destination.parse(("%s://unix:%s"):format(scheme, values.path))
+  end
+  local host = values.host:find(":", 1, true) and ("[%s]"):format(values.host) or values.host
+  local to, why = destination.parse(("%s://%s"):format(scheme, host))
+  if to and values.port then
+    if values.port < 1 or values.port > 65535 then
+      return nil, "port: 1 to 65535 expected"
+    end
+    to.port = values.port
+  end
+  return to, why
+end
+
+local function sources(list)
+  local of = {}
+  for _, ip in ipairs(list) do
+    local family = ip:find(":", 1, true) and "source6" or "source4"
+    if of[family] then
+      return nil, "source: one address of each family at most"
+    end
+    of[family] = ip
+  end
+  return of
+end
+
+local function machine_options(values, lmtp)
+  local of = { hostname = values.helo, lmtp = lmtp, trace = values.trace ~= nil }
+  for _, field in ipairs(M.timeouts) do
+    of[field.name] = values.timeouts[field.name]
+  end
+  if values.ignore[1] then
+    of.ignore = {}
+    for _, name in ipairs(values.ignore) do
+      of.ignore[name] = true
+    end
+  end
+  return of
+end
+
+--- Checks connection options, of which those that a place needs may be missing: `settings` for M.target.
+---@param options table
+---@param at string where they were written
+---@return table? settings
+---@return string? why
+function M.settings(options, at)
+  local values, why = options_of.resolve(M.schema, options, at)
+  if not values then
+    return nil, why
+  end
+  local auth
+  if values.auth then
+    auth, why = options_of.resolve(auth_fields, values.auth, at, "auth.")
+    if not auth then
+      return nil, why
+    elseif not (auth.password or auth.token) then
+      return nil, "auth: a password or a token is needed"
+    end
+  end
+  local to
+  to, why = place(values)
+  if why then
+    return nil, why
+  end
+  if to and to.user then
+    if auth then
+      return nil, "auth: the URL has credentials already"
+    elseif not to.password then
+      return nil, "a URL with a user needs a password too: \"smtp://user:secret@host\""
+    end
+    auth = { user = to.user, password = to.password, mechanisms = {}, in_clear = {} }
+  end
+  local source
+  source, why = sources(values.source)
+  if not source then
+    return nil, why
+  end
+  local tls
+  tls, why = tls_of.settings(values.tls, auth ~= nil, at)
+  if not tls then
+    return nil, why
+  end
+  return { values = values, auth = auth, to = to, tls = tls, source = source }
+end
+
+local count = 0
+
+--- What is dialled: one host, with everything that is said to it. Connections of targets with one key are alike.
+---@param settings table of M.settings
+---@param to? moonpost.Destination in the place of the settings' own
+---@param more? { addresses?: string[], dane?: table, sts?: table } of a route: what the DNS said already
+---@return table target
+function M.target(settings, to, more)
+  to = to or settings.to
+  local values = settings.values
+  local target = {
+    to = to, host = to.host or to.path, auth = settings.auth, tls = tls_of.decide(settings.tls, to.host or to.path, more),
+    addresses = more and more.addresses, source = settings.source, dns = values.dns, trace = values.trace,
+    connect = values.timeouts.connect, lmtp = to.protocol == "lmtp",
+  }
+  target.machine = machine_options(values, target.lmtp)
+  if not settings.key then
+    count = count + 1
+    settings.key = count
+  end
+  target.key = ("%d %s %s"):format(settings.key, destination.show(to), target.tls.key)
+  return target
+end
+
+function M.key(target)
+  return target.key
+end
+
+-- ---- a connection --------------------------------------------------------------------------------------------------
+
+---@class moonpost.Client
+local Client = {}
+local Client_mt = { __index = Client, __name = "moonpost.Client" }
+
+local failures = { -- by the name of csrc/base/error.h
+  TIMEOUT = { "timeout", "4.4.2" }, EOF = { "connection", "4.4.2" }, SYNTAX = { "protocol", "4.5.0" },
+  TOOLONG = { "protocol", "4.5.0" }, TLS = { "tls", "4.7.5" }, CRYPTO = { "tls", "4.7.5" }, CLOSED = { "connection", "4.4.2" },
+}
+
+local function where(self)
+  return self.ip and self.host ~= self.ip and ("%s [%s]"):format(self.host, self.ip) or self.host
+end
+
+-- The error of an operation that no answer came to.
+local function broken(self, what, rc)
+  local of = failures[rc] or { "connection", "4.4.2" }
+  local kind = rc == "CRYPTO" and what == "AUTH" and "auth" or of[1]
+  return Error(kind, ("%s: %s: %s"):format(where(self), what, self.why or rc), { enhanced = of[2], error = rc })
+end
+
+-- The error of an answer that was not the one that was wanted.
+local function refused(self, kind, what, heard)
+  return Error(kind, ("%s: %s: %s"):format(where(self), what, heard),
+    { code = heard.code, enhanced = heard.enhanced, reply = heard, temporary = heard.code < 500 })
+end
+
+local events = {}
+
+function events.done(self, ok, rc, ...)
+  if rc then -- why comes with the end of the connection, which follows
+    self._last = table.pack(ok, rc, ...)
+    return
+  end
+  local wake = self._wake
+  self._wake = nil
+  if wake then
+    wake(ok, rc, ...)
+  end
+end
+
+function events.closed(self, rc, why)
+  self.alive, self.why = false, why
+  local wake, last = self._wake, self._last
+  self._wake, self._last = nil, nil
+  if wake and last then
+    wake(table.unpack(last, 1, last.n))
+  elseif wake then
+    wake(false, rc or "CLOSED")
+  end
+end
+
+function events.trace(self, sent, octets, body)
+  self._trace(sent and "sent" or "received", octets, body)
+end
+
+-- A piece of a body that an iterator gives, which may wait.
+function events.want(self)
+  task.spawn(function()
+    local ok, chunk = pcall(self._next)
+    local core = self._core
+    if not ok or chunk ~= nil and type(chunk) ~= "string" then
+      self._fault = ok and ("a chunk of a message is a string, not a %s"):format(type(chunk)) or chunk
+      core:body_failed()
+    else
+      core:body(chunk or "", chunk == nil)
+      network.pump(self)
+    end
+  end)
+end
+
+-- Waits for the end of the operation under way. Who is cancelled meanwhile hangs up.
+local function wait(self, what)
+  return task.park(self._arm, what)
+end
+
+local function make(target)
+  local self = setmetatable({
+    host = target.host, port = target.to.port, alive = true, messages = 0, _target = target, _trace = target.trace, why = false,
+    ip = false, _core = false, _wake = nil, _last = nil, user = nil,
+  }, Client_mt)
+  local function disarm()
+    self._wake = nil
+    self:close()
+  end
+  function self._arm(wake)
+    self._wake = wake
+    if self._wire then
+      network.pump(self)
+    end
+    return disarm
+  end
+  function self._on(kind, ...)
+    return events[kind](self, ...)
+  end
+  return self
+end
+
+-- Begins an operation. `what` names it for people.
+local function operate(self, what, method, ...)
+  if not self.alive then
+    return nil, broken(self, what, "CLOSED")
+  end
+  local core = self._core
+  local ok, why, rc = core[method](core, ...)
+  if not ok then
+    if rc == "INVALID" then
+      error(("%s: %s"):format(what, why), 3)
+    end
+    return nil, Error(rc == "MISUSE" and "busy" or "connection", ("%s: %s"):format(what, why), { error = rc })
+  end
+  return wait(self, what)
+end
+
+-- The reply of an operation: reply, or nil and an error when there was none.
+local function answer(self, what, ok, rc, code, enhanced, text, own)
+  if ok == nil then
+    return nil, rc -- operate's own error
+  elseif rc then
+    return nil, broken(self, what, rc)
+  end
+  local heard = reply.heard(code, enhanced, text)
+  heard.own, heard.ok = own or nil, ok
+  return heard
+end
+
+-- ---- opening -------------------------------------------------------------------------------------------------------
+
+local function addresses(target)
+  local to = target.to
+  if to.path then
+    return { { path = to.path } }
+  elseif to.ip then
+    return { { ip = to.ip, port = to.port } }
+  end
+  local ips = target.addresses
+  if not ips then
+    local dns, err = target.dns or require("moonpost.dns").default()
+    ips, err = dns:addresses(to.host)
+    if not ips then
+      return nil, Error("dns", err.message, { temporary = err.temporary, enhanced = err.temporary and "4.4.3" or "5.1.2", cause = err })
+    elseif not ips[1] then
+      return nil, Error("dns", ("%s: no such host, or it has no address"):format(to.host), { enhanced = "5.1.2", temporary = false })
+    end
+  end
+  local list = {}
+  for i, ip in ipairs(ips) do
+    list[i] = { ip = ip, port = to.port }
+  end
+  return list
+end
+
+-- A connected stream, and the wire behind it when the network is one of a test.
+local function dial(target, worker)
+  local list, err = addresses(target)
+  if not list then
+    return nil, err
+  end
+  local stream, which, wire, rc
+  if worker:is_virtual() then
+    stream, which, wire = network.dial(worker, target, list)
+  else
+    stream, which, rc = task.park(function(wake)
+      local dialling, why, name = worker:dial({
+        to = list, source4 = target.source.source4, source6 = target.source.source6, each = target.connect,
+      }, wake)
+      if not dialling then
+        wake(nil, why, name)
+        return nil
+      end
+      return function()
+        dialling:cancel()
+      end
+    end, "a connection to " .. target.host)
+  end
+  if not stream then
+    return nil, Error("connect", ("%s: %s"):format(target.host, which), { enhanced = "4.4.1", error = rc or wire })
+  end
+  return stream, list[which], wire
+end
+
+local function connect(self, target, tls)
+  local worker = task.worker()
+  local stream, at, wire = dial(target, worker)
+  if not stream then
+    return nil, at
+  end
+  self.ip, self._wire, self._worker = at.ip, wire, worker
+  target.machine.tls = tls and target.to.implicit and tls_of.session(tls, target) or nil
+  local core, why, rc = worker:client(stream, target.machine, self._on)
+  if not core then
+    return nil, Error("connection", ("%s: %s"):format(target.host, why), { error = rc })
+  end
+  self._core = core
+  local heard, err = answer(self, target.to.implicit and "TLS or banner" or "banner", wait(self, "the banner of " .. target.host))
+  if not heard then
+    return nil, err
+  elseif not heard.ok then
+    return nil, refused(self, "refused", "banner", heard)
+  end
+  self.banner = heard
+  return true
+end
+
+local function hello(self)
+  local what = self._target.lmtp and "LHLO" or "EHLO"
+  local heard, err = answer(self, what, operate(self, what, "hello"))
+  if not heard then
+    return nil, err
+  elseif not heard.ok then
+    return nil, refused(self, "refused", what, heard)
+  end
+  self.capabilities = self._core:caps()
+  return true
+end
+
+-- True, or false when it goes on in clear, or nil and an error.
+local function secure(self, target, tls)
+  if target.to.implicit then
+    self.tls = tls_of.facts(self._core:tls(), tls)
+    return true
+  elseif tls.level == "none" then
+    self.tls = tls_of.none(tls, "not asked for")
+    return true
+  elseif not self.capabilities.extensions.STARTTLS then
+    if tls.required then
+      return nil, Error("tls", ("%s: it does not offer STARTTLS, and TLS is required"):format(where(self)), { enhanced = "4.7.5" })
+    end
+    self.tls = tls_of.none(tls, "STARTTLS is not offered")
+    return true
+  end
+  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", tls_of.session(tls, target)))
+  if not heard then
+    return nil, err
+  elseif not heard.ok then
+    if tls.required then
+      return nil, refused(self, "tls", "STARTTLS", heard)
+    end
+    self.tls = tls_of.none(tls, ("STARTTLS was refused: %s"):format(heard))
+    return true
+  end
+  self.tls = tls_of.facts(self._core:tls(), tls)
+  return hello(self)
+end
+
+local function authenticate(self, login)
+  local heard, err = answer(self, "AUTH", operate(self, "AUTH", "auth", login))
+  if not heard then
+    return nil, err
+  elseif not heard.ok then
+    return nil, refused(self, "auth", "AUTH", heard)
+  end
+  self.user = login.user
+  self.mechanism = select(2, self._core:facts())
+  return true
+end
+
+local function converse(self, target, tls)
+  local ok, err = connect(self, target, tls)
+  if ok then
+    ok, err = hello(self)
+  end
+  if ok then
+    ok, err = secure(self, target, tls)
+  end
+  if ok and target.auth then
+    local login = target.auth
+    login.host, login.port = target.to.host, target.to.port
+    ok, err = authenticate(self, login)
+  end
+  if not ok then
+    self:close()
+  end
+  return ok, err
+end
+
+--- Opens a connection as far as messages can be sent.
+---@async
+---@param target table
+---@return moonpost.Client?
+---@return moonpost.Error? err
+function M.open(target)
+  local self = make(target)
+  local ok, err = converse(self, target, target.tls)
+  if not ok and err.kind == "tls" and tls_of.may_go_without(target.tls, target) then
+    local why = err.message
+    self = make(target)
+    ok, err = converse(self, target, tls_of.without(target.tls))
+    if ok then
+      self.tls = tls_of.none(target.tls, why)
+    end
+  end
+  if not ok then
+    return nil, err
+  end
+  return self
+end
+
+--- moonpost.connect { host = | url = | path =, ... }
+---@async
+---@param options table
+---@return moonpost.Client?
+---@return moonpost.Error? err
+function M.connect(options)
+  if type(options) == "string" then
+    options = { url = options }
+  elseif type(options) ~= "table" then
+    error(("moonpost.connect: a table of options or a URL expected, got a %s"):format(type(options)), 2)
+  end
+  local settings, why = M.settings(options, options_of.place(2))
+  if settings and not settings.to then
+    why = "host, path or url is needed"
+  end
+  if why then
+    error("moonpost.connect: " .. why, 2)
+  end
+  return M.open(M.target(settings))
+end
+
+-- ---- sending -------------------------------------------------------------------------------------------------------
+
+-- The source of a body as C takes it, and the iterator that gives pieces when it is one.
+local function source(self, body)
+  if type(body) == "string" then
+    return body
+  elseif type(body) == "function" then
+    self._next = body()
+    return nil
+  end
+  return body._core
+end
+
+-- The rows of a transaction that is over.
+local function rows_of(self, mail, ok, rc, code, enhanced, text)
+  local rows, core, why = {}, self._core, nil
+  if rc then
+    why = ("%s: %s"):format(where(self), self._fault and "the message cannot be read: " .. tostring(self._fault) or self.why or rc)
+  end
+  local all = ok and reply.heard(code, enhanced, text)
+  for i, one in ipairs(mail.to) do
+    local row = { address = mail_of.address(one), ok = true, state = "delivered", stage = "body", reply = all, host = self.host,
+      ip = self.ip or nil, tls = self.tls }
+    if not ok or self._target.lmtp or mail.params or type(one) == "table" then
+      local state, stage, its_code, its_enhanced, its_text, own, dsn_lost = core:result(i)
+      row.ok, row.stage, row.own, row.dsn_lost = state == "delivered", stage, own or nil, dsn_lost or nil
+      row.state = (state == "none" or state == "again" or state == "accepted") and "deferred" or state
+      if its_code then
+        row.reply = reply.heard(its_code, its_enhanced, its_text)
+      else
+        row.reply, row.own = reply.heard(451, (failures[rc] or failures.EOF)[2], why or "The message was not sent"), true
+      end
+    end
+    rows[i] = row
+  end
+  return rows
+end
+
+--- One transaction, and further ones for recipients that it had no room for.
+---@async
+---@param mail moonpost.Mail
+---@return moonpost.SendRow[]
+function Client:transact(mail)
+  self._fault, self._next = nil, nil
+  local body = mail.body
+  local message = type(body) == "table"
+  local ok, rc, code, enhanced, text, _, again
+  if message then
+    ok, rc, code, enhanced, text, _, again = operate(self, "send", "send", mail, body._core, mail.received or false, mail.extra)
+  else
+    ok, rc, code, enhanced, text, _, again = operate(self, "send", "send", mail, source(self, body))
+  end
+  local left = AGAIN_MOST
+  while ok ~= nil and not rc and again > 0 and left > 0 and self.alive and not self:spent() do
+    left = left - 1
+    if message then
+      ok, rc, code, enhanced, text, _, again = operate(self, "send", "again", body._core, mail.received or false, mail.extra)
+    else
+      ok, rc, code, enhanced, text, _, again = operate(self, "send", "again", source(self, body))
+    end
+    if ok and mail.to[2] then
+      ok = false -- each transaction had a reply of its own
+    end
+  end
+  self.messages = self.messages + 1
+  if ok == nil then
+    local rows = {}
+    for i, one in ipairs(mail.to) do
+      rows[i] = mail_of.row(mail_of.address(one), "connection", 451, "4.4.2", rc.message)
+    end
+    return rows
+  end
+  return rows_of(self, mail, ok, rc, code, enhanced, text)
+end
+
+--- Sends one message to all its recipients. A result only when every one of them was accepted; else nil and an error with a row per
+--- recipient in `recipients`.
+---@async
+---@param options table from, to, message (or subject, text, ...), params
+---@return table? result
+---@return moonpost.Error? err
+function Client:send(options)
+  local mail, why = mail_of.prepare(options)
+  if not mail then
+    error("client:send: " .. why, 2)
+  end
+  return mail_of.outcome(self:transact(mail))
+end
+
+--- True when no further message may be sent here (RFC 9422, or it is closed).
+---@return boolean
+function Client:spent()
+  return not self.alive or (select(3, self._core:facts())) ~= false
+end
+
+-- ---- verbs ---------------------------------------------------------------------------------------------------------
+
+--- Says EHLO (LHLO) again.
+---@async
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:helo()
+  local heard, err = answer(self, "EHLO", operate(self, "EHLO", "hello"))
+  if heard and heard.ok then
+    self.capabilities = self._core:caps()
+  end
+  return heard, err
+end
+
+--- STARTTLS, and EHLO behind it.
+---@async
+---@param options? string|table as the `tls` option of moonpost.connect; "required" when left out
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:starttls(options)
+  local tls, why = tls_of.settings(options or "required", false, options_of.place(2))
+  if not tls then
+    error("client:starttls: " .. why, 2)
+  end
+  local decision = tls_of.decide(tls, self.host)
+  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", tls_of.session(decision, self._target)))
+  if heard and heard.ok then
+    self.tls = tls_of.facts(self._core:tls(), decision)
+    local ok
+    ok, err = hello(self)
+    if not ok then
+      return nil, err
+    end
+  end
+  return heard, err
+end
+
+--- AUTH, by the strongest mechanism that both sides know.
+---@async
+---@param login { user: string, password?: string, token?: string, mechanisms?: string[], in_clear?: string[], authzid?: string }
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:auth(login)
+  local values, why = options_of.resolve(auth_fields, login, options_of.place(2))
+  if not values then
+    error("client:auth: " .. why, 2)
+  end
+  local heard, err = answer(self, "AUTH", operate(self, "AUTH", "auth", values))
+  if heard and heard.ok then
+    self.user, self.mechanism = values.user, select(2, self._core:facts())
+  end
+  return heard, err
+end
+
+--- MAIL. Recipients are offered by rcpt() and the message sent by data().
+---@async
+---@param from string "" is the null sender
+---@param to string|string[] whom rcpt() may offer
+---@param params? table
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:mail(from, to, params)
+  local list = type(to) == "table" and to or { to }
+  self._offered = {}
+  for i, address in ipairs(list) do
+    self._offered[address] = i
+  end
+  return answer(self, "MAIL", operate(self, "MAIL", "mail", { from = from, to = list, params = params }))
+end
+
+--- RCPT, for one of those that mail() named.
+---@async
+---@param address string
+---@return moonpost.Reply? reply a refusal is one too
+---@return moonpost.Error? err
+function Client:rcpt(address)
+  local index = self._offered and self._offered[address]
+  if not index then
+    error(("client:rcpt: %s was not named by client:mail(from, to)"):format(tostring(address)), 2)
+  end
+  return answer(self, "RCPT", operate(self, "RCPT", "rcpt", index))
+end
+
+--- DATA, or BDAT, and the message.
+---@async
+---@param message string
+---@return moonpost.Reply? reply over LMTP the last recipient's
+---@return moonpost.Error? err
+function Client:data(message)
+  if type(message) ~= "string" then
+    error(("client:data: a string expected, got a %s"):format(type(message)), 2)
+  end
+  self.messages = self.messages + 1
+  return answer(self, "DATA", operate(self, "DATA", "data", message))
+end
+
+for _, name in ipairs { "rset", "noop" } do
+  Client[name] = function(self)
+    return answer(self, name:upper(), operate(self, name:upper(), name))
+  end
+end
+
+--- VRFY.
+---@async
+---@param what string
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:vrfy(what)
+  return answer(self, "VRFY", operate(self, "VRFY", "vrfy", what))
+end
+
+--- Any line.
+---@async
+---@param line string without its end
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:raw(line)
+  return answer(self, "command", operate(self, "command", "command", line))
+end
+
+--- QUIT, and the end of the connection.
+---@async
+---@return moonpost.Reply? reply
+---@return moonpost.Error? err
+function Client:quit()
+  local heard, err = answer(self, "QUIT", operate(self, "QUIT", "quit"))
+  self.alive = false
+  return heard, err
+end
+
+--- Says QUIT and waits for nothing.
+function Client:leave()
+  if self._core and self.alive then
+    self.alive = false
+    self._core:leave()
+    network.pump(self)
+  end
+end
+
+--- Drops the connection.
+function Client:close()
+  if self._core and self.alive then
+    self._core:close()
+  end
+  self.alive = false
+  network.pump(self)
+end
+
+function Client_mt:__close(err)
+  if err then
+    self:close()
+  else
+    self:leave()
+  end
+end
+
+return M

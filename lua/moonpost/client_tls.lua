@@ -1,0 +1,117 @@
+--- TLS of an outgoing connection: the `tls` option, what is asked of a session because of it, and what is said of one in results.
+local options_of = require "moonpost.options"
+local tlspolicy = require "moonpost.tlspolicy"
+
+local M = {}
+
+local schema = {
+  { name = "level", type = "choice", values = tlspolicy.levels, doc = "verified where credentials are sent, else opportunistic" },
+  { name = "names", type = "strings", doc = "that its certificate may have; the host's when left out" },
+  { name = "ca", type = "string", doc = "file or folder of authorities, instead of the system's" },
+  { name = "pins", type = "strings", doc = "SHA-256 fingerprints, in hex, of certificate or key; any is enough" },
+  { name = "certificate", type = "string", doc = "of ours, PEM" }, { name = "key", type = "string", doc = "PEM" },
+  { name = "sni", type = "string" },
+  { name = "min_version", type = "choice", values = { "1.2", "1.3", "1.1", "1.0" }, default = "1.2" },
+  { name = "ciphers", type = "string" }, { name = "ciphersuites", type = "string" },
+}
+
+local count = 0
+
+local function pins_of(list)
+  for i, pin in ipairs(list) do
+    local hex = pin:gsub(":", ""):lower()
+    if #hex ~= 64 or hex:find("%X") then
+      return nil, ("tls.pins: %q is no SHA-256 fingerprint"):format(pin)
+    end
+    list[i] = hex
+  end
+  return list
+end
+
+--- The checked option.
+---@param value nil|string|table
+---@param credentials boolean
+---@param at string
+---@return table? settings
+---@return string? why
+function M.settings(value, credentials, at)
+  if type(value) == "string" then
+    value = { level = value }
+  elseif value ~= nil and type(value) ~= "table" then
+    return nil, ("tls: a level such as \"required\", or a table expected, got a %s"):format(type(value))
+  end
+  local settings, why = options_of.resolve(schema, value or {}, at, "tls.")
+  if not settings then
+    return nil, why
+  end
+  if settings.pins then
+    settings.pins, why = pins_of(settings.pins)
+    if not settings.pins then
+      return nil, why
+    end
+    settings.level = settings.level or "verified"
+  end
+  count = count + 1
+  settings.id, settings.credentials = count, credentials
+  return settings
+end
+
+--- What a connection to `host` has to be.
+---@param settings table
+---@param host string
+---@param found? { dane?: moonpost.Dane, sts?: table } of the host and its domain
+---@return table decision
+function M.decide(settings, host, found)
+  local policy = tlspolicy.decide {
+    host = host, level = settings.level, credentials = settings.credentials, names = settings.names, ca = settings.ca,
+    pins = settings.pins, sni = settings.sni, dane = found and found.dane, sts = found and found.sts,
+  }
+  return {
+    level = policy.level, policy = policy, settings = settings, fallback = policy.fallback,
+    required = policy.level ~= "none" and policy.level ~= "opportunistic",
+    key = ("%d %s %s"):format(settings.id, policy.level, policy.sni or ""),
+  }
+end
+
+--- What C is asked for: a session for this connection.
+function M.session(decision, target)
+  local policy, settings = decision.policy, decision.settings
+  local literal = target.to.ip ~= nil
+  return {
+    level = decision.level, host = target.host, sni = not literal and (policy.sni or target.to.host) or nil,
+    names = policy.names, tlsa = policy.tlsa, pins = policy.pins, ca = policy.ca or settings.ca, certificate = settings.certificate,
+    key = settings.key, min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
+    cache = target.key,
+  }
+end
+
+--- True when a handshake that failed may be followed by a connection in clear.
+function M.may_go_without(decision, target)
+  return decision.fallback and not target.auth and not target.to.implicit
+end
+
+--- The same without TLS.
+function M.without(decision)
+  local copy = {}
+  for name, value in pairs(decision) do
+    copy[name] = value
+  end
+  copy.level, copy.required = "none", false
+  return copy
+end
+
+--- What a result says: whether TLS was used, what was promised, and why.
+---@return table facts used, version, cipher, verified, how, why, policy
+function M.facts(facts, decision)
+  facts = facts or {}
+  facts.used, facts.policy, facts.level = true, decision.policy.why, decision.level
+  facts.testing = decision.policy.testing
+  return facts
+end
+
+--- The same where TLS was not used.
+function M.none(decision, why)
+  return { used = false, level = decision.level, policy = decision.policy.why, why = why, testing = decision.policy.testing }
+end
+
+return M

@@ -1,0 +1,197 @@
+--- A message on its way out: envelope, parameters, octets; and what became of it, a row for each recipient.
+local Error = require "moonpost.error"
+local compose = require "moonpost.compose"
+local reply = require "moonpost.reply"
+local suggest = require "moonpost.suggest"
+
+local M = {}
+
+---@class moonpost.Mail
+---@field from string
+---@field to (string|{ address: string, ascii?: string, params?: table })[]
+---@field params? table of MAIL
+---@field body string|function|moonpost.Message
+
+--- Everything that a message may be described by.
+M.names = {
+  from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, headers = true, date = true,
+  message = true, params = true, envelope = true, sender = true, size = true,
+}
+local composed = { "subject", "text", "cc", "reply_to", "headers", "date" }
+
+local function lookups()
+  return require "moonpost.dns.lookups"
+end
+
+--- The address with its domain in A-labels, where that makes it ASCII; nil where it is ASCII already, or cannot be.
+local function ascii_of(address)
+  if not address:find("[\x80-\xff]") then
+    return nil
+  end
+  local localpart, domain = address:match("^(.*)@([^@]*)$")
+  if not localpart or localpart:find("[\x80-\xff]") then
+    return nil
+  end
+  local name = lookups().to_ascii(domain)
+  return name and localpart .. "@" .. name
+end
+M.ascii_of = ascii_of
+
+local function recipient(one)
+  if type(one) == "table" then
+    local address, why = compose.mailbox(one.address)
+    if not address then
+      return nil, why
+    end
+    return { address = address, ascii = ascii_of(address), params = one.params }
+  end
+  if type(one) == "string" and one:find("^[%w.+_=-]+@[%w.-]+$") then -- the plain case, which most are
+    return one
+  end
+  local address, why = compose.mailbox(one)
+  if not address then
+    return nil, why
+  end
+  local ascii = ascii_of(address)
+  return ascii and { address = address, ascii = ascii } or address
+end
+
+local function add(list, name, value)
+  if value == nil then
+    return
+  elseif type(value) ~= "table" or value.address then
+    value = { value }
+  end
+  for _, one in ipairs(value) do
+    local to, why = recipient(one)
+    if not to then
+      return ("%s: %s"):format(name, why)
+    end
+    list[#list + 1] = to
+  end
+end
+
+local function is_message(value)
+  return type(value) == "table" and getmetatable(value) == "moonpost.Message"
+end
+
+-- The octets: given, or put together from subject and text.
+local function body_of(mail)
+  local message = mail.message
+  if message == nil then
+    return compose.message(mail)
+  end
+  for _, name in ipairs(composed) do
+    if mail[name] ~= nil then
+      return nil, ("message and %s: one of them"):format(name)
+    end
+  end
+  if type(message) == "string" or type(message) == "function" or is_message(message) then
+    return message
+  end
+  return nil, ("message: a string, a received message, or a function that returns an iterator of chunks expected, got a %s")
+    :format(type(message))
+end
+
+--- Checks and completes what a script says. `sender` or `envelope.from` is the reverse-path where it is not `from`.
+---@param mail table
+---@param known? table<string, any> further names that are somebody else's
+---@return moonpost.Mail? prepared
+---@return string? why
+function M.prepare(mail, known)
+  if type(mail) ~= "table" then
+    return nil, ("a table expected, got a %s"):format(type(mail))
+  end
+  for name in pairs(mail) do
+    if not M.names[name] and not (known and known[name] ~= nil) then
+      return nil, ("unknown option %q%s"):format(tostring(name), suggest.hint(name, known or M.names))
+    end
+  end
+  local envelope = mail.envelope or {}
+  local from, why = mail.sender or envelope.from or mail.from
+  if from == nil then
+    return nil, "from is needed: an address, or \"\" for the null sender"
+  elseif from ~= "" then
+    from, why = compose.mailbox(from)
+    if not from then
+      return nil, "from: " .. why
+    end
+  end
+  local to = {}
+  if envelope.to then
+    why = add(to, "envelope.to", envelope.to)
+  else
+    why = add(to, "to", mail.to) or add(to, "cc", mail.cc) or add(to, "bcc", mail.bcc)
+  end
+  if not why and not to[1] then
+    why = "to: at least one recipient is needed"
+  end
+  local body
+  if not why then
+    body, why = body_of(mail)
+  end
+  if not body then
+    return nil, why
+  end
+  local params = mail.params
+  if mail.size then
+    params = { size = mail.size }
+    for name, value in pairs(mail.params or {}) do
+      params[name] = value
+    end
+  end
+  return { from = from, from_ascii = from ~= "" and ascii_of(from) or nil, to = to, params = params, body = body }
+end
+
+--- The address of an entry of `to`.
+function M.address(one)
+  return type(one) == "table" and one.address or one
+end
+
+-- ---- outcomes ------------------------------------------------------------------------------------------------------
+
+---@class moonpost.SendRow
+---@field address string
+---@field ok boolean
+---@field state "delivered"|"refused"|"deferred"|"unknown"
+---@field stage "route"|"connect"|"tls"|"auth"|"mail"|"rcpt"|"data"|"body"|"connection" where that was decided
+---@field reply moonpost.Reply what the peer said, or what we say in its place
+---@field own? boolean the reply is ours
+---@field host? string
+---@field ip? string
+---@field tls? table
+---@field dsn_lost? boolean its NOTIFY and ORCPT went no further
+
+--- A row for somebody whom nothing was sent to.
+---@return moonpost.SendRow
+function M.row(address, stage, code, enhanced, text)
+  return {
+    address = address, ok = false, state = code >= 500 and "refused" or "deferred", stage = stage,
+    reply = reply.heard(code, enhanced, text), own = true,
+  }
+end
+
+--- What a script gets: a result when everybody was served, else nil and an error; both hold the rows.
+---@param rows moonpost.SendRow[]
+---@return table? result
+---@return moonpost.Error? err
+function M.outcome(rows)
+  local failed, temporary, first = 0, false, nil
+  for _, row in ipairs(rows) do
+    if not row.ok then
+      failed = failed + 1
+      temporary = temporary or row.state ~= "refused"
+      first = first or row
+    end
+  end
+  if failed == 0 then
+    return { ok = true, recipients = rows }
+  end
+  local text = failed == #rows and #rows == 1 and ("%s: %s"):format(first.address, first.reply)
+    or ("%d of %d recipients were not served; %s: %s"):format(failed, #rows, first.address, first.reply)
+  return nil, Error(temporary and "deferred" or "refused", text, {
+    recipients = rows, temporary = temporary, code = nil, reply = first.reply, stage = first.stage,
+  })
+end
+
+return M

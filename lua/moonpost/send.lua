@@ -1,0 +1,247 @@
+--- moonpost.send: a message to wherever its recipients are, found by MX or through a smarthost, with an outcome for each.
+---
+---     assert(moonpost.send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." })
+local Error = require "moonpost.error"
+local attempt = require "moonpost.attempt"
+local client = require "moonpost.client"
+local dane = require "moonpost.dane"
+local mail_of = require "moonpost.mail"
+local options_of = require "moonpost.options"
+local task = require "moonpost.task"
+local tlspolicy = require "moonpost.tlspolicy"
+
+local M = {}
+
+local HOSTS_MOST = 5 -- of a domain, for one attempt
+local DOMAINS_MOST = 20 -- at a time
+
+local finder -- of MTA-STS policies, where none was given
+
+local function sts_of(settings)
+  local option = settings.mtasts
+  if option == false then
+    return nil
+  elseif option then
+    return option
+  end
+  finder = finder or require("moonpost.mtasts").new()
+  return finder
+end
+
+local function is_finder(value)
+  return type(value) == "table" and (getmetatable(value) or {}).__name == "moonpost.mtasts.Finder"
+end
+
+--- Splits what a table says about connections from what it says about a message; checks the former.
+---@param options table
+---@param who string
+---@param level integer
+---@return table settings
+---@return table mail
+local function settings_of(options, who, level)
+  local own, mail = {}, {}
+  local names = client.known()
+  for name, value in pairs(options) do
+    if mail_of.names[name] then
+      mail[name] = value
+    elseif name ~= "mtasts" then
+      own[name] = value
+    end
+  end
+  local settings, why = client.settings(own, options_of.place(level + 1))
+  if not settings then
+    local hint = why:match('^unknown option "([^"]*)"')
+    if hint then
+      local both = {}
+      for name in pairs(names) do
+        both[name] = true
+      end
+      for name in pairs(mail_of.names) do
+        both[name] = true
+      end
+      why = ('unknown option "%s"%s'):format(hint, require("moonpost.suggest").hint(hint, both))
+    end
+    error(("%s: %s"):format(who, why), level + 1)
+  end
+  local mtasts = options.mtasts
+  if mtasts == nil or mtasts == false or is_finder(mtasts) then
+    settings.mtasts = mtasts
+  elseif type(mtasts) == "table" then
+    settings.mtasts = require("moonpost.mtasts").new(mtasts)
+  else
+    error(("%s: mtasts: false, a table of options or a finder expected"):format(who), level + 1)
+  end
+  return settings, mail
+end
+
+--- What holds for every message of a pool.
+---@param options table
+---@param who string
+---@param level integer
+---@return table settings
+function M.defaults(options, who, level)
+  local settings, mail = settings_of(options, who, level + 1)
+  local name = next(mail)
+  if name then
+    error(("%s: %s: messages are given to pool:send"):format(who, name), level + 1)
+  end
+  return settings
+end
+
+--- A message for a pool, checked.
+---@param settings table
+---@param mail table
+---@param level integer
+---@return table job
+function M.prepare(settings, mail, level)
+  local to
+  if type(mail) == "table" and mail.via then
+    local why
+    to, why = require("moonpost.destination").parse(mail.via)
+    if not to then
+      error("via: " .. why, level + 1)
+    elseif to.user then
+      error("via: credentials are the pool's, not a message's", level + 1)
+    end
+  end
+  local prepared, why = mail_of.prepare(mail, to and { via = true, from = true, to = true } or nil)
+  if not prepared then
+    error("send: " .. why, level + 1)
+  end
+  return { settings = settings, mail = prepared, to = to or settings.to }
+end
+
+-- ---- by MX ---------------------------------------------------------------------------------------------------------
+
+-- What is known of a host's TLS beforehand.
+local function found(settings, route, host, domain, sts)
+  local source = settings.values.dns
+  local level = settings.tls.level
+  local wants_dane, wants_sts = tlspolicy.wants(level, settings.auth ~= nil, true)
+  return {
+    addresses = host.addresses,
+    dane = wants_dane and dane.find(route, host, { dns = source, port = settings.values.port or 25 }) or nil,
+    sts = wants_sts and sts and sts:lookup(domain) or nil,
+  }
+end
+
+local function by_mx(provider, job, domain, list, rows)
+  local settings, values = job.settings, job.settings.values
+  local route, err = require("moonpost.route").mx(domain, {
+    dns = values.dns, names = values.names, allow_local = values.allow_local,
+  })
+  if not route then
+    for _, at in ipairs(list) do
+      rows[at] = mail_of.row(rows[at].address, "route", err.code, err.enhanced, err.message)
+      rows[at].cause = err
+    end
+    return
+  end
+  local sts = sts_of(settings)
+  attempt.run(provider, function(i)
+    local host = route[i]
+    if not host or i > HOSTS_MOST then
+      return nil
+    end
+    local know = found(settings, route, host, domain, sts)
+    local target = client.target(settings, {
+      scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = values.port or 25,
+    }, know)
+    if target.tls.level == "refused" then
+      return nil, Error("tls", ("%s: %s"):format(host.host, target.tls.policy.why), { enhanced = "4.7.5" }), host.host
+    end
+    return target
+  end, job.mail, list, rows)
+end
+
+local function by_via(provider, job, list, rows)
+  local target = job.target
+  if not target then
+    target = client.target(job.settings, job.to)
+    job.target = target
+  end
+  attempt.run(provider, function(i)
+    return i == 1 and target or nil
+  end, job.mail, list, rows)
+end
+
+-- The recipients by domain, in the order of the first of each.
+local function domains(mail)
+  local order, of = {}, {}
+  for i, one in ipairs(mail.to) do
+    local address = mail_of.address(one)
+    local domain = (type(one) == "table" and one.ascii or address):match("@([^@]*)$"):lower()
+    if not of[domain] then
+      of[domain] = {}
+      order[#order + 1] = domain
+    end
+    table.insert(of[domain], i)
+  end
+  return order, of
+end
+
+-- Several domains at a time; a task each.
+local function everywhere(provider, job, rows)
+  local order, of = domains(job.mail)
+  if not order[2] then
+    by_mx(provider, job, order[1], of[order[1]], rows)
+    return
+  end
+  local next_one, running = 1, {}
+  local function work()
+    while order[next_one] do
+      local domain = order[next_one]
+      next_one = next_one + 1
+      by_mx(provider, job, domain, of[domain], rows)
+    end
+  end
+  for i = 1, math.min(#order, DOMAINS_MOST) do
+    running[i] = task.spawn(work)
+  end
+  for _, one in ipairs(running) do
+    one:join()
+  end
+end
+
+--- Sends what M.prepare made.
+---@async
+---@param provider table
+---@param job table
+---@return table? result
+---@return moonpost.Error? err
+function M.prepared(provider, job)
+  local rows, list = {}, {}
+  for i, one in ipairs(job.mail.to) do
+    rows[i], list[i] = { address = mail_of.address(one) }, i
+  end
+  if job.to then
+    by_via(provider, job, list, rows)
+  else
+    everywhere(provider, job, rows)
+  end
+  return mail_of.outcome(rows)
+end
+
+--- pool:send
+function M.through(pool, mail, level)
+  return M.prepared(pool, M.prepare(pool._defaults, mail, level + 1))
+end
+
+--- moonpost.send { from =, to =, ..., via = }
+---@async
+---@param options table what mail_of.prepare and client.settings take
+---@return table? result
+---@return moonpost.Error? err
+function M.send(options)
+  if type(options) ~= "table" then
+    error(("moonpost.send: a table expected, got a %s"):format(type(options)), 2)
+  end
+  local settings, mail = settings_of(options, "moonpost.send", 2)
+  local prepared, why = mail_of.prepare(mail)
+  if not prepared then
+    error("moonpost.send: " .. why, 2)
+  end
+  return M.prepared(attempt.once, { settings = settings, mail = prepared, to = settings.to })
+end
+
+return M
