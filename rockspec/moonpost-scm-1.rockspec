@@ -22,7 +22,7 @@ external_dependencies = {
   CRYPT = { header = "crypt.h" },
   UNBOUND = { header = "unbound.h" },
   IDN2 = { header = "idn2.h" },
-  CURL = { header = "curl/curl.h" },
+  -- libcurl too, whose headers Debian keeps where luarocks does not look: CMake asks for it.
 }
 build = {
   type = "cmake",
