@@ -137,7 +137,7 @@ typedef struct mp_transaction {
   unsigned body_facts; /* set of mp_data_fault: what was repaired, and 8BIT */
   uint64_t octets;     /* of the body, as taken */
   bool chunked;        /* it went by BDAT */
-  mp_reply mail;       /* to MAIL; the text is in `replies` */
+  mp_reply mail;       /* to MAIL; with its text, in `replies`, when it was a refusal */
   mp_reply final;      /* to the body (LMTP: the last one) */
 } mp_transaction;
 

@@ -105,6 +105,9 @@ int mp_cl_caps(mp_client *cl, const mp_reply *reply)
   if (!cl->caps_text)
     return MP_E_NOMEM;
   mp_str text = mp_str_of(cl->caps_text, reply->text.len);
+  if (text.len == MP_READER_TEXT) /* what was left out may be the end of a number */
+    while (text.len && text.ptr[text.len - 1] != '\n')
+      text.len--;
   mp_ssize lf = mp_str_find(text, '\n', 0);
   mp_str first = mp_str_sub(text, 0, lf < 0 ? text.len : (size_t)lf);
   mp_client_caps caps = { .name = word(&first),

@@ -314,11 +314,12 @@ static void mail_reply(mp_client *cl, const mp_reply *reply)
 {
   mp_transaction *tx = cl->tx;
   cl->reply = STEP_RCPT;
-  tx->mail = mp_tx_keep(tx, reply, NULL);
   if (reply->code < 300) {
+    tx->mail = (mp_reply){ .code = reply->code };
     cl->begun = true;
     return;
   }
+  tx->mail = mp_tx_keep(tx, reply, NULL);
   if (cl->op == MP_OP_SEND)
     mp_cl_settle_reply(cl, MP_STAGE_MAIL, reply);
   stop(cl);

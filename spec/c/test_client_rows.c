@@ -252,6 +252,21 @@ TEST(a_message_accepted_before_its_end)
   over(&c, &t);
 }
 
+TEST(a_message_accepted_before_its_end_has_left)
+{
+  cwire c;
+  cwire_tx t;
+  REQUIRE(sending(&c, &t, 0, PIPE, TO("b@example.org")));
+  cwire_feed(&c, "250 ok\r\n250 ok\r\n", 16);
+  c.hold = true;
+  cwire_feed(&c, "354 go\r\n", 8);
+  CHECK(c.body_over);
+  cwire_feed(&c, "250 thanks\r\n", 12);
+  CHECK_CAME(&c, "body send!SYNTAX close");
+  CHECK_RCPT(&t, 0, "unknown connection 0");
+  over(&c, &t);
+}
+
 /* ---- recipients ---------------------------------------------------------------------------------------------------- */
 
 TEST(each_recipient_has_its_own_result)
