@@ -143,9 +143,14 @@ static void for_each_conn(mp_service *service, void (*deal)(mp_conn *conn))
 
 static void cut(mp_conn *conn)
 {
-  if (conn->msg && conn->service->final)
+  mp_service *service = conn->service;
+  bool asked = service->final && conn->pending == MP_EV_MESSAGE;
+  if (conn->msg && service->final)
     mp_deliver_cancel(conn->msg);
   conn_cut(conn, "service stopped");
+  /* A hook that still waits is cancelled; the answer that comes of it lets the connection go. */
+  if (asked)
+    service->handler->lost(service->ctx, conn, MP_EV_MESSAGE);
 }
 
 static void stop(mp_conn *conn)

@@ -59,7 +59,8 @@ typedef struct mp_handler { /* the floor above; every call comes on the worker's
   void (*tls)(void *ctx, mp_conn *conn);
   /* Rules, limits or the machine refused by themselves (MP_HOOK_REFUSED): for the log. `about` is an address or a user, or empty. */
   void (*refused)(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about);
-  /* The peer is gone while `pending` waits; after this mp_conn_answer finds nobody. Not called for MESSAGE: what was taken is finished. */
+  /* The peer is gone while `pending` waits; after this mp_conn_answer finds nobody. For MESSAGE
+   * it is called only when the last grace is over, and the answer is still owed then: what was taken is finished else. */
   void (*lost)(void *ctx, mp_conn *conn, mp_event_kind pending);
   /* The last call for this connection, made whenever conn->user is set or MP_HOOK_DISCONNECT is on; its memory is gone afterwards. */
   void (*closed)(void *ctx, mp_conn *conn, const char *why);

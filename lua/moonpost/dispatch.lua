@@ -24,7 +24,8 @@ end
 
 -- How a hook that waited comes back: one closure for a session, made at its first wait.
 local function come_back(session, of, about, ok, a, b, c)
-  if not ok and verdict.is_cancelled(a) and not session._conn:alive() then
+  -- of a message C wants to hear even then: its deliveries may be on their way
+  if not ok and of.kind ~= "message" and verdict.is_cancelled(a) and not session._conn:alive() then
     log.event("debug", "hook cancelled: the peer is gone", { "hook", of.kind, "session", session.id })
   elseif ok then
     answer(session._conn, of.settle(session, of, about, a, b, c))
@@ -160,7 +161,7 @@ function makers.disconnect(of)
   end
 end
 
--- The peer left while a hook waits. Not after the final dot: C does not say so then.
+-- The peer left while a hook waits. After the final dot C says so only when the server stops and its grace is over.
 local function lost(session)
   if session._task then
     session._task:cancel()

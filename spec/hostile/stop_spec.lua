@@ -137,6 +137,28 @@ describe("SIGTERM", function()
     end
   end)
 
+  it("cancels a message hook that waits longer than the grace, delivers nothing, and ends well", function()
+    local house <close> = served.start {
+      args = { "--grace", "200ms" },
+      hooks = [[
+        function server.on.message(_, message)
+          message:deliver { maildir = dir .. "/mail/%{mailbox}" }
+          log.info "asked"
+          moonpost.sleep(1000)
+        end
+      ]],
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    peer:envelope("a@example.net", "bob@example.org")
+    peer:lines("Subject: held", "", ".")
+    house:expect("asked")
+    house.process:kill()
+    house:expect("hook failed hook=message")
+    peer:rest()
+    assert.equal(0, (house.process:wait(4)))
+    assert.same({}, house:mail("bob"))
+  end)
+
   it("frees the port for the next server at once", function()
     local dir
     local port
