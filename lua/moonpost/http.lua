@@ -4,7 +4,6 @@
 ---     if response and response.status == 200 then ... end
 local core = require "moonpost.core"
 local Error = require "moonpost.error"
-local http_core = require "moonpost.http_core"
 local options = require "moonpost.options"
 local task = require "moonpost.task"
 
@@ -13,6 +12,7 @@ local M = {}
 
 local URL_MOST = 16384
 local pools = setmetatable({}, { __mode = "k" }) -- by worker
+local instead ---@type (fun(request: moonpost.http.Request): table?, any)? who answers in the place of the network
 
 local function check_url(url)
   if #url > URL_MOST then
@@ -165,11 +165,27 @@ end
 
 local function pool_of(worker)
   local pool, why = pools[worker], nil
-  if not pool then
-    pool, why = http_core.new(core.watch_api, worker)
+  if not pool then -- libcurl is loaded with the first request
+    pool, why = require("moonpost.http_core").new(core.watch_api, worker)
     pools[worker] = pool
   end
   return pool, why
+end
+
+-- What a function answered, as if it had come from the network.
+local function pretended(url, answer, why)
+  if type(answer) == "table" then
+    local headers = {}
+    for name, value in pairs(answer.headers or {}) do
+      headers[name:lower()] = value
+    end
+    return { status = answer.status or 200, headers = headers, body = answer.body or "" }
+  elseif answer ~= nil then
+    error(("http: a table with status, headers and body expected for %s, got a %s"):format(M.redact(url), type(answer)), 0)
+  elseif Error.is(why) then
+    return nil, why
+  end
+  return nil, Error(why or "network", ("%s: %s"):format(M.redact(url), why or "nobody answers"))
 end
 
 ---@class moonpost.http.Request
@@ -204,6 +220,9 @@ function M.request(given)
   if not prepared then
     error("http.request: " .. why, 2)
   end
+  if instead then
+    return pretended(given.url, instead(given))
+  end
   local pool
   pool, why = pool_of(task.worker())
   if not pool then
@@ -222,6 +241,19 @@ function M.request(given)
     return nil, Error(head, ("%s: %s"):format(M.redact(prepared.url), body))
   end
   return { status = status, headers = read_head(head), body = body }
+end
+
+--- Lets a function answer in the place of the network, for tests. It is given the request, may wait, and returns a table with `status` (200),
+--- `headers` and `body`, or nil and the kind of error.
+---@param fn? fun(request: moonpost.http.Request): table?, any nil: the network
+---@return (fun(request: moonpost.http.Request): table?, any)? former
+function M.use(fn)
+  if fn ~= nil and type(fn) ~= "function" then
+    error("http.use: a function expected", 2)
+  end
+  local former = instead
+  instead = fn
+  return former
 end
 
 --- A URL as it may be shown: no credentials, no query, which may hold a key.

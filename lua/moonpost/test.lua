@@ -29,6 +29,12 @@ local schema = {
   { name = "log", type = "choice", values = { "error", "warn", "info", "debug" }, default = "info" },
   { name = "delays", type = "boolean", default = false },
   { name = "dns", type = "table", default = {} },
+  {
+    name = "http", type = "any", null = true,
+    check = function(value)
+      return type(value) ~= "function" and "a function expected" or nil
+    end,
+  },
   { name = "modules", type = "table", default = {} },
 }
 

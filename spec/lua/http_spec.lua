@@ -4,6 +4,7 @@ local http = require "moonpost.http"
 local https = require "spec.support.https"
 local moonpost = require "moonpost"
 local peers = require "spec.support.peers"
+local test = require "moonpost.test"
 
 local it = peers.python3 and peers.openssl and it or pending
 
@@ -201,6 +202,68 @@ describe("moonpost.http", function()
       end)
       assert.is_nil(got[1])
       assert.equal("network", got[2].kind)
+    end)
+  end)
+
+  describe("in tests", function()
+    local function load(answer)
+      return test.load(function()
+        local server = moonpost.server { hostname = "mx.example.org", listen = "smtp://127.0.0.1:25", domains = { "example.org" } }
+        function server.on.rcpt(_, recipient)
+          local response, err = moonpost.http.request { url = "https://web.example.org/" .. recipient.mailbox, timeout = "5s" }
+          if not response then
+            return 451, "4.3.0", err.kind
+          elseif response.status == 404 then
+            return 550, "5.1.1", response.headers["x-why"]
+          end
+        end
+        return server
+      end, { http = answer })
+    end
+
+    it("is answered by a function", function()
+      local policy = load(function(given)
+        assert.equal("5s", given.timeout)
+        if given.url:find "alice" then
+          return {}
+        elseif given.url:find "late" then
+          return nil, "timeout"
+        elseif given.url:find "odd" then
+          return "odd"
+        end
+        return { status = 404, headers = { ["X-Why"] = "nobody" } }
+      end)
+      local peer = policy:session { helo = "mail.example.net" }
+      peer:mail "a@example.net"
+      local function rcpt(name)
+        local reply = peer:rcpt(name .. "@example.org")
+        return ("%d %s"):format(reply.code, reply.text)
+      end
+      assert.matches("^250 ", rcpt "alice")
+      assert.equal("451 timeout", rcpt "late")
+      assert.equal("550 nobody", rcpt "bob")
+      assert.matches("^451 ", rcpt "odd")
+      policy:stop()
+    end)
+
+    it("has no network otherwise, and the test keeps its own", function()
+      local policy = load(nil)
+      local peer = policy:session { helo = "mail.example.net" }
+      peer:mail "a@example.net"
+      assert.equal("network", peer:rcpt("alice@example.org").text)
+      policy:stop()
+      assert.equal(404, assert(request "/none").status)
+      assert.is_false((pcall(load, "a string")))
+      assert.is_false((pcall(http.use, "a string")))
+    end)
+
+    it("and in a script, until the network is there again", function()
+      assert.is_nil(http.use(function(given)
+        return { body = given.method }
+      end))
+      local response = http.request { url = "https://web.example.org/", method = "PUT" }
+      assert.is_function(http.use(nil))
+      assert.same({ status = 200, headers = {}, body = "PUT" }, response)
     end)
   end)
 

@@ -16,6 +16,7 @@ function test.load(source, options) end
 ---@field log? "error"|"warn"|"info"|"debug" what is kept in policy.log: "info"
 ---@field delays? boolean true: the server takes its time as in life (limits.auth_delay, limits.greet_delay)
 ---@field dns? moonpost.dns.Zone the names that there are, for moonpost.dns; kept as policy.dns
+---@field http? fun(request: moonpost.http.Request): table?, any who answers moonpost.http.request: status, headers and body, or nil and the kind of error
 ---@field modules? table<string, any> what `require` returns in the policy instead of looking for it
 
 ---@class moonpost.test.Policy

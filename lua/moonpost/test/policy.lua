@@ -35,7 +35,8 @@ function M.new(values)
   local self = setmetatable({
     sent = {}, log = {}, printed = {}, dns = values.dns, server = nil,
     _worker = core.virtual_worker(), _level = values.log, _delayed = values.delays, _default = values.listener,
-    _names = values.dns_source, _failures = {}, _delays = {}, _cpu_time = 0, _inside = false, _tables = nil, _real_time = os.time,
+    _names = values.dns_source, _http = values.http,
+    _failures = {}, _delays = {}, _cpu_time = 0, _inside = false, _tables = nil, _real_time = os.time,
   }, Policy_mt)
   if values.now then
     self._worker:set_time(values.now)

@@ -2,6 +2,7 @@
 --- once are the policy's own while its code runs, and the test's again behind it.
 local core = require "moonpost.core"
 local dns = require "moonpost.dns"
+local http = require "moonpost.http"
 local log = require "moonpost.log"
 local task = require "moonpost.task"
 
@@ -38,7 +39,7 @@ function M.props(policy)
       end,
     },
     core_time = now,
-    dns = policy._names,
+    dns = policy._names, http = policy._http,
     resume = task.passing.resume, wrap = task.passing.wrap, -- as in a state that serves
     core_once = function(name, undo)
       if undo then
@@ -71,6 +72,7 @@ local function exchange(props)
   local former = {
     log = log.exchange(props.log), core_time = core.time, core_once = core.once, time = os.time, date = os.date,
     print = print, resume = coroutine.resume, wrap = coroutine.wrap, dns = dns.use(props.dns),
+    http = http.use(props.http),
   }
   core.time, core.once = props.core_time, props.core_once
   rawset(os, "time", props.time)
