@@ -254,7 +254,7 @@ void mp_cl_body_reply(mp_client *cl, const mp_reply *reply)
     chunk_reply(cl, reply);
     return;
   }
-  if (cl->state == CL_BODY || cl->out.len) { /* the end was written, and has not left */
+  if (cl->state == CL_BODY || (cl->out.len && !cl->lone)) { /* the end was written, and has not left */
     early(cl, reply);
     return;
   }
