@@ -311,7 +311,6 @@ static bool set_options(mp_http_transfer *transfer, const mp_http_opts *opts)
   SET(CURLOPT_CONNECTTIMEOUT_MS, opts->connect_ms);
   SET(CURLOPT_FOLLOWLOCATION, opts->redirects > 0 ? 1L : 0L);
   SET(CURLOPT_MAXREDIRS, opts->redirects);
-  SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)opts->max_size);
   SET(CURLOPT_WRITEFUNCTION, on_body);
   SET(CURLOPT_WRITEDATA, transfer);
   SET(CURLOPT_HEADERFUNCTION, on_head);
@@ -325,7 +324,10 @@ static bool set_options(mp_http_transfer *transfer, const mp_http_opts *opts)
     SET(CURLOPT_COPYPOSTFIELDS, opts->body);
   }
   /* Named only where libcurl would not come to it by itself: a name given so would outlast a redirection that changes it. */
-  if (strcmp(opts->method, "HEAD") == 0)
+  bool is_head = strcmp(opts->method, "HEAD") == 0;
+  if (!is_head) /* the length that a head speaks of is not sent */
+    SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)opts->max_size);
+  if (is_head)
     SET(CURLOPT_NOBODY, 1L);
   else if (strcmp(opts->method, opts->body ? "POST" : "GET") != 0)
     SET(CURLOPT_CUSTOMREQUEST, opts->method);

@@ -238,7 +238,8 @@ function M.request(given)
     end
   end, "an HTTP response")
   if not status then
-    return nil, Error(head, ("%s: %s"):format(M.redact(prepared.url), body))
+    -- libcurl may quote what a server sent
+    return nil, Error(head, ("%s: %s"):format(M.redact(prepared.url), (body:gsub("%c", "?"))))
   end
   return { status = status, headers = read_head(head), body = body }
 end

@@ -77,7 +77,7 @@ describe("moonpost.http", function()
 
     it("asks for a head alone", function()
       web:raw("web.example.org", "/head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-      local response = assert(request("/head", { method = "HEAD" }))
+      local response = assert(request("/head", { method = "HEAD", max_size = 4 }))
       assert.same({ "5", "" }, { response.headers["content-length"], response.body })
     end)
 

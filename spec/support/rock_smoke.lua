@@ -2,7 +2,7 @@
 --- curl sends.
 local moonpost = require "moonpost"
 
-assert(moonpost.http.request, "the modules beside the core are installed too")
+assert(moonpost.http.request and require "moonpost.http_core", "the modules beside the core are installed too")
 
 local server = moonpost.server {
   hostname = "smoke.example.org",
