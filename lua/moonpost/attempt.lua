@@ -31,24 +31,38 @@ local function part(mail, list)
   return setmetatable({ to = to }, { __index = mail })
 end
 
--- Sends on a connection; a kept one that turns out to be closed is no failure of the host's.
-local function transact(provider, target, mail)
-  local one, err = provider:lease(target)
+local lent_mt = {
+  __close = function(lent)
+    lent.provider:release(lent.one)
+  end,
+}
+
+-- One transaction on a connection, which goes back whatever happens. True when it was a kept one that turned out to be closed.
+local function once(provider, target, mail, fresh)
+  local one, err = provider:lease(target, fresh)
   if not one then
     return nil, err
   end
-  local fresh = one.messages == 0
+  local _ <close> = setmetatable({ provider = provider, one = one }, lent_mt)
+  local kept = one.messages > 0
   local rows = one:transact(mail)
-  provider:release(one)
-  if not fresh and not one.alive and rows[1].stage == "connection" and rows[1].state == "deferred" then
-    one, err = provider:lease(target, true)
-    if not one then
-      return nil, err
-    end
-    rows = one:transact(mail)
-    provider:release(one)
+  return rows, kept and not one.alive and M.unspoken(rows[1])
+end
+
+-- What a kept connection that was closed meanwhile does is no failure of the host's.
+local function transact(provider, target, mail)
+  local rows, stale = once(provider, target, mail)
+  if rows and stale then
+    return once(provider, target, mail, true)
   end
-  return rows
+  return rows, stale
+end
+
+--- The connection ended before the message did, by itself or by 421: nobody has it, and somebody else may be asked.
+---@param row moonpost.SendRow
+---@return boolean
+function M.unspoken(row)
+  return row.state == "deferred" and (row.stage == "connection" or row.reply.code == 421 and row.stage ~= "body")
 end
 
 --- Serves those of a message's recipients that `list` names (places in mail.to), and puts their rows into `rows`.
@@ -79,8 +93,7 @@ function M.run(provider, targets, mail, list, rows)
       local rest = {}
       for at, row in ipairs(got) do
         rows[left[at]] = row
-        -- the connection broke before the body was said to be whole: nobody has it, another host may be asked
-        if row.stage == "connection" and row.state == "deferred" then
+        if M.unspoken(row) then
           rest[#rest + 1] = left[at]
         end
       end

@@ -91,6 +91,18 @@ function M.field(name, value)
   return whole .. "\r\n"
 end
 
+--- The address with its domain in A-labels, where that makes it ASCII; nil where it is ASCII already, or cannot be.
+---@param address string
+---@return string?
+function M.ascii(address)
+  local localpart, domain = address:match("^(.*)@([^@]*)$")
+  if not address:find("[\x80-\xff]") or not localpart or localpart:find("[\x80-\xff]") then
+    return nil
+  end
+  local name = core.dns_name(domain)
+  return name and localpart .. "@" .. name
+end
+
 --- "Ann Lee <ann@example.org>" or "ann@example.org": the address, and how a header writes it.
 ---@param text any
 ---@return string? address
@@ -105,16 +117,18 @@ function M.mailbox(text)
   address = address or text:match("^%s*(.-)%s*$")
   if not core.mailbox(address, true) then
     return nil, ('"%s" is no address'):format(text)
-  elseif not name or name == "" then
-    return address, address
+  end
+  local shown = M.ascii(address) or address -- so that a peer without SMTPUTF8 can carry the header
+  if not name or name == "" then
+    return address, shown
   end
   name = name:match('^"(.*)"$') and name:sub(2, -2):gsub("\\(.)", "%1") or name
   if name:find("[\x80-\xff]") or name:find("=?", 1, true) then
-    return address, ("%s <%s>"):format(encode_words(name), address)
+    return address, ("%s <%s>"):format(encode_words(name), shown)
   elseif name:find("[^%w !#$%%&'*+/=?^_`{|}~-]") then
-    return address, ('"%s" <%s>'):format(name:gsub('[\\"]', "\\%0"), address)
+    return address, ('"%s" <%s>'):format(name:gsub('[\\"]', "\\%0"), shown)
   end
-  return address, ("%s <%s>"):format(name, address)
+  return address, ("%s <%s>"):format(name, shown)
 end
 
 local function quoted(octet)

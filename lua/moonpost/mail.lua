@@ -19,31 +19,13 @@ M.names = {
 }
 local composed = { "subject", "text", "cc", "reply_to", "headers", "date" }
 
-local function lookups()
-  return require "moonpost.dns.lookups"
-end
-
---- The address with its domain in A-labels, where that makes it ASCII; nil where it is ASCII already, or cannot be.
-local function ascii_of(address)
-  if not address:find("[\x80-\xff]") then
-    return nil
-  end
-  local localpart, domain = address:match("^(.*)@([^@]*)$")
-  if not localpart or localpart:find("[\x80-\xff]") then
-    return nil
-  end
-  local name = lookups().to_ascii(domain)
-  return name and localpart .. "@" .. name
-end
-M.ascii_of = ascii_of
-
 local function recipient(one)
   if type(one) == "table" then
     local address, why = compose.mailbox(one.address)
     if not address then
       return nil, why
     end
-    return { address = address, ascii = ascii_of(address), params = one.params }
+    return { address = address, ascii = compose.ascii(address), params = one.params }
   end
   if type(one) == "string" and one:find("^[%w.+_=-]+@[%w.-]+$") then -- the plain case, which most are
     return one
@@ -52,7 +34,7 @@ local function recipient(one)
   if not address then
     return nil, why
   end
-  local ascii = ascii_of(address)
+  local ascii = compose.ascii(address)
   return ascii and { address = address, ascii = ascii } or address
 end
 
@@ -140,7 +122,7 @@ function M.prepare(mail, known)
       params[name] = value
     end
   end
-  return { from = from, from_ascii = from ~= "" and ascii_of(from) or nil, to = to, params = params, body = body }
+  return { from = from, from_ascii = from ~= "" and compose.ascii(from) or nil, to = to, params = params, body = body }
 end
 
 --- The address of an entry of `to`.

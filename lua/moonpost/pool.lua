@@ -277,7 +277,7 @@ function M.new(options)
     error("moonpost.pool: connections: at least 1", 2)
   end
   return setmetatable({
-    _defaults = require("moonpost.send").defaults(others, "moonpost.pool", 2), _worker = task.worker(), _sites = {},
+    _defaults = require("moonpost.send").defaults(others, "moonpost.pool", 2, M.schema), _worker = task.worker(), _sites = {},
     _connections = values.connections, _per_connection = values.per_connection, _idle = values.idle,
     _backlog = values.backlog, _most = values.connections * 4, _running = 0, _queue = {}, _first = 1, _last = 0, _rooms = {},
     _drains = {}, _closed = false, _timer = nil,

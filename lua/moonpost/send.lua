@@ -15,7 +15,7 @@ local M = {}
 local HOSTS_MOST = 5 -- of a domain, for one attempt
 local DOMAINS_MOST = 20 -- at a time
 
-local finder -- of MTA-STS policies, where none was given
+local finders = setmetatable({}, { __mode = "k" }) -- of MTA-STS policies, by worker, where none was given
 
 local function sts_of(settings)
   local option = settings.mtasts
@@ -24,7 +24,9 @@ local function sts_of(settings)
   elseif option then
     return option
   end
-  finder = finder or require("moonpost.mtasts").new()
+  local worker = task.worker()
+  local finder = finders[worker] or require("moonpost.mtasts").new()
+  finders[worker] = finder
   return finder
 end
 
@@ -36,9 +38,10 @@ end
 ---@param options table
 ---@param who string
 ---@param level integer
+---@param others table[] fields that somebody else has taken out
 ---@return table settings
 ---@return table mail
-local function settings_of(options, who, level)
+local function settings_of(options, who, level, others)
   local own, mail = {}, {}
   local names = client.known()
   for name, value in pairs(options) do
@@ -57,7 +60,10 @@ local function settings_of(options, who, level)
         both[name] = true
       end
       for name in pairs(mail_of.names) do
-        both[name] = true
+        both[name] = #others == 0 or nil
+      end
+      for _, field in ipairs(others) do
+        both[field.name] = true
       end
       why = ('unknown option "%s"%s'):format(hint, require("moonpost.suggest").hint(hint, both))
     end
@@ -78,9 +84,10 @@ end
 ---@param options table
 ---@param who string
 ---@param level integer
+---@param others table[] fields that the pool has taken out
 ---@return table settings
-function M.defaults(options, who, level)
-  local settings, mail = settings_of(options, who, level + 1)
+function M.defaults(options, who, level, others)
+  local settings, mail = settings_of(options, who, level + 1, others)
   local name = next(mail)
   if name then
     error(("%s: %s: messages are given to pool:send"):format(who, name), level + 1)
@@ -236,7 +243,7 @@ function M.send(options)
   if type(options) ~= "table" then
     error(("moonpost.send: a table expected, got a %s"):format(type(options)), 2)
   end
-  local settings, mail = settings_of(options, "moonpost.send", 2)
+  local settings, mail = settings_of(options, "moonpost.send", 2, {})
   local prepared, why = mail_of.prepare(mail)
   if not prepared then
     error("moonpost.send: " .. why, 2)

@@ -10,10 +10,12 @@
 ---     assert.same({}, policy.sent)
 ---
 --- What may be called is typed in lua/moonpost/_meta/test.lua and explained in docs/testing.md.
-local dns = require "moonpost.dns"
+local hosts = require "moonpost.test.hosts"
 local options_of = require "moonpost.options"
 local policy_of = require "moonpost.test.policy"
+local run = require "moonpost.test.run"
 local sandbox = require "moonpost.test.sandbox"
+local script = require "moonpost.test.script"
 local stage = require "moonpost.test.stage"
 
 local M = {}
@@ -36,6 +38,7 @@ local schema = {
     end,
   },
   { name = "modules", type = "table", default = {} },
+  { name = "servers", type = "table", default = {} },
 }
 
 local function is_server(value)
@@ -66,6 +69,18 @@ local function describe(policy, source, modules)
   return server, name
 end
 
+-- The options, with the names and the network that they describe. Raises at the test's line.
+local function checked(options, who, level)
+  local values, why = options_of.resolve(schema, options or {}, options_of.place(level + 1))
+  if not values then
+    error(("%s: %s"):format(who, why), level + 1)
+  end
+  hosts.resolver(values.dns, who)
+  values.network, values.names = hosts.arrange(values.servers, values.dns)
+  values.dns_source = hosts.resolver(values.names, who)
+  return values
+end
+
 --- Loads a policy into a world of its own. What is wrong with it raises, with its file and line.
 ---@param source string|moonpost.Server|fun(): moonpost.Server a policy's file, a server, or a function that returns one
 ---@param options? moonpost.test.Options
@@ -76,21 +91,31 @@ function M.load(source, options)
   elseif is_server(source) and source._started then
     error("test.load: this server has been started; give a function that makes a new one each time", 2)
   end
-  local values, why = options_of.resolve(schema, options or {}, options_of.place(2))
-  if not values then
-    error("test.load: " .. why, 2)
-  end
-  local ok, names = pcall(dns.zone, values.dns)
-  if not ok then
-    error("test.load: " .. tostring(names):gsub("^.-dns%.zone: ", "dns: "), 2)
-  end
-  values.dns_source = names
-  local policy = policy_of.new(values)
+  local policy = policy_of.new(checked(options, "test.load", 2))
   stage.act(policy, function()
-    local server, name = describe(policy, source, values.modules)
+    local server, name = describe(policy, source, policy._modules)
     policy:_start(server, name)
   end)
   return policy
+end
+
+--- A server that follows a script, for the `servers` of test.load and test.run.
+---@param how? moonpost.test.Script
+---@return moonpost.test.Server
+function M.server(how)
+  return script.new(how)
+end
+
+--- Runs `fn(world)` as a task in a world of its own: names, servers and a clock that jumps to whatever is waited for next. For code that
+--- sends, and is no policy.
+---@param fn fun(world: moonpost.test.Policy): ...
+---@param options? moonpost.test.Options
+---@return any ... what it returned
+function M.run(fn, options)
+  if type(fn) ~= "function" then
+    error(("test.run: a function expected, got a %s"):format(type(fn)), 2)
+  end
+  return run.run(checked(options, "test.run", 2), fn)
 end
 
 return M

@@ -10,6 +10,52 @@ local test = {}
 ---@return moonpost.test.Policy
 function test.load(source, options) end
 
+--- A server that follows a script, for the `servers` of test.load and test.run.
+---@param how? moonpost.test.Script
+---@return moonpost.test.Server
+function test.server(how) end
+
+--- Runs `fn(world)` as a task in a world of its own: names, servers and a clock that jumps to whatever is waited for next. For code that
+--- sends, and is no policy.
+---@param fn fun(world: moonpost.test.Policy): ...
+---@param options? moonpost.test.Options
+---@return any ... what it returned
+function test.run(fn, options) end
+
+--- What a server says where it does not answer well: a reply; or { reply, after = "5s", close = true }, { close = true }, { silent = true }, { raw = octets }; or a
+--- list of these, each said once and the last for ever; or a function of the command's argument that returns one, or nil for the usual.
+---@alias moonpost.test.Step string|table|fun(argument: string): string|table|nil
+
+---@class moonpost.test.Script
+---@field hostname? string "mx.test"
+---@field extensions? string[] what EHLO announces
+---@field lmtp? boolean a reply for each recipient
+---@field tls? boolean STARTTLS is offered
+---@field connect? "refused"|"timeout" nobody answers at all
+---@field address? string
+---@field banner? moonpost.test.Step
+---@field ehlo? moonpost.test.Step
+---@field helo? moonpost.test.Step
+---@field starttls? moonpost.test.Step
+---@field auth? moonpost.test.Step
+---@field mail? moonpost.test.Step
+---@field rcpt? moonpost.test.Step
+---@field data? moonpost.test.Step
+---@field body? moonpost.test.Step
+---@field rset? moonpost.test.Step
+---@field noop? moonpost.test.Step
+---@field vrfy? moonpost.test.Step
+---@field quit? moonpost.test.Step
+---@field other? moonpost.test.Step
+
+---@class moonpost.test.Server
+---@field commands string[] every line it heard
+---@field messages { sender: string, recipients: string[], octets: string, chunked: boolean }[] that it took
+---@field sessions integer
+local Server = {}
+--- A new connection.
+function Server:accept() end
+
 ---@class moonpost.test.Options
 ---@field now? number seconds since 1970 at which the clock stands; the first moment of 2026 when left out
 ---@field listener? string|integer whom sessions speak to unless they say otherwise: its name, or its place in `listen`
@@ -17,6 +63,8 @@ function test.load(source, options) end
 ---@field delays? boolean true: the server takes its time as in life (limits.auth_delay, limits.greet_delay)
 ---@field dns? moonpost.dns.Zone the names that there are, for moonpost.dns; kept as policy.dns
 ---@field http? fun(request: moonpost.http.Request): table?, any who answers moonpost.http.request: status, headers and body, or nil and the kind of error
+---@field servers? table<string, moonpost.test.Server|moonpost.test.Script> who answers outside, by host name, address or "unix:/path". A name without
+--- an address in `dns` gets one
 ---@field modules? table<string, any> what `require` returns in the policy instead of looking for it
 
 ---@class moonpost.test.Policy

@@ -1,6 +1,7 @@
 --- A policy under test: its sessions, its clock, and what it did.
 local blame = require "moonpost.test.blame"
 local core = require "moonpost.core"
+local network = require "moonpost.network"
 local peer_of = require "moonpost.test.peer"
 local recorder = require "moonpost.test.recorder"
 local stage = require "moonpost.test.stage"
@@ -35,9 +36,10 @@ function M.new(values)
   local self = setmetatable({
     sent = {}, log = {}, printed = {}, dns = values.dns, server = nil,
     _worker = core.virtual_worker(), _level = values.log, _delayed = values.delays, _default = values.listener,
-    _names = values.dns_source, _http = values.http,
+    _names = values.dns_source, _http = values.http, _modules = values.modules,
     _failures = {}, _delays = {}, _cpu_time = 0, _inside = false, _tables = nil, _real_time = os.time,
   }, Policy_mt)
+  network.install(self._worker, values.network)
   if values.now then
     self._worker:set_time(values.now)
   end

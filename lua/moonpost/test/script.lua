@@ -155,7 +155,7 @@ local function finish(self)
     local code = self:_say("body", "")
     taken = taken or code ~= nil and code < 300
   end
-  if taken then
+  if taken and self.recipients[1] then
     take(self)
   end
   forget(self)
