@@ -43,6 +43,10 @@ typedef struct mp_tls_tlsa { /* RFC 6698 section 2.1 */
   mp_str data; /* octets, not hex */
 } mp_tls_tlsa;
 
+typedef struct mp_tls_pin { /* SHA-256 of the certificate, or of its public key (SubjectPublicKeyInfo) */
+  unsigned char octets[MP_TLS_PIN_LEN];
+} mp_tls_pin;
+
 typedef struct mp_tls_target { /* borrowed during mp_tls_connect */
   mp_str sni; /* host name (A-labels); empty, or an address: none is sent. With DANE the TLSA base domain */
   mp_tls_trust trust;
@@ -52,7 +56,7 @@ typedef struct mp_tls_target { /* borrowed during mp_tls_connect */
    * (RFC 7672 section 3.2.3). */
   const mp_str *names;
   size_t name_count;
-  const unsigned char (*pins)[MP_TLS_PIN_LEN]; /* SHA-256 of the certificate, or of its public key (SubjectPublicKeyInfo) */
+  const mp_tls_pin *pins;
   size_t pin_count;
   const mp_tls_tlsa *tlsa; /* those that cannot be used are passed over */
   size_t tlsa_count;

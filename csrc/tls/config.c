@@ -97,15 +97,14 @@ typedef struct shared {
   unsigned char session_id[32]; /* context of sessions: those verified against other CAs do not resume here */
 } shared;
 
-static int set_ciphers(SSL_CTX *ctx, const mp_tls_opts *opts, char *why, size_t room)
+int mp_tls_ciphers_set(SSL_CTX *ctx, const char *list, const char *suites, char *why, size_t room)
 {
-  const char *list = opts->ciphers ? opts->ciphers : DEFAULT_CIPHERS;
   if (SSL_CTX_set_cipher_list(ctx, list) != 1) {
     mp_tls_say(why, room, "ciphers \"%s\": %s", list, mp_tls_reason("no cipher matches"));
     return MP_E_TLS;
   }
-  if (opts->ciphersuites && SSL_CTX_set_ciphersuites(ctx, opts->ciphersuites) != 1) {
-    mp_tls_say(why, room, "ciphersuites \"%s\": %s", opts->ciphersuites, mp_tls_reason("unknown cipher suite"));
+  if (suites && SSL_CTX_set_ciphersuites(ctx, suites) != 1) {
+    mp_tls_say(why, room, "ciphersuites \"%s\": %s", suites, mp_tls_reason("unknown cipher suite"));
     return MP_E_TLS;
   }
   return 0;
@@ -163,7 +162,7 @@ static int new_ctx(SSL_CTX **made, mp_tls_config *config, const shared *all, cha
   int rc = MP_E_NOMEM;
   if (SSL_CTX_set_min_proto_version(ctx, least) == 1 && SSL_CTX_set_dh_auto(ctx, 1) == 1 &&
       set_client_verify(ctx, all) && set_sessions(ctx, all))
-    rc = set_ciphers(ctx, opts, why, room);
+    rc = mp_tls_ciphers_set(ctx, opts->ciphers ? opts->ciphers : DEFAULT_CIPHERS, opts->ciphersuites, why, room);
   if (rc < 0) {
     SSL_CTX_free(ctx);
     return rc;
@@ -173,6 +172,16 @@ static int new_ctx(SSL_CTX **made, mp_tls_config *config, const shared *all, cha
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+int mp_tls_store_load(X509_STORE *store, STACK_OF(X509) * cas, const char *path, char *why, size_t room)
+{
+  int rc = mp_tls_ca_load(cas, path, why, room);
+  for (int i = 0; rc == 0 && i < sk_X509_num(cas); i++) {
+    if (X509_STORE_add_cert(store, sk_X509_value(cas, i)) != 1)
+      rc = MP_E_NOMEM;
+  }
+  return rc;
+}
 
 static int load_cas(shared *all, char *why, size_t room)
 {
@@ -187,12 +196,7 @@ static int load_cas(shared *all, char *why, size_t room)
   all->store = X509_STORE_new();
   if (!all->cas || !all->store)
     return MP_E_NOMEM;
-  int rc = mp_tls_ca_load(all->cas, opts->client_ca, why, room);
-  for (int i = 0; rc == 0 && i < sk_X509_num(all->cas); i++) {
-    if (X509_STORE_add_cert(all->store, sk_X509_value(all->cas, i)) != 1)
-      rc = MP_E_NOMEM;
-  }
-  return rc;
+  return mp_tls_store_load(all->store, all->cas, opts->client_ca, why, room);
 }
 
 /* A digest over how clients are verified. It stays the same across a reload that changes nothing of it. */
@@ -286,18 +290,21 @@ static int build(mp_tls_config *config, shared *all, char *why, size_t room)
   return rc;
 }
 
+int mp_tls_version_check(int least, char *why, size_t room)
+{
+  if (least == 0 || (least >= TLS1_VERSION && least <= TLS1_3_VERSION))
+    return 0;
+  mp_tls_say(why, room, "0x%04x is not a TLS version", (unsigned)least);
+  return MP_E_INVALID;
+}
+
 static int check_opts(const mp_tls_opts *opts, char *why, size_t room)
 {
-  int least = opts->min_version;
   if (opts->cert_count == 0 || !opts->certs) {
     mp_tls_say(why, room, "no certificate is given");
     return MP_E_INVALID;
   }
-  if (least && (least < TLS1_VERSION || least > TLS1_3_VERSION)) {
-    mp_tls_say(why, room, "0x%04x is not a TLS version", (unsigned)least);
-    return MP_E_INVALID;
-  }
-  return 0;
+  return mp_tls_version_check(opts->min_version, why, room);
 }
 
 int mp_tls_config_new(mp_tls_config **made, const mp_tls_opts *opts, char *why, size_t room)

@@ -19,6 +19,12 @@ struct mp_tls_config {
   mp_tls_tickets *tickets; /* NULL: none are given */
 };
 
+/* Shared with the side that connects (client_config.c). Each returns 0, or an error with `why`. */
+int mp_tls_version_check(int least, char *why, size_t room);
+int mp_tls_ciphers_set(SSL_CTX *ctx, const char *list, const char *suites, char *why,
+                       size_t room); /* `suites` may be NULL */
+int mp_tls_store_load(X509_STORE *store, STACK_OF(X509) * cas, const char *path, char *why, size_t room);
+
 /* The BIO of a session: made here once per configuration because OpenSSL wants a method object. NULL when out of memory. */
 BIO_METHOD *mp_tls_bio_method(void);
 

@@ -1,8 +1,9 @@
-/* tls/info.c -- what is known of a session after its handshake: names, channel bindings, the client's certificate. Made once, in a
+/* tls/info.c -- what is known of a session after its handshake: names, channel bindings, the peer's certificate. Made once, in a
  * block of the exact size, because it lives as long as the session. */
 #include "tls/tls.h"
 
 #include "base/error.h"
+#include "tls/client_impl.h"
 #include "tls/session_impl.h"
 
 #include <openssl/err.h>
@@ -78,13 +79,14 @@ static void bind_unique(draft *d, SSL *ssl)
   if (SSL_version(ssl) >= TLS1_3_VERSION || (resumed && SSL_get_extms_support(ssl) != 1))
     return;
   char finished[BINDING_ROOM];
-  size_t len = resumed ? SSL_get_finished(ssl, finished, sizeof finished)
-                       : SSL_get_peer_finished(ssl, finished, sizeof finished);
+  bool ours = resumed == (SSL_is_server(ssl) == 1);
+  size_t len = ours ? SSL_get_finished(ssl, finished, sizeof finished)
+                    : SSL_get_peer_finished(ssl, finished, sizeof finished);
   if (len > 0 && len <= sizeof finished)
     d->unique = put(d, mp_str_of(finished, len));
 }
 
-/* ---- the client's certificate ------------------------------------------------------------------------------------ */
+/* ---- the peer's certificate -------------------------------------------------------------------------------------- */
 
 /* XN_FLAG_RFC2253 escapes control characters and what is not ASCII. */
 static void put_subject(draft *d, const X509 *cert)
@@ -144,15 +146,15 @@ static void put_names(draft *d, const X509 *cert)
   GENERAL_NAMES_free(alt);
 }
 
-static void put_peer(draft *d, SSL *ssl)
+static void put_peer(draft *d, const mp_tls *tls)
 {
-  const X509 *cert = SSL_get0_peer_certificate(ssl);
+  const X509 *cert = SSL_get0_peer_certificate(tls->ssl);
   if (!cert)
     return;
   put_subject(d, cert);
   put_fingerprint(d, cert);
-  d->verified = SSL_get_verify_result(ssl) == X509_V_OK;
-  if (d->verified)
+  d->verified = tls->client ? tls->client->verdict.verified : SSL_get_verify_result(tls->ssl) == X509_V_OK;
+  if (d->verified || tls->client)
     put_names(d, cert);
 }
 
@@ -186,8 +188,9 @@ static struct mp_tls_known *finish(draft *d)
   return facts;
 }
 
-static struct mp_tls_known *gather(SSL *ssl)
+static struct mp_tls_known *gather(const mp_tls *tls)
 {
+  SSL *ssl = tls->ssl;
   draft d = { .failed = 0 };
   mp_buf_init(&d.text, TEXT_MOST, NULL);
   ERR_clear_error();
@@ -196,7 +199,7 @@ static struct mp_tls_known *gather(SSL *ssl)
     d.sni = put(&d, mp_str_c(host));
   bind_exporter(&d, ssl);
   bind_unique(&d, ssl);
-  put_peer(&d, ssl);
+  put_peer(&d, tls);
   struct mp_tls_known *facts = d.failed ? NULL : finish(&d);
   mp_buf_dispose(&d.text);
   ERR_clear_error();
@@ -212,7 +215,7 @@ void mp_tls_info_get(mp_tls *tls, mp_tls_info *info)
   info->cipher = mp_str_c(SSL_get_cipher_name(tls->ssl));
   info->resumed = SSL_session_reused(tls->ssl) == 1;
   if (!tls->facts)
-    tls->facts = gather(tls->ssl);
+    tls->facts = gather(tls);
   const struct mp_tls_known *facts = tls->facts;
   if (!facts)
     return; /* out of memory: the peer is nobody, and nothing can be bound */

@@ -3,6 +3,7 @@
 #include "tls/tls.h"
 
 #include "base/error.h"
+#include "tls/client_impl.h"
 #include "tls/session_impl.h"
 #include "tls/why.h"
 
@@ -76,7 +77,7 @@ BIO_METHOD *mp_tls_bio_method(void)
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-int mp_tls_accept(mp_tls **made, mp_tls_config *config, mp_pool *pool)
+int mp_tls_session_new(mp_tls **made, SSL_CTX *ctx, const BIO_METHOD *method, mp_pool *pool)
 {
   *made = NULL;
   mp_tls *tls = mp_mem_zalloc(sizeof *tls);
@@ -84,9 +85,8 @@ int mp_tls_accept(mp_tls **made, mp_tls_config *config, mp_pool *pool)
     return MP_E_NOMEM;
   ERR_clear_error();
   mp_buf_init(&tls->out, OUT_MOST, pool);
-  tls->config = mp_tls_config_ref(config);
-  tls->ssl = SSL_new(config->ctxs[0]);
-  BIO *bio = BIO_new(config->bio);
+  tls->ssl = SSL_new(ctx);
+  BIO *bio = BIO_new(method);
   if (!tls->ssl || !bio) {
     BIO_free(bio);
     mp_tls_free(tls);
@@ -95,8 +95,17 @@ int mp_tls_accept(mp_tls **made, mp_tls_config *config, mp_pool *pool)
   }
   BIO_set_data(bio, tls);
   SSL_set_bio(tls->ssl, bio, bio);
-  SSL_set_accept_state(tls->ssl);
   *made = tls;
+  return 0;
+}
+
+int mp_tls_accept(mp_tls **made, mp_tls_config *config, mp_pool *pool)
+{
+  int rc = mp_tls_session_new(made, config->ctxs[0], config->bio, pool);
+  if (rc < 0)
+    return rc;
+  (*made)->config = mp_tls_config_ref(config);
+  SSL_set_accept_state((*made)->ssl);
   return 0;
 }
 
@@ -106,6 +115,7 @@ void mp_tls_free(mp_tls *tls)
     return;
   SSL_free(tls->ssl);
   mp_tls_config_unref(tls->config);
+  mp_tls_client_free(tls->client);
   mp_tls_known_free(tls->facts);
   mp_buf_dispose(&tls->out);
   mp_mem_free(tls->why);
@@ -138,9 +148,11 @@ static int end(mp_tls *tls, int error, const char *reason)
 static int judge(mp_tls *tls, int rc)
 {
   int error = SSL_get_error(tls->ssl, rc);
-  if (tls->starved) {
+  int refused = tls->client ? mp_tls_client_failed(tls->client) : 0;
+  if (tls->starved || refused) {
     ERR_clear_error();
-    return end(tls, tls->starved, mp_error_text(tls->starved));
+    int cause = tls->starved ? tls->starved : refused;
+    return end(tls, cause, cause == MP_E_CRYPTO ? mp_tls_client_why(tls->client) : mp_error_text(cause));
   }
   switch (error) {
   case SSL_ERROR_WANT_READ:
@@ -202,6 +214,8 @@ int mp_tls_handshake(mp_tls *tls)
   int rc = SSL_do_handshake(tls->ssl);
   if (rc != 1)
     return judge(tls, rc);
+  if (tls->client && (rc = mp_tls_client_done(tls)) < 0)
+    return end(tls, rc, mp_tls_client_why(tls->client));
   tls->ready = true;
   return 1;
 }

@@ -55,7 +55,7 @@ void mp_tls_feed(mp_tls *tls, const void *in, size_t len);
 size_t mp_tls_unread(const mp_tls *tls); /* octets fed and not yet taken by the session; the driver keeps those */
 
 /* Goes on with the handshake. 1 done, 0 needs more ciphertext, MP_E_TLS failed (mp_tls_why; an alert may stand in the output),
- * MP_E_NOMEM. A failure of any call ends the session: later calls return the same. */
+ * MP_E_CRYPTO a server's certificate was refused (tls/client.h), MP_E_NOMEM. A failure of any call ends the session: later calls return the same. */
 int mp_tls_handshake(mp_tls *tls);
 bool mp_tls_ready(const mp_tls *tls); /* the handshake is done; stays true when the session fails later */
 
@@ -76,9 +76,9 @@ const char *mp_tls_why(const mp_tls *tls); /* reason of the last failure in one 
 typedef struct mp_tls_info {   /* views last as long as the session, after the handshake */
   mp_str version, cipher, sni; /* SNI as sent, checked to be a host name; empty when none */
   bool resumed;
-  mp_str peer_subject;      /* RFC 2253 form, empty without a certificate */
-  bool peer_verified;       /* the chain leads to a CA of client_ca */
-  const mp_str *peer_names; /* DNS and e-mail alternative names of a verified certificate */
+  mp_str peer_subject; /* RFC 2253 form, empty without a certificate */
+  bool peer_verified;  /* the chain leads to a CA of client_ca; of a client session: tls/client.h */
+  const mp_str *peer_names; /* DNS and e-mail alternative names of a verified certificate; of a server's, whether verified or not */
   size_t peer_name_count;
   mp_str peer_fingerprint;       /* sha256 of the certificate, hex */
   mp_str cb_unique, cb_exporter; /* channel bindings: tls-unique (TLS 1.2 only), tls-exporter (RFC 9266) */
