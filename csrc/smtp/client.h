@@ -201,7 +201,7 @@ typedef struct mp_client_result {
   int rc; /* 0: answered. Else MP_E_EOF, MP_E_TIMEOUT, MP_E_SYNTAX, MP_E_TOOLONG (the peer's replies), MP_E_CRYPTO (SCRAM: the server could
                   * not prove itself), MP_E_TLS, MP_E_BARELF (refuse_bare), MP_E_INVALID (a body that is not as long as SIZE said), MP_E_NOMEM,
                   * or what mp_client_lost was told */
-  bool ok;    /* the peer did it. SEND, DATA: every recipient that was offered is DELIVERED */
+  bool ok; /* the peer did it. SEND, DATA: one recipient at least is DELIVERED, and all that were taken up are that or AGAIN */
   bool local; /* the reply is ours */
   mp_reply reply; /* the last one; code 0: none. SEND and DATA: to what stopped the transaction, else to its body */
   size_t again; /* SEND, DATA: recipients that are AGAIN */
@@ -261,7 +261,7 @@ int mp_client_hello(mp_client *cl, int64_t now_ms);
  * 5.5.1. What was announced before is forgotten: HELLO must follow. */
 int mp_client_starttls(mp_client *cl, int64_t now_ms);
 int mp_client_tls_done(mp_client *cl, const mp_tls_facts *facts,
-                       int64_t now_ms); /* facts are copied. 0, MISUSE, NOMEM */
+                       int64_t now_ms); /* facts are copied. 0, MISUSE, or NOMEM: give the connection up */
 
 typedef struct mp_client_login { /* strings are borrowed to DONE */
   unsigned mechanisms;           /* set of 1 << mp_mech that may be used; 0: any */
