@@ -10,8 +10,8 @@ typedef struct client_box { /* kept in the registry while the connection lives *
   bool has_mail;
 } client_box;
 
-/* Uservalues. What an operation borrows from Lua stands in HELD until the next one begins. */
-enum { UV_ON = 1, UV_HELD = 2, UV_COUNT = 2 };
+/* Uservalues. What an operation borrows from Lua stands in HELD, and a body in BODY, until the next one begins. */
+enum { UV_ON = 1, UV_HELD = 2, UV_BODY = 3, UV_COUNT = 3 };
 
 static client_box *check(lua_State *L)
 {
@@ -219,16 +219,15 @@ static int begun(lua_State *L, client_box *box, int rc)
   return mpl_fail(L, rc, why);
 }
 
-/* Keeps what stands at `index` and above as long as the operation borrows from it. */
+/* Keeps what stands at `index` and behind it, up to two values, as long as the operation borrows from them. */
 static void hold(lua_State *L, int index)
 {
-  int count = lua_gettop(L) - index + 1;
-  lua_createtable(L, count, 0);
-  for (int i = 0; i < count; i++) {
-    lua_pushvalue(L, index + i);
-    lua_rawseti(L, -2, i + 1);
-  }
+  lua_pushvalue(L, index);
   lua_setiuservalue(L, 1, UV_HELD);
+  if (lua_gettop(L) > index) {
+    lua_pushvalue(L, index + 1);
+    lua_setiuservalue(L, 1, UV_BODY);
+  }
 }
 
 static int client_hello(lua_State *L)
@@ -364,6 +363,7 @@ static int client_send(lua_State *L)
 {
   client_box *box = check_open(L);
   read_mail(L, box);
+  lua_settop(L, 5);
   mp_link_source source = source_at(L, box, 3);
   hold(L, 2);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
@@ -377,8 +377,8 @@ static int client_again(lua_State *L)
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
-  lua_getiuservalue(L, 1, UV_HELD); /* the mail's strings, beside the new body */
-  hold(L, 2);
+  lua_pushvalue(L, 2); /* the mail's strings are held already */
+  lua_setiuservalue(L, 1, UV_BODY);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
 }
 
@@ -406,8 +406,8 @@ static int client_data(lua_State *L)
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
-  lua_getiuservalue(L, 1, UV_HELD);
-  hold(L, 2);
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, 1, UV_BODY);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, false));
 }
 

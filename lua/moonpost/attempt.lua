@@ -43,7 +43,12 @@ local function once(provider, target, mail, fresh)
   if not one then
     return nil, err
   end
-  local _ <close> = setmetatable({ provider = provider, one = one }, lent_mt)
+  local lent = one.lent
+  if not lent then
+    lent = setmetatable({ provider = provider, one = one }, lent_mt)
+    one.lent = lent
+  end
+  local _ <close> = lent
   local kept = one.messages > 0
   local rows = one:transact(mail)
   return rows, kept and not one.alive and M.unspoken(rows[1])
@@ -56,6 +61,23 @@ local function transact(provider, target, mail)
     return once(provider, target, mail, true)
   end
   return rows, stale
+end
+
+--- The only host there is: its rows, for all recipients.
+---@async
+---@return moonpost.SendRow[]
+function M.only(provider, target, mail)
+  local rows, err = transact(provider, target, mail)
+  if rows then
+    return rows
+  end
+  local list = {}
+  rows = {}
+  for i, one in ipairs(mail.to) do
+    rows[i], list[i] = { address = mail_of.address(one) }, i
+  end
+  defer(rows, list, target.host, err)
+  return rows
 end
 
 --- The connection ended before the message did, by itself or by 421: nobody has it, and somebody else may be asked.

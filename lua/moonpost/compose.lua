@@ -95,8 +95,11 @@ end
 ---@param address string
 ---@return string?
 function M.ascii(address)
+  if not address:find("[\x80-\xff]") then
+    return nil
+  end
   local localpart, domain = address:match("^(.*)@([^@]*)$")
-  if not address:find("[\x80-\xff]") or not localpart or localpart:find("[\x80-\xff]") then
+  if not localpart or localpart:find("[\x80-\xff]") then
     return nil
   end
   local name = core.dns_name(domain)

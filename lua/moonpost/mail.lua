@@ -1,10 +1,13 @@
 --- A message on its way out: envelope, parameters, octets; and what became of it, a row for each recipient.
 local Error = require "moonpost.error"
 local compose = require "moonpost.compose"
+local core = require "moonpost.core"
 local reply = require "moonpost.reply"
 local suggest = require "moonpost.suggest"
 
 local M = {}
+
+local mailbox = core.mailbox
 
 ---@class moonpost.Mail
 ---@field from string
@@ -17,18 +20,22 @@ M.names = {
   from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, headers = true, date = true,
   message = true, params = true, envelope = true, sender = true, size = true,
 }
-local composed = { "subject", "text", "cc", "reply_to", "headers", "date" }
+local composed = { "subject", "text", "reply_to", "headers", "date" } -- of which a message that stands has no use
+
+-- The plain case, which most are: no name beside it, and nothing that is not ASCII.
+local function is_plain(one)
+  return type(one) == "string" and mailbox(one) ~= nil
+end
 
 local function recipient(one)
-  if type(one) == "table" then
+  if is_plain(one) then
+    return one
+  elseif type(one) == "table" then
     local address, why = compose.mailbox(one.address)
     if not address then
       return nil, why
     end
     return { address = address, ascii = compose.ascii(address), params = one.params }
-  end
-  if type(one) == "string" and one:find("^[%w.+_=-]+@[%w.-]+$") then -- the plain case, which most are
-    return one
   end
   local address, why = compose.mailbox(one)
   if not address then
@@ -39,9 +46,7 @@ local function recipient(one)
 end
 
 local function add(list, name, value)
-  if value == nil then
-    return
-  elseif type(value) ~= "table" or value.address then
+  if type(value) ~= "table" or value.address then
     value = { value }
   end
   for _, one in ipairs(value) do
@@ -89,30 +94,38 @@ function M.prepare(mail, known)
       return nil, ("unknown option %q%s"):format(tostring(name), suggest.hint(name, known or M.names))
     end
   end
-  local envelope = mail.envelope or {}
-  local from, why = mail.sender or envelope.from or mail.from
+  local envelope = mail.envelope
+  local from = mail.sender or envelope and envelope.from or mail.from
+  local why
   if from == nil then
     return nil, "from is needed: an address, or \"\" for the null sender"
-  elseif from ~= "" then
+  elseif from ~= "" and not is_plain(from) then
     from, why = compose.mailbox(from)
     if not from then
       return nil, "from: " .. why
     end
   end
   local to = {}
-  if envelope.to then
+  if envelope and envelope.to then
     why = add(to, "envelope.to", envelope.to)
+  elseif is_plain(mail.to) and not mail.cc and not mail.bcc then
+    to[1], why = mail.to, nil
   else
-    why = add(to, "to", mail.to) or add(to, "cc", mail.cc) or add(to, "bcc", mail.bcc)
+    why = nil
+    for _, name in ipairs { "to", "cc", "bcc" } do
+      if mail[name] ~= nil and not why then
+        why = add(to, name, mail[name])
+      end
+    end
   end
   if not why and not to[1] then
     why = "to: at least one recipient is needed"
   end
-  local body
-  if not why then
+  local body = mail.message
+  if not why and (type(body) ~= "string" or mail.subject or mail.text) then
     body, why = body_of(mail)
   end
-  if not body then
+  if why then
     return nil, why
   end
   local params = mail.params
@@ -122,7 +135,7 @@ function M.prepare(mail, known)
       params[name] = value
     end
   end
-  return { from = from, from_ascii = from ~= "" and compose.ascii(from) or nil, to = to, params = params, body = body }
+  return { from = from, from_ascii = compose.ascii(from), to = to, params = params, body = body }
 end
 
 --- The address of an entry of `to`.

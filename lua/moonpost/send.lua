@@ -15,6 +15,11 @@ local M = {}
 local HOSTS_MOST = 5 -- of a domain, for one attempt
 local DOMAINS_MOST = 20 -- at a time
 
+local with_via = { via = true }
+for name in pairs(mail_of.names) do
+  with_via[name] = true
+end
+
 local finders = setmetatable({}, { __mode = "k" }) -- of MTA-STS policies, by worker, where none was given
 
 local function sts_of(settings)
@@ -99,23 +104,24 @@ end
 ---@param settings table
 ---@param mail table
 ---@param level integer
----@return table job
+---@return moonpost.Mail prepared with `settings`, and `hop` where it has a destination of its own
 function M.prepare(settings, mail, level)
-  local to
+  local hop, why
   if type(mail) == "table" and mail.via then
-    local why
-    to, why = require("moonpost.destination").parse(mail.via)
-    if not to then
+    hop, why = require("moonpost.destination").parse(mail.via)
+    if not hop then
       error("via: " .. why, level + 1)
-    elseif to.user then
+    elseif hop.user then
       error("via: credentials are the pool's, not a message's", level + 1)
     end
   end
-  local prepared, why = mail_of.prepare(mail, to and { via = true, from = true, to = true } or nil)
+  local prepared
+  prepared, why = mail_of.prepare(mail, hop and with_via or nil)
   if not prepared then
     error("send: " .. why, level + 1)
   end
-  return { settings = settings, mail = prepared, to = to or settings.to }
+  prepared.settings, prepared.hop = settings, hop
+  return prepared
 end
 
 -- ---- by MX ---------------------------------------------------------------------------------------------------------
@@ -132,8 +138,8 @@ local function found(settings, route, host, domain, sts)
   }
 end
 
-local function by_mx(provider, job, domain, list, rows)
-  local settings, values = job.settings, job.settings.values
+local function by_mx(provider, mail, domain, list, rows)
+  local settings, values = mail.settings, mail.settings.values
   local route, err = require("moonpost.route").mx(domain, {
     dns = values.dns, names = values.names, allow_local = values.allow_local,
   })
@@ -158,18 +164,17 @@ local function by_mx(provider, job, domain, list, rows)
       return nil, Error("tls", ("%s: %s"):format(host.host, target.tls.policy.why), { enhanced = "4.7.5" }), host.host
     end
     return target
-  end, job.mail, list, rows)
+  end, mail, list, rows)
 end
 
-local function by_via(provider, job, list, rows)
-  local target = job.target
-  if not target then
-    target = client.target(job.settings, job.to)
-    job.target = target
+-- That of a pool's own URL is made once.
+local function via_target(mail)
+  local settings = mail.settings
+  if mail.hop then
+    return client.target(settings, mail.hop)
   end
-  attempt.run(provider, function(i)
-    return i == 1 and target or nil
-  end, job.mail, list, rows)
+  settings.target = settings.target or client.target(settings)
+  return settings.target
 end
 
 -- The recipients by domain, in the order of the first of each.
@@ -188,10 +193,10 @@ local function domains(mail)
 end
 
 -- Several domains at a time; a task each.
-local function everywhere(provider, job, rows)
-  local order, of = domains(job.mail)
+local function everywhere(provider, mail, rows)
+  local order, of = domains(mail)
   if not order[2] then
-    by_mx(provider, job, order[1], of[order[1]], rows)
+    by_mx(provider, mail, order[1], of[order[1]], rows)
     return
   end
   local next_one, running = 1, {}
@@ -199,7 +204,7 @@ local function everywhere(provider, job, rows)
     while order[next_one] do
       local domain = order[next_one]
       next_one = next_one + 1
-      by_mx(provider, job, domain, of[domain], rows)
+      by_mx(provider, mail, domain, of[domain], rows)
     end
   end
   for i = 1, math.min(#order, DOMAINS_MOST) do
@@ -213,19 +218,18 @@ end
 --- Sends what M.prepare made.
 ---@async
 ---@param provider table
----@param job table
+---@param mail moonpost.Mail
 ---@return table? result
 ---@return moonpost.Error? err
-function M.prepared(provider, job)
-  local rows, list = {}, {}
-  for i, one in ipairs(job.mail.to) do
-    rows[i], list[i] = { address = mail_of.address(one) }, i
+function M.prepared(provider, mail)
+  if mail.hop or mail.settings.to then
+    return mail_of.outcome(attempt.only(provider, via_target(mail), mail))
   end
-  if job.to then
-    by_via(provider, job, list, rows)
-  else
-    everywhere(provider, job, rows)
+  local rows = {}
+  for i, one in ipairs(mail.to) do
+    rows[i] = { address = mail_of.address(one) }
   end
+  everywhere(provider, mail, rows)
   return mail_of.outcome(rows)
 end
 
@@ -248,7 +252,8 @@ function M.send(options)
   if not prepared then
     error("moonpost.send: " .. why, 2)
   end
-  return M.prepared(attempt.once, { settings = settings, mail = prepared, to = settings.to })
+  prepared.settings = settings
+  return M.prepared(attempt.once, prepared)
 end
 
 return M
