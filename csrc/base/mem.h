@@ -10,6 +10,7 @@ void *mp_mem_zalloc(size_t size);              /* the same, zeroed */
 void *mp_mem_realloc(void *ptr, size_t size);  /* on NULL the old block is intact */
 void mp_mem_free(void *ptr);                   /* NULL does nothing */
 void *mp_mem_dup(const void *ptr, size_t len); /* a copy with a NUL behind it, or NULL */
+__attribute__((noinline)) /* or the compiler takes a job for all there is of what holds it */
 void mp_mem_wipe(void *ptr, size_t len); /* overwritten even when the compiler sees no reader: for secrets */
 
 #ifdef MP_MEM_FAULTS

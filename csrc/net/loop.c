@@ -92,8 +92,20 @@ static int init_common(mp_loop *loop)
   return uv_mutex_init(&loop->lock) == 0 ? 0 : MP_E_SYSTEM;
 }
 
+static void ignore_signal(int number)
+{
+  struct sigaction now;
+  if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL) {
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    sigemptyset(&ignore.sa_mask);
+    sigaction(number, &ignore, NULL);
+  }
+}
+
 int mp_loop_init(mp_loop *loop)
 {
+  /* libuv, and the libraries that write for us, leave MSG_NOSIGNAL out: a peer that hangs up must not end a script that sends mail. */
+  ignore_signal(SIGPIPE);
   int rc = init_common(loop);
   if (rc < 0)
     return rc;
@@ -332,16 +344,6 @@ int mp_loop_work(mp_loop *loop, mp_work *work)
   }
   loop->alive++;
   return 0;
-}
-
-static void ignore_signal(int number)
-{
-  struct sigaction now;
-  if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL) {
-    struct sigaction ignore = { .sa_handler = SIG_IGN };
-    sigemptyset(&ignore.sa_mask);
-    sigaction(number, &ignore, NULL);
-  }
 }
 
 void mp_net_prepare_process(void)

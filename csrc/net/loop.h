@@ -33,7 +33,8 @@ typedef struct mp_loop {
   unsigned alive; /* streams, listeners, works not yet closed */
 } mp_loop;
 
-int mp_loop_init(mp_loop *loop); /* 0, MP_E_NOMEM or MP_E_SYSTEM */
+/* 0, MP_E_NOMEM or MP_E_SYSTEM. SIGPIPE is ignored from then on, where it would have killed. */
+int mp_loop_init(mp_loop *loop);
 /* For tests; mp_loop_turn runs posts and due timers, never blocks. */
 int mp_loop_init_virtual(mp_loop *loop, int64_t now_ms);
 /* Virtual only: timers on the way run, each at its own time, and posts. */
