@@ -148,7 +148,7 @@ static SSL_SESSION *take(mp_tls_resume *store, const mp_tls_resume_key *key, mp_
     SSL_SESSION_free(session);
     session = NULL;
   }
-  if (!session || SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION)
+  if (!session)
     empty(e);
   else
     e->used = ++store->counter;

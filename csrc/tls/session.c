@@ -148,11 +148,9 @@ static int end(mp_tls *tls, int error, const char *reason)
 static int judge(mp_tls *tls, int rc)
 {
   int error = SSL_get_error(tls->ssl, rc);
-  int refused = tls->client ? mp_tls_client_failed(tls->client) : 0;
-  if (tls->starved || refused) {
+  if (tls->starved) {
     ERR_clear_error();
-    int cause = tls->starved ? tls->starved : refused;
-    return end(tls, cause, cause == MP_E_CRYPTO ? mp_tls_client_why(tls->client) : mp_error_text(cause));
+    return end(tls, tls->starved, mp_error_text(tls->starved));
   }
   switch (error) {
   case SSL_ERROR_WANT_READ:
@@ -166,7 +164,11 @@ static int judge(mp_tls *tls, int rc)
     drop_input(tls);
     return MP_E_EOF;
   default:
-    return end(tls, MP_E_TLS, mp_tls_reason("unexpected failure"));
+    rc = tls->client ? mp_tls_client_failed(tls->client) : 0;
+    if (rc == 0)
+      return end(tls, MP_E_TLS, mp_tls_reason("unexpected failure"));
+    ERR_clear_error();
+    return end(tls, rc, mp_tls_client_why(tls->client));
   }
 }
 
