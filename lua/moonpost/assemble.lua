@@ -44,11 +44,22 @@ local function numbers(limits, at)
   return out
 end
 
+---@class moonpost.Assembled
+---@field house table what its sessions share
+---@field chains table<string, moonpost.Chain>
+---@field tls table|"pretend"|nil for C
+---@field configs table[] of the listeners, for C
+---@field limits table<string, number> of the service, for C
+---@field offers moonpost.Offer[] what the listeners come to
+---@field mechanisms string[] by the hooks that are set
+---@field development? string what asks for a development certificate: the URL of a listener, or "tls"
+
 --- Nothing is bound or opened, but a development certificate is made when one is needed.
 ---@param self moonpost.Server
 ---@param worker moonpost.core.worker
----@param pretend? boolean no certificate is read or made: TLS is offered, and never spoken
----@return { house: table, chains: table, tls: table?, configs: table[], limits: table }? built
+---@param pretend? boolean|"unmade" no certificate is read or made: TLS is offered, and never spoken. "unmade": so only
+--- where a development certificate would be made
+---@return moonpost.Assembled? built
 ---@return string? why
 function M.server(self, worker, pretend)
   local values = self.options
@@ -70,15 +81,16 @@ function M.server(self, worker, pretend)
   end
   local needed = false
   for _, listener in ipairs(self.listeners) do
-    needed = needed or listener.tls == "required"
+    needed = needed or listener.tls == "required" and endpoint.show(listener.endpoint)
     if listener.auth == "required" and not mechanisms[1] then
       local url = endpoint.show(listener.endpoint)
       return nil, ("%s demands AUTH, but there is no credentials, auth or token hook"):format(url)
     end
   end
   local tls, why
-  if not pretend then
-    tls, why = certificates.config(values.tls, needed, values.hostname)
+  local development = certificates.is_development(values.tls, needed and true)
+  if not pretend or pretend == "unmade" and not development then
+    tls, why = certificates.config(values.tls, needed and true, values.hostname)
   elseif values.tls or needed then
     tls = "pretend"
   end
@@ -87,11 +99,18 @@ function M.server(self, worker, pretend)
   end
   local facts = { tls = tls ~= nil, mechanisms = mechanisms, xclient = values.xclient[1] ~= nil }
   local per_listener = numbers(limits, "listener")
-  local configs = {}
+  local configs, offers = {}, {}
   for i, listener in ipairs(self.listeners) do
     configs[i] = listener_of.config(listener, per_listener, facts)
+    offers[i] = listener_of.offer(listener, configs[i])
+    if listener.auth == "required" and offers[i].auth == "none" then
+      return nil, ("%s demands AUTH, and nobody could: %s"):format(endpoint.show(listener.endpoint), offers[i].auth_why)
+    end
   end
-  return { house = house, chains = chains, tls = tls, configs = configs, limits = numbers(limits, "service") }
+  return {
+    house = house, chains = chains, tls = tls, configs = configs, limits = numbers(limits, "service"), offers = offers,
+    mechanisms = mechanisms, development = development and (needed or "tls") or nil,
+  }
 end
 
 return M

@@ -6,6 +6,8 @@ local schema = require "moonpost.schema"
 
 local M = {}
 
+local TLS = "certificate of our own, or none"
+
 local pair = {
   { name = "certificate", type = "string" },
   { name = "key", type = "string" },
@@ -18,9 +20,9 @@ local pair = {
 ---@return table[]|string|nil rows_or_why rows for describe(), or why the option is wrong (then the first result is nil)
 function M.check(given, at)
   if given == nil then
-    return nil, { { option = "tls", value = "none", source = "default" } }
+    return nil, { { option = "tls", value = "none", source = "default", doc = TLS } }
   elseif given == false or given == "development" then
-    return given, { { option = "tls", value = options.show(given), source = at } }
+    return given, { { option = "tls", value = options.show(given), source = at, doc = TLS } }
   elseif type(given) ~= "table" then
     return nil, 'tls: a table, "development" or false expected'
   end
@@ -53,6 +55,11 @@ function M.check(given, at)
     certs[#certs + 1] = { name = name, certificate = files.certificate, key = files.key }
   end
   values.certs = certs
+  for _, row in ipairs(rows) do
+    if row.option == "tls.sni" and names[1] then
+      row.value = "{ " .. table.concat(names, ", ") .. " }"
+    end
+  end
   return values, rows
 end
 
@@ -63,9 +70,24 @@ function M.folder()
   return state and state:find("^/") and state .. "/moonpost" or ".moonpost"
 end
 
-local function development(hostname)
+--- Where the two files of a development certificate are, or will be.
+---@return string certificate
+---@return string key
+function M.development_files()
   local folder = M.folder()
-  local certificate, key = folder .. "/development.pem", folder .. "/development.key"
+  return folder .. "/development.pem", folder .. "/development.key"
+end
+
+--- Whether TLS is spoken with a development certificate.
+---@param tls table|string|false|nil of M.check
+---@param needed boolean a listener insists on TLS
+---@return boolean
+function M.is_development(tls, needed)
+  return tls == "development" or (tls == nil and needed)
+end
+
+local function development(hostname)
+  local certificate, key = M.development_files()
   local made, why = core.selfsigned(certificate, key, hostname)
   if made == nil then
     return nil, "tls: no development certificate: " .. why
@@ -89,7 +111,7 @@ function M.config(tls, needed, hostname)
       certs = tls.certs, min_version = tls.min_version, ciphers = tls.ciphers, ciphersuites = tls.ciphersuites,
       client = tls.client, client_ca = tls.client_ca, tickets = tls.tickets,
     }
-  elseif tls == "development" or (tls == nil and needed) then
+  elseif M.is_development(tls, needed) then
     return development(hostname)
   end
   return nil

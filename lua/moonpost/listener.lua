@@ -13,6 +13,7 @@ local M = {}
 ---@field tls "off"|"optional"|"required"
 ---@field auth "off"|"optional"|"required"
 ---@field ways table the session options that hold here
+---@field rows table[] for describe(): what the entry says itself
 
 local own = {
   { name = "url", type = "string", doc = "the endpoint; may stand first without a name" },
@@ -83,6 +84,13 @@ local function extensions(changes)
   return list
 end
 
+--- The value of `extensions` in words: what is announced, where its conditions hold.
+---@param changes? table the option
+---@return string
+function M.show_extensions(changes)
+  return table.concat(extensions(changes) or {}, " ")
+end
+
 --- Checks the session options of a server or a listener whose values hold names. Returns a reason, or nil.
 ---@return string? why
 function M.check_ways(ways)
@@ -102,9 +110,10 @@ end
 --- Makes a listener of an entry.
 ---@param entry any
 ---@param server table the server's resolved options
+---@param at_policy string where the policy says so
 ---@return moonpost.Listener? listener
 ---@return string? why
-function M.new(entry, server)
+function M.new(entry, server, at_policy)
   if type(entry) == "string" then
     entry = { url = entry }
   elseif type(entry) ~= "table" then
@@ -114,7 +123,7 @@ function M.new(entry, server)
   for key, value in pairs(entry) do
     given[key == 1 and "url" or key] = value
   end
-  local values, rows = options.resolve(fields, given, "?")
+  local values, rows = options.resolve(fields, given, at_policy)
   if not values then
     return nil, rows
   elseif not values.url then
@@ -146,7 +155,22 @@ function M.new(entry, server)
     tls = values.tls or ((strict or at.implicit) and "required" or "optional"),
     auth = values.auth or (strict and "required" or "optional"),
     ways = ways,
+    rows = M.rows(values, rows),
   }
+end
+
+--- What an entry says itself, of the rows of all that it could say.
+function M.rows(values, rows)
+  local said = {}
+  for _, row in ipairs(rows) do
+    if row.source ~= "default" and row.option ~= "url" then
+      if row.option == "extensions" then
+        row.value = M.show_extensions(values.extensions)
+      end
+      said[#said + 1] = row
+    end
+  end
+  return said
 end
 
 --- The listener as C wants it.
@@ -178,6 +202,59 @@ function M.config(listener, limits, facts)
     config[name] = value
   end
   return config
+end
+
+local function has(list, name)
+  for _, each in ipairs(list) do
+    if each == name then
+      return true
+    end
+  end
+  return false
+end
+
+local function tls_of(listener, config)
+  if config.tls == "implicit" then
+    return "implicit"
+  elseif config.tls == "none" then
+    return "none", listener.tls == "off" and "turned off" or "no certificate"
+  elseif not has(config.extensions, "STARTTLS") then
+    return "none", "STARTTLS is not announced"
+  end
+  return config.tls_required and "required" or "optional"
+end
+
+local function auth_of(listener, config, tls)
+  if not config.mechanisms[1] then
+    return "none", listener.auth == "off" and "turned off" or "no hook checks"
+  elseif not has(config.extensions, "AUTH") then
+    return "none", "it is not announced"
+  elseif tls == "none" and (not config.auth_in_clear or config.tls_required) then
+    return "none", "no TLS, and auth_in_clear is false"
+  end
+  return config.auth_required and "required" or "optional"
+end
+
+---@class moonpost.Offer what a peer meets
+---@field tls "none"|"optional"|"required"|"implicit"
+---@field tls_why? string why there is none
+---@field auth "none"|"optional"|"required"
+---@field auth_why? string why there is none
+---@field mechanisms string[]
+---@field clear boolean AUTH is offered without TLS too
+
+--- What a peer of this listener is offered in the end: what the policy asks for, certificates and hooks together.
+---@param listener moonpost.Listener
+---@param config table of M.config
+---@return moonpost.Offer
+function M.offer(listener, config)
+  local tls, tls_why = tls_of(listener, config)
+  local auth, auth_why = auth_of(listener, config, tls)
+  return {
+    tls = tls, tls_why = tls_why, auth = auth, auth_why = auth_why,
+    mechanisms = auth ~= "none" and config.mechanisms or {},
+    clear = auth ~= "none" and config.auth_in_clear and not config.tls_required,
+  }
 end
 
 return M

@@ -11,6 +11,7 @@ M.CPU_MOST = 30
 ---@field path string
 ---@field listen? string[] endpoints instead of those of the policy
 ---@field grace? number seconds
+---@field untouched? boolean nothing is written, a development certificate that is missing neither
 ---@field log? { level?: string, format?: string }
 
 -- Servers are described with the command line's listeners in the place of their own.

@@ -132,8 +132,7 @@ M.session = {
       .. "OAUTHBEARER where there is a token hook. SCRAM has to be named: it needs clear passwords or SCRAM strings",
   },
   { name = "auth_in_clear", type = "boolean", default = false, doc = "AUTH without TLS" },
-  { name = "extensions", type = "table", absent = "PIPELINING SIZE 8BITMIME SMTPUTF8 CHUNKING ENHANCEDSTATUSCODES LIMITS STARTTLS AUTH",
-    doc = 'by name: { "DSN", CHUNKING = false }; see the documents for what is on by default' },
+  { name = "extensions", type = "table", doc = 'by name: { "DSN", CHUNKING = false }; see the documents for what is on by default' },
   {
     name = "lax", type = "strings", default = {},
     doc = "well-known laxities to accept: space, brackets, dots, underscore, helo, no_helo, length",
@@ -167,12 +166,12 @@ M.extensions = {
 
 M.tls = {
   { name = "certificate", type = "string", doc = "PEM file, leaf first" },
-  { name = "key", type = "string", doc = "PEM file; in the certificate's file when left out" },
+  { name = "key", type = "string", absent = "in the certificate's file", doc = "PEM file; in the certificate's file when left out" },
   { name = "sni", type = "table", default = {}, doc = 'more certificates: ["name"] = { certificate =, key = }' },
   { name = "min_version", type = "choice", values = { "1.2", "1.3", "1.1", "1.0" }, default = "1.2",
     doc = "oldest TLS version" },
-  { name = "ciphers", type = "string", doc = "of TLS 1.2, in OpenSSL's form" },
-  { name = "ciphersuites", type = "string", doc = "of TLS 1.3, in OpenSSL's form" },
+  { name = "ciphers", type = "string", absent = "forward secret, AEAD first", doc = "of TLS 1.2, in OpenSSL's form" },
+  { name = "ciphersuites", type = "string", absent = "OpenSSL's", doc = "of TLS 1.3, in OpenSSL's form" },
   { name = "client", type = "choice", values = { "off", "ask", "require" }, default = "off",
     doc = "certificates of clients" },
   { name = "client_ca", type = "string", doc = "file or folder of their authorities" },
@@ -184,7 +183,8 @@ M.server = {
     check = function(name)
       return not name:find("^[%w\x80-\xff][%w\x80-\xff.-]*$") and ('"%s" is no host name'):format(name) or nil
     end },
-  { name = "banner", type = "string", doc = "text behind the host name in the banner",
+  { name = "banner", type = "string", absent = '"ESMTP moonpost", over LMTP "LMTP moonpost"',
+    doc = "text behind the host name in the banner",
     check = function(text)
       return text:find("%c") and "control characters may not stand in a banner" or nil
     end },

@@ -27,7 +27,7 @@ local function check_listeners(given, values, at)
   end
   local listeners, rows = {}, {}
   for i, entry in ipairs(given) do
-    local listener, why = listener_of.new(entry, values)
+    local listener, why = listener_of.new(entry, values, at)
     if not listener then
       return nil, ("listen[%d]: %s"):format(i, why)
     end
@@ -36,11 +36,12 @@ local function check_listeners(given, values, at)
         :format(i, endpoint.show(listener.endpoint))
     end
     listeners[i] = listener
-    rows[i] = {
-      option = ("listen[%d]"):format(i), source = at,
-      value = ('%s, name "%s", tls %s, auth %s'):format(endpoint.show(listener.endpoint), listener.name, listener.tls,
-        listener.auth),
-    }
+    local place = ("listen[%d]"):format(i)
+    rows[#rows + 1] = { option = place, source = at, value = ('"%s"'):format(endpoint.show(listener.endpoint)) }
+    for _, row in ipairs(listener.rows) do
+      row.option = place .. "." .. row.option
+      rows[#rows + 1] = row
+    end
   end
   return listeners, rows
 end
@@ -79,6 +80,11 @@ local function read(given, at)
   end
   for i, domain in ipairs(values.domains) do
     values.domains[i] = domain:lower()
+  end
+  for _, row in ipairs(rows) do
+    if row.option == "extensions" then
+      row.value = listener_of.show_extensions(values.extensions)
+    end
   end
   splice(rows, "tls", tls_rows)
   splice(rows, "listen", listen_rows)

@@ -50,11 +50,14 @@ local function try(self, worker, built)
 end
 
 --- Why it could not start, as far as that can be known without binding and without calling a hook.
+---@param untouched? boolean a development certificate that is needed is not made
 ---@return string? why
-function Server:_check()
+---@return moonpost.Assembled? built what it comes to, when nothing is wrong
+function Server:_check(untouched)
   local worker = core.virtual_worker()
-  local built, why = assemble.server(self, worker)
-  return built and try(self, worker, built) or why
+  local built, why = assemble.server(self, worker, untouched and "unmade")
+  why = built and try(self, worker, built) or why
+  return why, not why and built or nil
 end
 
 --- Binds the endpoints, for this process: `workers` says how many threads will serve them.

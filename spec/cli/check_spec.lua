@@ -28,7 +28,7 @@ describe("moonpost check", function()
     assert.equal(0, result.code)
     assert.equal("", result.err)
     assert.matches("^policy.lua: fine\n", result.out)
-    assert.matches('smtp://127.0.0.1:2525 +name "smtp" +tls optional +auth optional', result.out)
+    assert.matches('smtp://127.0.0.1:2525 +name "smtp" +tls none: no certificate +auth none: no hook checks\n', result.out)
     assert.matches('lmtp://unix:/tmp/x.sock +name "local"', result.out)
     assert.matches("rcpt +greylist %(policy.lua:7%), then on %(policy.lua:8%)", result.out)
     assert.matches('hostname +"mx.example.org" +policy.lua:2\n', result.out)
@@ -61,6 +61,58 @@ describe("moonpost check", function()
     assert.equal(0, result.code)
     assert.matches('"option":"listen[1]","source":"--listen"', result.out, 1, true)
     assert.is_nil(result.out:find("2525", 1, true))
+  end)
+
+  describe("tells what serving comes to", function()
+    local function listeners(options, hooks)
+      local dir <close> = tmpdir.new()
+      dir:write("policy.lua", ([[
+        local server = require("moonpost").server { hostname = "mx.example.org", %s }
+        %s
+        return server]]):format(options, hooks or ""))
+      local result = check(dir, "policy.lua")
+      assert.same({ "policy.lua" }, dir:list()) -- nothing was made
+      return result
+    end
+    local auth = "function server.on.auth() return true end"
+
+    it("of TLS that nothing asks for, and AUTH without it", function()
+      local out = listeners('listen = { "smtp://127.0.0.1:2525", { "smtp://127.0.0.1:2526", auth_in_clear = true } }',
+        auth).out
+      assert.matches("2525 +name \"smtp\" +tls none: no certificate +auth none: no TLS, and auth_in_clear is false\n",
+        out)
+      assert.matches("2526 +name \"smtp\" +tls none: no certificate +auth optional: PLAIN LOGIN\n", out)
+      assert.matches("\n  tls +none +default\n", out)
+      assert.matches("\n  listen%[2%]%.auth_in_clear +true +policy.lua:1\n", out)
+      assert.matches('\n  mechanisms +{ "PLAIN", "LOGIN" } +default, by the hooks that are set\n', out)
+    end)
+
+    it("of a development certificate, which it does not make", function()
+      local out = listeners([[listen = { "smtp://127.0.0.1:2525", "submission://127.0.0.1:5870",
+        { "smtps://127.0.0.1:4650", mechanisms = "plain" }, { "smtp://127.0.0.1:2526", tls = "off", auth = "off" } }]],
+        auth).out
+      assert.matches("smtp://127.0.0.1:2525 +name \"smtp\" +tls optional +auth optional: PLAIN LOGIN under TLS\n", out)
+      assert.matches("5870 +name \"submission\" +tls required +auth required: PLAIN LOGIN under TLS\n", out)
+      assert.matches("4650 +name \"smtps\" +tls implicit +auth optional: PLAIN\n", out)
+      assert.matches("2526 +name \"smtp\" +tls none: turned off +auth none: turned off\n", out)
+      assert.matches('\n  tls +"development" +submission://127.0.0.1:5870 demands TLS\n', out)
+      assert.matches('\n  tls.certificate +"[^"]*development.pem" +made when it is missing\n', out)
+    end)
+
+    it("of what is announced", function()
+      local out = listeners([[listen = { "smtp://127.0.0.1:2525", { "smtp://127.0.0.1:2526",
+        extensions = { STARTTLS = false } } }, tls = "development", extensions = { "DSN", AUTH = false }]], auth).out
+      assert.matches("2525 +name \"smtp\" +tls optional +auth none: it is not announced\n", out)
+      assert.matches("2526 +name \"smtp\" +tls none: STARTTLS is not announced", out)
+      assert.matches("\n  extensions +8BITMIME CHUNKING DSN [^\n]*STARTTLS +policy.lua:1\n", out)
+    end)
+
+    it("of a listener where nobody could be let in", function()
+      local result = listeners('listen = { { "submission://127.0.0.1:5870", tls = "optional" } }', auth)
+      assert.equal(1, result.code)
+      assert.matches("submission://127.0.0.1:5870 demands AUTH, and nobody could: no TLS, and auth_in_clear is false",
+        result.err, 1, true)
+    end)
   end)
 
   it("knows the line of options that a tail call leaves no trace of", function()

@@ -45,10 +45,15 @@ end
 local function show(path, report)
   local listeners, options, hooks = {}, {}, {}
   for i, each in ipairs(report.listeners) do
-    listeners[i] = { each.url, ("name %q"):format(each.name), "tls " .. each.tls, "auth " .. each.auth }
+    local mechanisms = table.concat(each.mechanisms, " ")
+      .. ((each.auth_in_clear or each.tls == "implicit") and "" or " under TLS")
+    listeners[i] = {
+      each.url, ("name %q"):format(each.name), "tls " .. each.tls .. (each.tls_why and ": " .. each.tls_why or ""),
+      "auth " .. each.auth .. ": " .. (each.auth_why or mechanisms),
+    }
   end
   for _, row in ipairs(report.options) do
-    if not row.option:find("^listen") then
+    if not row.option:find("^listen%[%d+%]$") then -- those stand above
       options[#options + 1] = { row.option, row.value, row.source }
     end
   end
@@ -63,7 +68,9 @@ local function show(path, report)
 end
 
 function M.run(args)
-  local report, why = inspect.policy { path = args.POLICY, listen = args.listen, log = { level = "error" } }
+  local report, why = inspect.policy {
+    path = args.POLICY, listen = args.listen, log = { level = "error" }, untouched = true,
+  }
   if not report then
     if args.json then
       print(json.encode { ok = false, policy = args.POLICY, error = why })

@@ -5,6 +5,27 @@ local plain = require "moonpost.plain"
 
 local M = {}
 
+-- The rows of options whose value is known only when certificates and hooks are.
+local function effective(rows, built)
+  local certificates = require "moonpost.certificates"
+  local options = require "moonpost.options"
+  local out = {}
+  for _, row in ipairs(rows) do
+    out[#out + 1] = row
+    if row.option == "mechanisms" and row.source == "default" then
+      row.value, row.source = options.show(built.mechanisms), "default, by the hooks that are set"
+    elseif row.option == "tls" and built.development then
+      row.value = '"development"'
+      if row.source == "default" then
+        row.source = built.development .. " demands TLS"
+      end
+      local certificate = certificates.development_files()
+      out[#out + 1] = { option = "tls.certificate", value = options.show(certificate), source = "made when it is missing" }
+    end
+  end
+  return out
+end
+
 local function report(settings)
   local endpoint = require "moonpost.endpoint"
   local log = require "moonpost.log"
@@ -14,20 +35,22 @@ local function report(settings)
   if not server then
     return { why = why }
   end
-  why = server:_check()
-  if why then
+  local built
+  why, built = server:_check(settings.untouched)
+  if not built then
     return { why = policy.reason(settings.path, why) }
   end
   local listeners = {}
   for i, listener in ipairs(server.listeners) do
-    local at = listener.endpoint
+    local at, offer = listener.endpoint, built.offers[i]
     listeners[i] = {
-      url = endpoint.show(at), scheme = at.scheme, name = listener.name, tls = listener.tls, auth = listener.auth,
-      ip = at.ip, port = at.port, path = at.path, mode = listener.mode,
+      url = endpoint.show(at), scheme = at.scheme, name = listener.name, ip = at.ip, port = at.port, path = at.path,
+      mode = listener.mode, tls = offer.tls, tls_why = offer.tls_why, auth = offer.auth, auth_why = offer.auth_why,
+      mechanisms = offer.mechanisms, auth_in_clear = offer.clear,
     }
   end
   return {
-    listeners = listeners, options = server:describe(), hooks = server:chains(), grace = server.options.grace,
+    listeners = listeners, options = effective(server:describe(), built), hooks = server:chains(), grace = server.options.grace,
     log = log.settings(),
   }
 end
@@ -44,8 +67,12 @@ end
 ---@field url string
 ---@field scheme string
 ---@field name string
----@field tls string
----@field auth string
+---@field tls string "none", "optional", "required", "implicit"
+---@field tls_why? string why none
+---@field auth string "none", "optional", "required"
+---@field auth_why? string why none
+---@field mechanisms string[] what AUTH is offered with
+---@field auth_in_clear boolean without TLS too
 ---@field ip? string
 ---@field port? integer
 ---@field path? string
