@@ -8,10 +8,11 @@ typedef struct client_box { /* kept in the registry while the connection lives *
   int self;      /* registry reference */
   mpl_mail mail; /* of the transaction under way, or the last one */
   bool has_mail;
+  mp_client_login login; /* of the AUTH under way; its strings are HELD */
 } client_box;
 
 /* Uservalues. What an operation borrows from Lua stands in HELD, and a body in BODY, until the next one begins. */
-enum { UV_ON = 1, UV_HELD = 2, UV_BODY = 3, UV_COUNT = 3 };
+enum { WHY_ROOM = 400, UV_ON = 1, UV_HELD = 2, UV_BODY = 3, UV_COUNT = 3 };
 
 static client_box *check(lua_State *L)
 {
@@ -195,11 +196,19 @@ int mpl_worker_client(lua_State *L)
   luaL_setmetatable(L, MPL_CLIENT);
   lua_pushvalue(L, 4);
   lua_setiuservalue(L, -2, UV_ON);
-  opts.tls = mpl_tls_for(L, 3, "tls", worker->worker);
+  char why[WHY_ROOM] = "";
+  int rc = mpl_tls_for(L, 3, "tls", worker->worker, &opts.tls, why, sizeof why);
+  if (rc < 0) {
+    mp_list_remove(&box->leaving.node);
+    return mpl_fail(L, MP_E_TLS, why);
+  }
+  mp_stream *stream = mpl_stream_of(L, 2);
+  if (!stream)
+    mp_tls_free(opts.tls);
+  luaL_argcheck(L, stream, 2, "stream is closed, or has been taken");
   lua_pushvalue(L, -1);
   box->self = luaL_ref(L, LUA_REGISTRYINDEX);
-  mp_stream *stream = mpl_take_stream(L, 2); /* may raise: the session of TLS is the state's till then */
-  int rc = mp_link_open(&box->link, worker->worker, stream, &opts, &calls, box);
+  rc = mp_link_open(&box->link, worker->worker, stream, &opts, &calls, box);
   if (rc < 0) {
     release(box);
     return mpl_fail(L, rc, NULL);
@@ -230,6 +239,12 @@ static void hold(lua_State *L, int index)
   }
 }
 
+static void need_idle(lua_State *L, const client_box *box)
+{
+  mp_client *machine = mp_link_machine(box->link);
+  luaL_argcheck(L, machine && mp_client_busy(machine) == MP_OP_NONE, 1, "another operation is under way");
+}
+
 static int client_hello(lua_State *L)
 {
   client_box *box = check_open(L);
@@ -241,7 +256,10 @@ static int client_starttls(lua_State *L)
   client_box *box = check_open(L);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
-  mp_tls *tls = mpl_tls_for(L, 2, NULL, box->leaving.worker->worker);
+  char why[WHY_ROOM] = "";
+  mp_tls *tls;
+  if (mpl_tls_for(L, 2, NULL, box->leaving.worker->worker, &tls, why, sizeof why) < 0)
+    return mpl_fail(L, MP_E_TLS, why);
   return begun(L, box, mp_link_starttls(box->link, tls));
 }
 
@@ -274,6 +292,7 @@ static int client_auth(lua_State *L)
   client_box *box = check_open(L);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
+  need_idle(L, box);
   mp_client_login login = { .mechanisms = mechanisms(L, "mechanisms"),
                             .in_clear = mechanisms(L, "in_clear"),
                             .user = optional(L, "user"),
@@ -283,9 +302,10 @@ static int client_auth(lua_State *L)
                             .host = optional(L, "host") };
   lua_getfield(L, 2, "port");
   login.port = (unsigned)luaL_optinteger(L, -1, 0);
+  box->login = login;
   lua_settop(L, 2);
   hold(L, 2);
-  return begun(L, box, mp_link_auth(box->link, &login));
+  return begun(L, box, mp_link_auth(box->link, &box->login));
 }
 
 static int client_command(lua_State *L)
@@ -323,12 +343,6 @@ static int client_quit(lua_State *L)
 }
 
 /* ---- transactions --------------------------------------------------------------------------------------------------- */
-
-static void need_idle(lua_State *L, const client_box *box)
-{
-  mp_client *machine = mp_link_machine(box->link);
-  luaL_argcheck(L, machine && mp_client_busy(machine) == MP_OP_NONE, 1, "another operation is under way");
-}
 
 static void read_mail(lua_State *L, client_box *box)
 {
@@ -575,5 +589,6 @@ int mpl_open_client(lua_State *L)
     { "close", client_close },     { "leave", client_leave },       { NULL, NULL },
   };
   mpl_class(L, MPL_CLIENT, methods, client_gc);
+  mpl_open_client_tls(L);
   return 0;
 }

@@ -23,13 +23,17 @@ typedef struct mpl_stream { /* box */
   mp_stream *stream; /* NULL: closed, or taken */
 } mpl_stream;
 
-mp_stream *mpl_take_stream(lua_State *L, int index); /* raises when there is none */
+mp_stream *mpl_stream_of(lua_State *L,
+                         int index); /* takes it out of its box; NULL when there is none. Raises for what is no such box */
 
 /* Pushes a wire on a new memory stream, whose own end is put into *stream. `index`: a table as service:wire has it. Raises. */
 void mpl_push_wire(lua_State *L, mpl_worker *worker, int index, mp_stream **stream);
 
-/* A client session for the table at `index`, or for its field `field` (NULL when that is nil). Raises. */
-mp_tls *mpl_tls_for(lua_State *L, int index, const char *field, mp_worker *worker);
+/* A client session for the table at `index`, or for its field `field` (*tls is NULL when that is nil). 0, or an error with `why`, perhaps
+ * empty: a file that cannot be used, or terms that nobody can keep. Raises for what is no such table. */
+int mpl_tls_for(lua_State *L, int index, const char *field, mp_worker *worker, mp_tls **tls, char *why,
+                size_t room);
+int mpl_open_client_tls(lua_State *L);
 int mpl_push_tls_facts(lua_State *L, mp_tls *tls); /* a table; returns 1 */
 
 /* A transaction as Lua gives it; the strings are Lua's, or in `strings`. */

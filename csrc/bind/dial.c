@@ -54,11 +54,10 @@ static int stream_gc(lua_State *L)
   return 0;
 }
 
-mp_stream *mpl_take_stream(lua_State *L, int index)
+mp_stream *mpl_stream_of(lua_State *L, int index)
 {
   mpl_stream *box = luaL_checkudata(L, index, MPL_STREAM);
   mp_stream *stream = box->stream;
-  luaL_argcheck(L, stream, index, "stream is closed, or has been taken");
   box->stream = NULL;
   mp_list_remove(&box->leaving.node);
   return stream;

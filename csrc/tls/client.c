@@ -329,13 +329,13 @@ int mp_tls_client_done(mp_tls *tls)
   return mp_tls_client_failed(client);
 }
 
-void mp_tls_facts_get(const mp_tls *tls, mp_tls_facts *facts)
+void mp_tls_proof_get(const mp_tls *tls, mp_tls_proof *facts)
 {
   static const char *const hows[] = {
     [MP_TLS_HOW_NONE] = "none",       [MP_TLS_HOW_NAMES] = "names",     [MP_TLS_HOW_PIN] = "pin",
     [MP_TLS_HOW_DANE_TA] = "dane-ta", [MP_TLS_HOW_DANE_EE] = "dane-ee",
   };
-  *facts = (mp_tls_facts){ .verified = false };
+  *facts = (mp_tls_proof){ .verified = false };
   if (!tls->client || !tls->client->judged)
     return;
   const mp_tls_verdict *verdict = &tls->client->verdict;

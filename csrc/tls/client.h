@@ -78,15 +78,15 @@ size_t mp_tls_dane_usable(const mp_tls_tlsa *records, size_t count);
  * "certificate is for other.example, not mx.example.net". Any other failure is MP_E_TLS or MP_E_NOMEM. */
 int mp_tls_connect(mp_tls **tls, mp_tls_client_config *config, mp_pool *pool, const mp_tls_target *target);
 
-typedef struct mp_tls_facts { /* views last as long as the session */
+typedef struct mp_tls_proof { /* views last as long as the session */
   bool verified;              /* it is known who is there. With NONE: the names and the chain held */
   mp_str how;                 /* what showed it: "names", "pin", "dane-ta", "dane-ee"; else "none" */
   mp_str why_not;             /* one line, escaped; empty when verified */
-} mp_tls_facts;
+} mp_tls_proof;
 
 /* What a client session found out; a session that was resumed has the facts of the one it goes on with. All false and empty before the
  * certificate was looked at, and of server sessions. After MP_E_CRYPTO why_not is what mp_tls_why says. Of mp_tls_info, peer_verified
  * is the same as `verified` here, and peer_names are what the certificate says, believed or not. */
-void mp_tls_facts_get(const mp_tls *tls, mp_tls_facts *facts);
+void mp_tls_proof_get(const mp_tls *tls, mp_tls_proof *facts);
 
 #endif

@@ -310,7 +310,8 @@ local function operate(self, what, method, ...)
     if rc == "INVALID" then
       error(("%s: %s"):format(what, why), 3)
     end
-    return nil, Error(rc == "MISUSE" and "busy" or "connection", ("%s: %s"):format(what, why), { error = rc })
+    local kind = rc == "MISUSE" and "busy" or rc == "TLS" and "tls" or "connection"
+    return nil, Error(kind, ("%s: %s: %s"):format(where(self), what, why), { error = rc })
   end
   return wait(self, what)
 end
@@ -392,7 +393,7 @@ local function connect(self, target, tls)
   target.machine.tls = tls and target.to.implicit and tls_of.session(tls, target) or nil
   local core, why, rc = worker:client(stream, target.machine, self._on)
   if not core then
-    return nil, Error("connection", ("%s: %s"):format(target.host, why), { error = rc })
+    return nil, Error(rc == "TLS" and "tls" or "connection", ("%s: %s"):format(target.host, why), { error = rc })
   end
   self._core = core
   local heard, err = answer(self, target.to.implicit and "TLS or banner" or "banner", wait(self, "the banner of " .. target.host))

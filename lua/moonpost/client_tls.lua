@@ -1,4 +1,5 @@
 --- TLS of an outgoing connection: the `tls` option, what is asked of a session because of it, and what is said of one in results.
+local destination = require "moonpost.destination"
 local options_of = require "moonpost.options"
 local tlspolicy = require "moonpost.tlspolicy"
 
@@ -81,7 +82,7 @@ function M.session(decision, target)
     level = decision.level, host = target.host, sni = not literal and (policy.sni or target.to.host) or nil,
     names = policy.names, tlsa = policy.tlsa, pins = policy.pins, ca = policy.ca or settings.ca, certificate = settings.certificate,
     key = settings.key, min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
-    cache = target.key,
+    cache = destination.show(target.to),
   }
 end
 

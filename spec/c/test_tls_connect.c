@@ -78,8 +78,8 @@ TEST(a_good_name_under_a_known_authority)
     CHECK_EQ_INT(d.info.cb_exporter.len, 32);
     CHECK_EQ_STR(d.info.cb_exporter, theirs.cb_exporter);
     CHECK_EQ_STR(d.info.cb_unique, theirs.cb_unique);
-    mp_tls_facts none;
-    mp_tls_facts_get(d.server.tls, &none);
+    mp_tls_proof none;
+    mp_tls_proof_get(d.server.tls, &none);
     CHECK(!none.verified && none.how.len == 0);
     CHECK_EQ_INT(mp_tls_shutdown(d.client.tls), 0);
     duet_carry(&d.client, &d.server);
@@ -102,8 +102,8 @@ TEST(an_octet_at_a_time)
   duet d = { .client = { .rc = 0 } };
   REQUIRE(mp_tls_connect(&d.client.tls, client, NULL, &target) == 0);
   REQUIRE(mp_tls_accept(&d.server.tls, server, NULL) == 0);
-  mp_tls_facts facts;
-  mp_tls_facts_get(d.client.tls, &facts);
+  mp_tls_proof facts;
+  mp_tls_proof_get(d.client.tls, &facts);
   CHECK(!facts.verified && facts.how.len == 0);
   duet_shake(&d, 1);
   CHECK(d.facts.verified);
@@ -425,8 +425,8 @@ TEST(a_failure_of_the_protocol_is_another_error)
     mp_tls_feed(tls, garbage[i], lens[i]);
     CHECK_EQ_INT(mp_tls_handshake(tls), MP_E_TLS);
     CHECK(mp_tls_why(tls)[0] != '\0');
-    mp_tls_facts facts;
-    mp_tls_facts_get(tls, &facts);
+    mp_tls_proof facts;
+    mp_tls_proof_get(tls, &facts);
     CHECK(!facts.verified && facts.how.len == 0);
     mp_tls_free(tls);
   }

@@ -35,7 +35,7 @@ static mp_tls_config *server_config(const char *san, peer_id *id)
 
 /* Meets, hears a greeting (with the tickets of TLS 1.3 in front), and parts. Returns whether the session was resumed, -1 where there was none. */
 static int visit(mp_tls_config *server, mp_tls_client_config *client, const mp_tls_target *target,
-                 mp_tls_facts *facts)
+                 mp_tls_proof *facts)
 {
   duet d;
   int resumed = -1;
@@ -67,7 +67,7 @@ TEST(a_session_goes_on_where_it_was_made)
     char why[200];
     mp_tls_client_config *client;
     mp_tls_client_opts opts = { .ca = peer_pem("root.pem", root.cert, NULL), .sessions = 4, .min_version = version };
-    mp_tls_facts facts;
+    mp_tls_proof facts;
     REQUIRE(mp_tls_client_config_new(&client, &opts, why, sizeof why) == 0);
     mp_tls_target target = { .sni = names[0],
                              .trust = MP_TLS_TRUST_NAMES,
@@ -109,7 +109,7 @@ TEST(a_session_of_tls_1_2_goes_on)
   for (int i = 0; i < 3; i++) {
     mp_tls *tls;
     mp_tls_info info;
-    mp_tls_facts facts;
+    mp_tls_proof facts;
     SSL *ssl = SSL_new(ctx);
     BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
     SSL_set_bio(ssl, in, out);
@@ -130,7 +130,7 @@ TEST(a_session_of_tls_1_2_goes_on)
     }
     CHECK_EQ_INT(rc, 1);
     mp_tls_info_get(tls, &info);
-    mp_tls_facts_get(tls, &facts);
+    mp_tls_proof_get(tls, &facts);
     CHECK_STR(info.version, "TLSv1.2");
     CHECK_EQ_INT(info.resumed, i > 0);
     CHECK(facts.verified);
@@ -176,7 +176,7 @@ TEST(no_session_is_a_way_round_what_is_asked)
   for (int round = 0; round < 2; round++) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
       mp_tls_target target = rows[i];
-      mp_tls_facts facts;
+      mp_tls_proof facts;
       target.session_key = MP_STR("mx.example.net:25");
       if (!CHECK_EQ_INT(visit(server, client, &target, &facts), round))
         FAIL("in row %zu", i);
@@ -345,7 +345,7 @@ TEST(a_session_that_finds_no_memory_is_not_kept)
   FOR_EACH_ALLOC_FAILURE {
     duet d;
     mp_tls_info info;
-    mp_tls_facts facts;
+    mp_tls_proof facts;
     if (duet_meet(&d, server, client, &target) == 0 && d.client.rc == 1 && d.server.rc == 1) {
       char line[64];
       if (mp_tls_write(d.server.tls, "220 a\r\n", 7) == 0) {
@@ -355,7 +355,7 @@ TEST(a_session_that_finds_no_memory_is_not_kept)
         CHECK(n == 7 || n == MP_E_NOMEM);
       }
       mp_tls_info_get(d.client.tls, &info);
-      mp_tls_facts_get(d.client.tls, &facts);
+      mp_tls_proof_get(d.client.tls, &facts);
       CHECK(!facts.verified && facts.why_not.len > 0);
     }
     duet_part(&d);
