@@ -82,12 +82,12 @@ static void drain(mp_tls *tls, mp_tls_trust trust)
 {
   char plain[4096];
   mp_tls_info info;
-  mp_tls_facts facts;
+  mp_tls_proof facts;
   mp_ssize rc = mp_tls_ready(tls) ? 0 : mp_tls_handshake(tls);
   if (rc < 0)
     insist(mp_tls_why(tls)[0] != '\0' && mp_tls_handshake(tls) == rc,
            "a failure without a reason, or not for good");
-  mp_tls_facts_get(tls, &facts);
+  mp_tls_proof_get(tls, &facts);
   mp_tls_info_get(tls, &info);
   insist(!facts.verified && !info.peer_verified, "a stranger was verified");
   insist(rc != MP_E_CRYPTO || facts.why_not.len > 0, "refused without a reason");

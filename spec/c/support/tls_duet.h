@@ -15,7 +15,7 @@ typedef struct duet_end {
 
 typedef struct duet {
   duet_end client, server;
-  mp_tls_facts facts; /* the client's, after duet_shake; so is the rest */
+  mp_tls_proof facts; /* the client's, after duet_shake; so is the rest */
   mp_tls_info info;
 } duet;
 
@@ -66,7 +66,7 @@ PEER_FN void duet_shake(duet *d, size_t slice)
     if (d->client.rc == 1 && d->server.rc == 1)
       break;
   }
-  mp_tls_facts_get(d->client.tls, &d->facts);
+  mp_tls_proof_get(d->client.tls, &d->facts);
   mp_tls_info_get(d->client.tls, &d->info);
 }
 
