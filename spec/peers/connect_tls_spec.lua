@@ -9,7 +9,8 @@ describe("moonpost.connect over TLS", function()
     house = served.start {
       listen = { "smtp://127.0.0.1:0", "smtps://127.0.0.1:0" },
       options = ([[ tls = { certificate = %q, key = %q, client = "ask", client_ca = %q },
-        mechanisms = { "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER" },
+        mechanisms = { "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
+          "XOAUTH2", "OAUTHBEARER" },
       ]]):format(certs.server.certificate, certs.server.key, certs.ca),
       hooks = [[
 function server.on.credentials(_, user) return user == "me" and { password = "geheim" } or nil end
