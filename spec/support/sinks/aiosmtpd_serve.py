@@ -32,7 +32,8 @@ class Keeper:
         say(file=name, sender=envelope.mail_from, recipients=envelope.rcpt_tos, options=envelope.mail_options,
             parameters=envelope.rcpt_options, user=login and login.login.decode(), helo=session.host_name,
             tls=session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None)
-        return "250 2.0.0 OK"
+        # one reply for each recipient over LMTP, which the package leaves to us
+        return "\r\n".join(["250 2.0.0 OK"] * (len(envelope.rcpt_tos) if isinstance(server, LMTP) else 1))
 
 
 def say(**fields):

@@ -133,23 +133,30 @@ local function names(folder)
   end
 end
 
---- Files of folders, the oldest first.
+--- Files of folders, the oldest first. Those that were there at an earlier call keep their places: clocks of file systems are
+--- coarse.
+---@param self table
 ---@param ... string
 ---@return string[] paths
-function M.oldest_first(...)
-  local files = {}
+function M.oldest_first(self, ...)
+  local files = self.files or {}
+  self.files = files
+  local new = {}
   for _, folder in ipairs { ... } do
     for name in names(folder) do
       local path = folder .. "/" .. name
-      local time = assert(uv.fs_stat(path)).mtime
-      files[#files + 1] = { path = path, at = time.sec * 1000000000 + time.nsec }
+      if not files[path] then
+        local time = assert(uv.fs_stat(path)).mtime
+        new[#new + 1] = { path = path, at = time.sec * 1000000000 + time.nsec }
+      end
     end
   end
-  table.sort(files, function(a, b)
+  table.sort(new, function(a, b)
     return a.at < b.at
   end)
-  for i, file in ipairs(files) do
-    files[i] = file.path
+  for _, file in ipairs(new) do
+    files[file.path] = true
+    files[#files + 1] = file.path
   end
   return files
 end
@@ -183,7 +190,7 @@ function M.list_maildirs(self)
       folders[#folders + 1] = ("%s/%s/new"):format(self.mailboxes, name)
     end
   end
-  for i, path in ipairs(M.oldest_first(table.unpack(folders))) do
+  for i, path in ipairs(M.oldest_first(self, table.unpack(folders))) do
     local octets, fields = M.part(M.read(path), self.wire)
     list[i] = {
       octets = octets,

@@ -10,7 +10,7 @@ local uv = require "luv"
 -- A dump has fields, then the message with LF, then an empty line.
 local function list(self)
   local messages = {}
-  for i, path in ipairs(common.oldest_first(self.dir:join("dump"))) do
+  for i, path in ipairs(common.oldest_first(self, self.dir:join("dump"))) do
     local octets, fields = common.part(common.read(path))
     local one = { octets = octets:sub(1, -3), fields = fields, recipients = {}, parameters = {} }
     one.sender, one.options = fields:match("\nX%-Mail%-Args: <([^>\n]*)> ?([^\n]*)")
