@@ -219,6 +219,36 @@ static int conn_fact(lua_State *L)
   return luaL_argerror(L, 2, "no such fact");
 }
 
+/* tally() -> { messages, messages_refused, recipients, recipients_refused, bad, octets, ms } */
+static int conn_tally(lua_State *L)
+{
+  mpl_conn *box = check(L);
+  if (!box->conn)
+    return 0;
+  mp_conn_facts facts;
+  mp_conn_facts_get(box->conn, &facts);
+  static const mp_tally none;
+  const mp_tally *tally = facts.tally ? facts.tally : &none;
+  const struct {
+    const char *name;
+    uint64_t value;
+  } rows[] = {
+    { "messages", tally->messages },
+    { "messages_refused", tally->messages_refused },
+    { "recipients", tally->rcpts },
+    { "recipients_refused", tally->rcpts_refused },
+    { "bad", tally->bad },
+    { "octets", tally->octets },
+    { "ms", (uint64_t)facts.open_ms },
+  };
+  lua_createtable(L, 0, sizeof rows / sizeof *rows);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    lua_pushinteger(L, (lua_Integer)rows[i].value);
+    lua_setfield(L, -2, rows[i].name);
+  }
+  return 1;
+}
+
 static int conn_gc(lua_State *L)
 {
   mpl_conn *box = check(L);
@@ -239,6 +269,7 @@ int mpl_open_conn(lua_State *L)
     { "alive", conn_alive },
     { "facts", conn_facts },
     { "fact", conn_fact },
+    { "tally", conn_tally },
     { NULL, NULL },
   };
   mpl_class(L, MPL_CONN, methods, NULL);

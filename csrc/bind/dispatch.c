@@ -244,7 +244,7 @@ static void on_refused(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_re
   mpl_conn *box = box_of(service, conn);
   if (box) {
     begin_named(service, box, "refused");
-    lua_pushstring(L, mp_event_name(kind));
+    lua_pushstring(L, kind == MP_EV_NONE ? "command" : mp_event_name(kind));
     lua_pushinteger(L, reply->code);
     mpl_push_str(L, reply->text);
     mpl_push_str(L, about);

@@ -113,6 +113,7 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     .pid = peer.pid,
     .gate_held = true,
     .why = "closed",
+    .opened_ms = mp_loop_now(&worker->loop),
   };
   mp_buf_init(&conn->rest, CONN_REST_MOST + MP_WORKER_PLAIN + MP_LOOP_READ, NULL);
   conn->rest.secret = true; /* a password may wait there, behind a command that does */
@@ -340,6 +341,8 @@ void mp_conn_facts_get(const mp_conn *conn, mp_conn_facts *facts)
     .pending = (mp_event_kind)conn->pending,
   };
   facts->tls = conn_tls_info(conn, &facts->tls_info);
+  facts->open_ms = mp_loop_now(&conn->service->worker->loop) - conn->opened_ms;
+  facts->tally = conn->srv ? mp_server_tally(conn->srv) : NULL;
   if (!conn->srv)
     return;
   facts->helo = mp_server_helo(conn->srv);

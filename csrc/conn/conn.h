@@ -43,6 +43,8 @@ typedef struct mp_conn_facts { /* views last until the conn's next event */
   bool esmtp, early;
   const char *mech, *with;
   unsigned errors;
+  const mp_tally *tally; /* NULL before there is a machine */
+  int64_t open_ms;       /* since it was accepted */
   const char *senders;   /* or NULL */
   mp_event_kind pending; /* MP_EV_NONE when nothing waits */
 } mp_conn_facts;

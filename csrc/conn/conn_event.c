@@ -37,6 +37,16 @@ static void tell_refused(mp_conn *conn, mp_event_kind kind, const mp_reply *repl
     service->handler->refused(service->ctx, conn, kind, reply, about);
 }
 
+void conn_tell_bad(mp_conn *conn)
+{
+  const mp_tally *tally = mp_server_tally(conn->srv);
+  if (tally->bad == conn->told_bad)
+    return;
+  conn->told_bad = tally->bad;
+  mp_reply reply = { .code = tally->bad_code, .text = mp_str_c(tally->bad_code ? tally->bad_text : NULL) };
+  tell_refused(conn, MP_EV_NONE, &reply, MP_STR_NULL);
+}
+
 /* A refusal that no hook has asked for. */
 static void refuse(mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about)
 {

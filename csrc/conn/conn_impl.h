@@ -53,6 +53,8 @@ struct mp_conn {
   bool eof, lost, stopped_reading, sink_behind, sink_finishing, in_pump, in_decrypt, again, allow_relay,
       tls_started, gate_held, told_lost;
   unsigned message_facts;
+  unsigned told_bad; /* bad commands that MP_HOOK_REFUSED has heard of */
+  int64_t opened_ms;
   unsigned uid;
   int pid;
 };
@@ -79,6 +81,7 @@ void conn_charge(mp_conn *conn); /* counts what the connection holds now among i
 bool conn_flush(mp_conn *conn);  /* machine output to the stream; false when the connection is gone */
 
 void conn_event(mp_conn *conn, mp_event *ev);
+void conn_tell_bad(mp_conn *conn); /* MP_HOOK_REFUSED: what the machine has refused by itself since the last time */
 void conn_apply(mp_conn *conn, mp_event_kind kind, const mp_answer *answer);
 void conn_trust(mp_conn *conn); /* from address and rules to the machine */
 void conn_sink_ready(void *ctx, int rc);

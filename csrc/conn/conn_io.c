@@ -72,6 +72,8 @@ static size_t run(mp_conn *conn, const char *in, size_t len)
       return taken;
     fed = true;
     mp_ssize n = mp_server_feed(conn->srv, in + taken, len - taken, mp_loop_now(&conn->service->worker->loop));
+    if (conn->service->hooks & MP_HOOK_REFUSED)
+      conn_tell_bad(conn);
     if (n < 0) {
       closed = true; /* once more round for the CLOSE event */
       taken = len;

@@ -57,7 +57,8 @@ typedef struct mp_handler { /* the floor above; every call comes on the worker's
   void (*event)(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *answer);
   /* The handshake is done (MP_HOOK_TLS). */
   void (*tls)(void *ctx, mp_conn *conn);
-  /* Rules, limits or the machine refused by themselves (MP_HOOK_REFUSED): for the log. `about` is an address or a user, or empty. */
+  /* Rules, limits or the machine refused by themselves (MP_HOOK_REFUSED): for the log. `about` is an address or a user, or empty. Bad
+   * commands come as MP_EV_NONE, once for those that were fed together, with what was said to the last. */
   void (*refused)(void *ctx, mp_conn *conn, mp_event_kind kind, const mp_reply *reply, mp_str about);
   /* The peer is gone while `pending` waits; after this mp_conn_answer finds nobody. For MESSAGE
    * it is called only when the last grace is over, and the answer is still owed then: what was taken is finished else. */

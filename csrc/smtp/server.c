@@ -39,7 +39,7 @@
 
 #include <limits.h>
 
-_Static_assert(sizeof(struct mp_server) <= 400, "an idle session is small");
+_Static_assert(sizeof(struct mp_server) <= 432, "an idle session is small");
 
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 

@@ -295,6 +295,17 @@ bool mp_server_esmtp(const mp_server *srv);
 const char *mp_server_with(const mp_server *srv); /* "ESMTPSA", "UTF8LMTP": RFC 3848 and RFC 6531 4.3, for Received */
 const char *mp_server_state(const mp_server *srv); /* for traces: "START", "RCPT", ...; static */
 unsigned mp_server_errors(const mp_server *srv);
+
+typedef struct mp_tally {              /* of a whole session, for logs; nothing resets it */
+  uint64_t octets;                     /* of messages, as they came */
+  unsigned messages, messages_refused; /* behind their end; refused ones are not counted that were broken off */
+  unsigned rcpts, rcpts_refused;       /* by a verdict: what could not be read is a bad command */
+  unsigned bad;                        /* commands */
+  unsigned short bad_code; /* what was said to the last of them; 0 = 421 alone, or that it was one too many of its kind */
+  const char *bad_text; /* static */
+} mp_tally;
+
+const mp_tally *mp_server_tally(const mp_server *srv);
 bool mp_server_early_talker(const mp_server *srv);
 /* True, once, when what was fed held octets of an AUTH exchange, a password perhaps: for a driver that wipes its buffer. */
 bool mp_server_secrets(mp_server *srv);

@@ -106,6 +106,7 @@ static void complete(mp_server *srv)
 {
   look_for_faults(srv);
   if (srv->dropping) {
+    srv->tally.messages_refused++;
     for (size_t i = replies(srv); i > 0; i--)
       say_fault(srv);
     over(srv);
@@ -120,20 +121,25 @@ static void complete(mp_server *srv)
   mp_srv_push(srv, MP_EV_MESSAGE);
 }
 
-static void say_verdict(mp_server *srv, const mp_reply *reply)
+/* True when it was taken. */
+static bool say_verdict(mp_server *srv, const mp_reply *reply)
 {
   if (reply && reply->code)
     mp_srv_put(srv, reply, MP_EV_MESSAGE);
   else
     SAY(srv, "250 2.0.0 OK");
+  return !reply || reply->code < 400;
 }
 
 void mp_srv_answer_message(mp_server *srv, const mp_reply *reply)
 {
   size_t count = replies(srv);
   bool closing = reply && (reply->code == 421 || reply->code == 521);
+  bool taken = false; /* over LMTP: for somebody */
   for (size_t i = 0; i < count; i++)
-    say_verdict(srv, srv->rcpt_reply && srv->rcpt_reply[i].code ? &srv->rcpt_reply[i] : reply);
+    taken |= say_verdict(srv, srv->rcpt_reply && srv->rcpt_reply[i].code ? &srv->rcpt_reply[i] : reply);
+  srv->tally.messages += taken;
+  srv->tally.messages_refused += !taken;
   over(srv);
   if (closing)
     mp_srv_finish(srv, "refused by policy");
@@ -265,6 +271,7 @@ size_t mp_srv_feed_data(mp_server *srv, mp_str in)
   mp_str run;
   int rc = mp_data_next(&srv->data, in, &taken, &run);
   srv->received += taken;
+  srv->tally.octets += taken;
   srv->since_ms = srv->now_ms;
   if (rc == 2) {
     srv->ends_group = !(srv->announced & MP_EXT_PIPELINING);
@@ -337,6 +344,7 @@ size_t mp_srv_feed_chunk(mp_server *srv, mp_str in)
   int rc = srv->refusal ? 0 : mp_data_next(&srv->data, in, &taken, &run);
   srv->left -= taken;
   srv->received += taken;
+  srv->tally.octets += taken;
   srv->since_ms = srv->now_ms;
   if (srv->refusal) {
     overrun(srv, srv->received);
@@ -378,6 +386,7 @@ static void refused_end(mp_server *srv)
     say_refusal(srv, refusal);
   } else {
     bool told = srv->dropping;
+    srv->tally.messages_refused++;
     for (size_t i = replies(srv); i > 0; i--)
       say_refusal(srv, refusal);
     over(srv);

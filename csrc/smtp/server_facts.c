@@ -94,6 +94,11 @@ unsigned mp_server_errors(const mp_server *srv)
   return srv->errors;
 }
 
+const mp_tally *mp_server_tally(const mp_server *srv)
+{
+  return &srv->tally;
+}
+
 bool mp_server_secrets(mp_server *srv)
 {
   bool fed = srv->secret;

@@ -71,6 +71,7 @@ struct mp_server {
   uint64_t received;   /* octets of this body or chunk, as they came */
   const char *refusal; /* CHUNK: the octets are thrown away, then this is said; static */
   const char *why;     /* of CLOSE and ABORT; static */
+  mp_tally tally;
   int64_t now_ms, start_ms;
   int64_t since_ms;                      /* last progress: a command answered, body octets, a banner */
   int64_t line_ms;                       /* when the partial line began */
@@ -128,7 +129,7 @@ void mp_srv_said(mp_server *srv); /* something else has written a reply to srv->
 void mp_srv_refuse(mp_server *srv, const mp_reply *reply, mp_event_kind event);
 /* "421 4.x.x hostname text" and the end. */
 void mp_srv_421(mp_server *srv, const char *enhanced, const char *text, const char *why);
-/* The same as SAY for what counts as a bad command; at the limit 421 is said instead. */
+/* The same as SAY for what counts as a bad command; at the limit 421 is said instead. `line` is static. */
 void mp_srv_bad(mp_server *srv, mp_str line);
 #define BAD(srv, lit) mp_srv_bad((srv), MP_STR(lit))
 bool mp_srv_counted(mp_server *srv); /* counts a bad command; false: that was the last, the session is over */

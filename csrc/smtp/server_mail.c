@@ -62,7 +62,10 @@ static unsigned mail_params(const mp_server *srv)
 
 static void refuse_bad(mp_server *srv, const mp_reply *refusal)
 {
-  if (mp_srv_counted(srv))
+  bool on = mp_srv_counted(srv);
+  srv->tally.bad_code = (unsigned short)refusal->code;
+  srv->tally.bad_text = refusal->text.ptr; /* of param.c, whose texts are static */
+  if (on)
     mp_srv_put(srv, refusal, MP_EV_NONE);
 }
 
@@ -189,6 +192,7 @@ void mp_srv_rcpt(mp_server *srv, mp_str args)
     return;
   }
   if (env->count >= opts->recipients || !mp_envelope_rcpt(env, &path, &params)) {
+    srv->tally.rcpts_refused++;
     SAY(srv, "452 4.5.3 Too many recipients"); /* RFC 5321 4.5.3.1.10: those accepted stay */
     return;
   }
@@ -209,6 +213,7 @@ void mp_srv_answer_rcpt(mp_server *srv, const mp_reply *reply)
 {
   if (reply && reply->code >= 300) {
     mp_envelope_drop(srv->env);
+    srv->tally.rcpts_refused++;
     if (reply->code >= 500 && harvests(srv)) {
       mp_srv_421(srv, "4.7.0", "Too many recipients were refused", "too many refused recipients");
       return;
@@ -216,6 +221,7 @@ void mp_srv_answer_rcpt(mp_server *srv, const mp_reply *reply)
     mp_srv_refuse(srv, reply, MP_EV_RCPT);
     return;
   }
+  srv->tally.rcpts++;
   mp_srv_enter(srv, ST_RCPT);
   if (reply)
     mp_srv_put(srv, reply, MP_EV_RCPT);

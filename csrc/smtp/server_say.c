@@ -85,6 +85,8 @@ void mp_srv_421(mp_server *srv, const char *code, const char *text, const char *
 bool mp_srv_counted(mp_server *srv)
 {
   srv->errors++;
+  srv->tally.bad++;
+  srv->tally.bad_code = 0;
   if (srv->opts->errors == 0 || srv->errors < srv->opts->errors)
     return true;
   mp_srv_421(srv, "4.7.0", "Too many errors", "too many errors");
@@ -93,7 +95,11 @@ bool mp_srv_counted(mp_server *srv)
 
 void mp_srv_bad(mp_server *srv, mp_str line)
 {
-  if (mp_srv_counted(srv))
+  bool on = mp_srv_counted(srv);
+  srv->tally.bad_code =
+      (unsigned short)((line.ptr[0] - '0') * 100 + (line.ptr[1] - '0') * 10 + line.ptr[2] - '0');
+  srv->tally.bad_text = line.ptr + mp_str_find(line, ' ', 4) + 1; /* behind "501 5.5.4" */
+  if (on)
     mp_srv_say(srv, line);
 }
 

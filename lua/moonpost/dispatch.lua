@@ -150,13 +150,10 @@ makers.reset, makers.quit = makers.tls, makers.tls
 
 function makers.disconnect(of)
   return function(session, why)
-    session_of.keep(session)
-    if log.on.debug then
-      log.event("debug", "session over", {
-        "session", session.id, "peer", session.ip or "local", "listener", session.listener, "helo", session.helo
-          or "", "why", why or "",
-      })
+    if log.on.info then
+      session_of.tell(session, why)
     end
+    session_of.keep(session)
     tell(session, of, why)
   end
 end
@@ -170,10 +167,20 @@ end
 
 -- Rules, limits or the machine refused by themselves: told where somebody reads it.
 local function refused(session, kind, code, text, about)
-  log.event("info", "refused", {
-    "by", kind, "session", session.id, "peer", session.ip or "local", "listener", session.listener, "about", about,
-    "code", code, "reply", text,
-  })
+  if not log.on.info or not session_of.may_say(session) then
+    return
+  end
+  local list = { "by", kind, "session", session.id, "peer", session.ip or "local", "listener", session.listener }
+  if about ~= "" then
+    list[#list + 1], list[#list + 2] = "about", about
+  end
+  if code ~= 0 then -- else nothing was said but 421
+    table.move({ "code", code, "reply", text }, 1, 4, #list + 1, list)
+  end
+  if kind == "command" then -- those that came together are one line
+    list[#list + 1], list[#list + 2] = "bad_commands", session._conn:tally().bad
+  end
+  log.event("info", "refused", list)
 end
 
 local crowds = {
@@ -225,7 +232,7 @@ function M.new(house, chains)
   if chains.auth.fn and not chains.credentials.fn then
     hooks[#hooks + 1] = "credentials"
   end
-  if log.on.debug and not chains.disconnect.fn then
+  if log.on.info and not chains.disconnect.fn then
     hooks[#hooks + 1] = "disconnect"
   end
   if log.on.info then

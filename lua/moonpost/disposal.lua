@@ -33,7 +33,7 @@ local function tell(message, what, code, text)
     end
   end
   local list = {
-    "id", message.id, "from", message.sender.address, "to", table.concat(to, ","), "size", message.size, "by",
+    "message", message.id, "from", message.sender.address, "to", table.concat(to, ","), "size", message.size, "by",
       table.concat(by, ","),
     "code", code, "session", session.id, "peer", session.ip or "local",
   }

@@ -1,6 +1,7 @@
 --- One peer's conversation, as hooks see it. Facts are asked of C when they are read; they are kept when the peer
 --- leaves.
 local core = require "moonpost.core"
+local log = require "moonpost.log"
 local reply = require "moonpost.reply"
 
 local M = {}
@@ -85,8 +86,54 @@ function M.new(conn, house)
     _asking = false, -- the recipient that is being asked about
     _entry = false, -- which of several hooks runs
     _facts = false, -- after the end
+    _said = 0, -- log lines about refusals and faults
     data = nil, id = nil,
   }, Session_mt)
+end
+
+local LINES_MOST = 50
+
+--- Whether one more line about a refusal or a fault may be written about this session: a peer that is refused for ever
+--- must not fill a disk. The line at its end has the counts.
+---@param self moonpost.Session
+---@return boolean
+function M.may_say(self)
+  local said = self._said + 1
+  rawset(self, "_said", said)
+  if said == LINES_MOST then
+    log.event("info", "refusals and faults of this session are only counted from here on", {
+      "session", self.id, "peer", self.ip or "local", "listener", self.listener,
+    })
+  end
+  return said < LINES_MOST
+end
+
+--- The session's line at its end.
+---@param self moonpost.Session
+---@param why? string
+function M.tell(self, why)
+  local tally, tls, user = self._conn:tally(), self.tls, self.user
+  local list = {
+    "session", self.id, "peer", self.ip or "local", "listener", self.listener, "tls", tls and tls.version or "none",
+  }
+  local function add(key, value)
+    list[#list + 1], list[#list + 2] = key, value
+  end
+  if self.helo then
+    add("helo", self.helo)
+  end
+  if user then
+    add("user", user)
+  end
+  add("messages", tally.messages)
+  add("messages_refused", tally.messages_refused)
+  add("recipients", tally.recipients)
+  add("recipients_refused", tally.recipients_refused)
+  add("bad_commands", tally.bad)
+  add("octets", tally.octets)
+  add("seconds", tally.ms / 1000)
+  add("why", why or "")
+  log.event("info", "session", list)
 end
 
 --- Keeps what is known of the peer, for tasks that outlive the connection.

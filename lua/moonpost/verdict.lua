@@ -4,6 +4,7 @@ local chain = require "moonpost.chain"
 local Error = require "moonpost.error"
 local log = require "moonpost.log"
 local reply = require "moonpost.reply"
+local session_of = require "moonpost.session"
 
 local M = {}
 
@@ -23,6 +24,14 @@ local function add(list, key, value)
   end
 end
 
+-- What the hook was asked about: a sender, a recipient or a message; a user is not told here.
+local function tell_of(list, about)
+  if type(about) == "table" then
+    add(list, "about", about.address)
+    add(list, "message", not about.address and about.id or nil)
+  end
+end
+
 -- What a script hands over may have a __tostring of its own, and that may raise.
 local function text_of(value)
   local ok, text = pcall(tostring, value)
@@ -35,15 +44,13 @@ end
 ---@param about any the sender, recipient or message that was asked about
 ---@param err any
 function M.fault(session, of, about, err)
-  if not log.on.error then
+  if not log.on.error or not session_of.may_say(session) then
     return
   end
   local list = fields(session, of.kind)
   local hook = chain.whose(of, session)
   add(list, "at", hook and hook.place)
-  if type(about) == "table" then
-    add(list, "about", about.address or about.id)
-  end
+  tell_of(list, about)
   local whole = text_of(err)
   local text, trace = whole:match("^(.-)\n(stack traceback:.*)$")
   add(list, "error", text or whole)
@@ -53,13 +60,11 @@ end
 
 --- A hook refused: written for who wonders where a mail has gone.
 local function refused(session, of, about, code, enhanced, text)
-  if not log.on.info then
+  if not log.on.info or not session_of.may_say(session) then
     return
   end
   local list = fields(session, of.kind)
-  if type(about) == "table" then
-    add(list, "about", about.address or about.id)
-  end
+  tell_of(list, about)
   local hook = chain.whose(of, session)
   add(list, "at", hook and hook.place)
   add(list, "code", code)

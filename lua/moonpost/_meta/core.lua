@@ -380,6 +380,9 @@ function conn:facts() end
 --- One fact of the above, without a table.
 ---@param name string
 function conn:fact(name) end
+--- Counts of the whole session: { messages, messages_refused, recipients, recipients_refused, bad, octets, ms }; nil when it is over.
+---@return table<string, integer>?
+function conn:tally() end
 
 --- A received message. It is closed (its octets freed) once it has been answered, unless keep() was called: the collector cannot know how
 --- much memory stands behind a handle.
