@@ -166,6 +166,9 @@ static void read_machine(lua_State *L, mp_client_opts *opts)
   opts->no_helo = flag_at(L, "no_helo");
   opts->refuse_bare = flag_at(L, "refuse_bare");
   opts->ignore = ignored(L);
+  if (lua_getfield(L, 3, "flight") != LUA_TNIL)
+    opts->flight_most = (uint64_t)luaL_checkinteger(L, -1);
+  lua_pop(L, 1);
   opts->banner_ms = ms_at(L, "banner", opts->banner_ms);
   opts->hello_ms = ms_at(L, "hello", opts->hello_ms);
   opts->auth_ms = ms_at(L, "auth", opts->auth_ms);

@@ -68,6 +68,8 @@ static int next_piece(mp_link *link)
 bool mp_link_feed_body(mp_link *link)
 {
   bool moved = false;
+  if (link->opts.trace && link->body.active && mp_client_wants_body(link->cl) && !mp_link_flush(link))
+    return false; /* commands are shown, a body is counted: they go by themselves */
   while (link->state == LINK_TALK && link->body.active && mp_client_wants_body(link->cl) &&
          !mp_stream_queued(link->stream)) {
     int rc = next_piece(link);

@@ -292,7 +292,10 @@ static void react(mp_client *cl, const mp_reply *reply)
     return;
   case CL_BODY:
   case CL_FINAL:
-    mp_cl_body_reply(cl, reply);
+    if (cl->ahead)
+      mp_cl_envelope_reply(cl, reply);
+    else
+      mp_cl_body_reply(cl, reply);
     return;
   case CL_IDLE:
   case CL_JOB:

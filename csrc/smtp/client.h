@@ -31,7 +31,7 @@
  *
  * The body is pulled: the event BODY says that the peer waits for it, and from then on mp_client_wants_body() says when there is room.
  * It goes by DATA, with CRLF line ends, dots stuffed, and a CRLF at its end; or by BDAT (RFC 3030) when it is binary, or CHUNKING is announced and its size
- * is known to be over `chunk_from`, which stuffs nothing. Lone CR and LF are repaired, or by `refuse_bare` end the operation (and, for
+ * is known to be over `chunk_from` or not over `flight_most`, which stuffs nothing. Lone CR and LF are repaired, or by `refuse_bare` end the operation (and, for
  * there is no other way to stop a body, the connection).
  */
 #ifndef MP_SMTP_CLIENT_H
@@ -51,6 +51,8 @@ typedef struct mp_client_opts { /* shared by many machines, unchanged while one 
   bool no_helo;                 /* no HELO when EHLO is refused */
   bool refuse_bare;     /* a lone CR or LF in a body that is not binary: 550 5.6.0, local; else repaired */
   uint64_t chunk_from;  /* bodies known to be larger go by BDAT where CHUNKING is announced; default 64 KB */
+  uint64_t flight_most; /* bodies known to be canonical, or binary, and no larger go by BDAT in one flight with their envelope, where PIPELINING and
+                         * CHUNKING are announced (not over LMTP): a round trip less. At most 64 KB; default 0: none */
   int64_t banner_ms;    /* RFC 5321 4.5.3.2, each: default 5 min */
   int64_t hello_ms;     /* EHLO, HELO, LHLO, STARTTLS; default 5 min */
   int64_t auth_ms;      /* each step; default 5 min */

@@ -50,6 +50,20 @@ void mp_cl_body_begin(mp_client *cl)
   }
 }
 
+void mp_cl_body_ahead(mp_client *cl)
+{
+  char line[CHUNK_LINE];
+  mp_transaction *tx = cl->tx;
+  mp_encode_init(&cl->enc, MP_ENCODE_RAW, false);
+  cl->broken = cl->lone = false;
+  cl->whole = tx->chunked = true;
+  cl->left = tx->params.size;
+  if (!mp_cl_say(cl, mp_str_of(line, chunk_line(line, cl->left, true))))
+    return;
+  mp_cl_enter(cl, CL_BODY);
+  mp_cl_push(cl, PENDING_BODY);
+}
+
 bool mp_client_wants_body(const mp_client *cl)
 {
   if (cl->state != CL_BODY || cl->broken || cl->out.len >= MP_CL_HIGH_WATER)
@@ -155,7 +169,7 @@ static int part(mp_client *cl, mp_str in, bool last)
 int mp_client_body(mp_client *cl, const void *octets, size_t len, bool last, size_t *taken, int64_t now_ms)
 {
   *taken = 0;
-  if (cl->state == CL_FINAL && cl->whole && len == 0)
+  if ((cl->state == CL_FINAL || cl->said) && cl->whole && len == 0)
     return 0; /* the end was counted before it was said */
   if (!mp_client_wants_body(cl))
     return MP_E_MISUSE;
@@ -177,8 +191,10 @@ int mp_client_body(mp_client *cl, const void *octets, size_t len, bool last, siz
   *taken = in.len;
   tx->octets += in.len;
   tx->body_facts = cl->enc.scan.faults;
-  if (cl->whole ? cl->left == 0 : ends)
-    mp_cl_enter(cl, CL_FINAL);
+  if (!(cl->whole ? cl->left == 0 : ends))
+    return 0;
+  cl->said = cl->ahead;
+  mp_cl_enter(cl, cl->ahead ? CL_ENVELOPE : CL_FINAL); /* what was asked ahead is yet to be answered */
   return 0;
 }
 
@@ -225,6 +241,25 @@ static void early(mp_client *cl, const mp_reply *reply)
   mp_cl_settle_reply(cl, MP_STAGE_BODY, reply);
   mp_cl_finish(cl, reply);
   mp_cl_close(cl, 0, "peer refused a message before its end");
+}
+
+/* To the chunk that went along with its envelope. */
+void mp_cl_ahead_reply(mp_client *cl, const mp_reply *reply)
+{
+  if (cl->state == CL_BODY || cl->out.len) {
+    early(cl, reply);
+    return;
+  }
+  if (reply->code >= 300 && reply->code < 400) {
+    mp_cl_fail(cl, MP_E_SYNTAX, "peer answered a message with what is neither yes nor no");
+    return;
+  }
+  if (cl->accepted > 0 && reply->code < 300) /* else it only says that there is nobody */
+    mp_cl_settle(cl, MP_RCPT_DELIVERED, MP_STAGE_BODY, reply);
+  else if (cl->accepted > 0)
+    mp_cl_settle_reply(cl, MP_STAGE_BODY, reply);
+  cl->dirty = cl->begun && reply->code >= 300;
+  cl->begun = cl->said = false;
 }
 
 /* LMTP: the reply is for the next recipient that was accepted (RFC 2033 4.2). True: it was the last. */

@@ -80,6 +80,8 @@ struct mp_client {
   bool begun : 1; /* its MAIL was accepted */
   bool bdat : 1;
   bool whole : 1;   /* the body is one chunk of known length */
+  bool ahead : 1;   /* that chunk goes along with the envelope */
+  bool said : 1;    /* and is in output, or sent */
   bool lone : 1;    /* 354 though nobody was accepted */
   bool broken : 1;  /* a chunk was refused */
   bool held : 1;    /* the initial response was too long for the command */
@@ -128,6 +130,8 @@ void mp_cl_finish(mp_client *cl, const mp_reply *reply);                       /
 mp_stage mp_cl_stage(const mp_client *cl);
 
 /* ---- client_body.c ---- */
+void mp_cl_body_ahead(mp_client *cl); /* behind RCPT, before anybody has answered */
+void mp_cl_ahead_reply(mp_client *cl, const mp_reply *reply);
 void mp_cl_body_begin(mp_client *cl);
 void mp_cl_body_reply(mp_client *cl, const mp_reply *reply);
 

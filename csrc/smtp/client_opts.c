@@ -31,6 +31,8 @@ const char *mp_client_opts_check(const mp_client_opts *opts)
   for (size_t i = 0; i < sizeof each / sizeof *each; i++)
     if (each[i] <= 0)
       return "a deadline is not above 0";
+  if (opts->flight_most > MP_CL_HIGH_WATER)
+    return "flight_most is above 64 KB";
   return opts->operation_ms < 0 ? "operation_ms is below 0" : NULL;
 }
 
@@ -53,6 +55,8 @@ static int64_t patience(const mp_client *cl)
   case CL_QUIT:
     return o->quit_ms;
   case CL_ENVELOPE:
+    if (cl->said && cl->reply == STEP_DATA)
+      return cl->out.len ? o->block_ms : o->final_ms;
     return cl->reply == STEP_RCPT ? o->rcpt_ms : cl->reply == STEP_DATA ? o->data_ms : o->mail_ms;
   case CL_BODY:
     return cl->out.len ? o->block_ms : mp_client_wants_body(cl) ? INT64_MAX : o->final_ms;
@@ -110,6 +114,8 @@ bool mp_client_spent(const mp_client *cl)
 
 bool mp_client_in_body(const mp_client *cl)
 {
+  if (cl->ahead)
+    return cl->tx && cl->tx->octets && cl->out.len;
   return cl->state == CL_BODY || (cl->state == CL_FINAL && cl->out.len);
 }
 

@@ -37,8 +37,8 @@ void mp_cl_settle(mp_client *cl, mp_rcpt_state state, mp_stage stage, const mp_r
 
 void mp_cl_settle_lost(mp_client *cl)
 {
-  mp_cl_settle(cl, cl->state == CL_FINAL && !cl->lone ? MP_RCPT_UNKNOWN : MP_RCPT_DEFERRED,
-               MP_STAGE_CONNECTION, NULL);
+  bool whole = (cl->state == CL_FINAL && !cl->lone) || cl->said;
+  mp_cl_settle(cl, whole ? MP_RCPT_UNKNOWN : MP_RCPT_DEFERRED, MP_STAGE_CONNECTION, NULL);
 }
 
 void mp_cl_settle_reply(mp_client *cl, mp_stage stage, const mp_reply *reply)
@@ -156,12 +156,18 @@ static bool write_step(mp_client *cl)
       cl->send_rcpt++;
     break;
   case STEP_DATA:
-    /* A chunk is not offered on a guess, and DATA only before anybody knows better. */
-    if (cl->flight > 0 && cl->bdat)
+    /* A large chunk is not offered on a guess, and DATA only before anybody knows better. */
+    if (cl->flight > 0 && cl->bdat && !cl->ahead)
       return false;
     if (cl->flight == 0 && cl->accepted == 0 && cl->op == MP_OP_SEND) {
       cl->send = STEP_END;
       return true;
+    }
+    if (cl->ahead) {
+      cl->send = STEP_END;
+      cl->flight++;
+      mp_cl_body_ahead(cl);
+      return false;
     }
     if (cl->bdat) {
       cl->reply = STEP_END;
@@ -203,6 +209,7 @@ static int begin(mp_client *cl, mp_client_op op, mp_transaction *tx, enum mp_cl_
     mp_cl_cancel(cl);
     return rc;
   }
+  cl->said = false;
   cl->send = cl->reply = (unsigned char)step;
   cl->send_rcpt = cl->reply_rcpt = first;
   cl->flight = 0;
@@ -250,6 +257,16 @@ static bool wants_bdat(const mp_client *cl, const mp_transaction *tx)
   return mp_cl_has(cl, MP_EXT_CHUNKING) && (p->given & MP_PARAM_SIZE) && p->size > cl->opts->chunk_from;
 }
 
+/* A small body may come to nothing: its octets are sent before anybody knows whether somebody is there to take them. */
+static bool wants_ahead(const mp_client *cl, const mp_transaction *tx)
+{
+  const mp_mail_params *p = &tx->params;
+  bool binary = (p->given & MP_PARAM_BODY) && p->body == MP_BODY_BINARY;
+  return mp_cl_has(cl, MP_EXT_CHUNKING) && mp_cl_has(cl, MP_EXT_PIPELINING) && !cl->opts->lmtp &&
+         (p->given & MP_PARAM_SIZE) && (binary || tx->canonical) && p->size > 0 &&
+         p->size <= cl->opts->flight_most;
+}
+
 static bool may_begin(const mp_client *cl)
 {
   return cl->state != CL_CLOSED && cl->op == MP_OP_NONE && !cl->pending;
@@ -275,15 +292,18 @@ int mp_client_send(mp_client *cl, mp_transaction *tx, int64_t now_ms)
     return mp_cl_invalid(cl, "a transaction without recipients");
   if (may_begin(cl)) {
     renew(tx);
-    cl->bdat = wants_bdat(cl, tx);
+    cl->ahead = wants_ahead(cl, tx);
+    cl->bdat = cl->ahead || wants_bdat(cl, tx);
   }
   return begin(cl, MP_OP_SEND, tx, STEP_RSET, 0, tx->count, now_ms);
 }
 
 int mp_client_mail(mp_client *cl, mp_transaction *tx, int64_t now_ms)
 {
-  if (may_begin(cl))
+  if (may_begin(cl)) {
     renew(tx);
+    cl->ahead = false;
+  }
   return begin(cl, MP_OP_MAIL, tx, STEP_RSET, 0, 0, now_ms);
 }
 
@@ -351,6 +371,10 @@ static void rcpt_reply(mp_client *cl, mp_send_rcpt *rcpt, const mp_reply *reply)
 static void data_reply(mp_client *cl, const mp_reply *reply)
 {
   cl->reply = STEP_END;
+  if (cl->ahead) {
+    mp_cl_ahead_reply(cl, reply);
+    return;
+  }
   if (reply->code != 354) {
     if (reply->code < 400) {
       mp_cl_fail(cl, MP_E_SYNTAX, "peer answered DATA with what is neither 354 nor a refusal");

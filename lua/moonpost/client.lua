@@ -13,6 +13,7 @@ local tls_of = require "moonpost.client_tls"
 
 local M = {}
 
+local FLIGHT = 32768 -- octets of a message that may go in one flight with its envelope
 local AGAIN_MOST = 1000 -- transactions for one message, for peers that take few recipients at a time
 
 -- ---- options -------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ local function sources(list)
 end
 
 local function machine_options(values, lmtp)
-  local of = { hostname = values.helo, lmtp = lmtp, trace = values.trace ~= nil }
+  local of = { hostname = values.helo, lmtp = lmtp, trace = values.trace ~= nil, flight = FLIGHT }
   for _, field in ipairs(M.timeouts) do
     of[field.name] = values.timeouts[field.name]
   end

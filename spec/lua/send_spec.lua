@@ -301,7 +301,19 @@ describe("moonpost.send, the message", function()
     local arrived = sent(octets, { "PIPELINING", "CHUNKING" })
     assert.is_true(arrived.chunked)
     assert.equal(octets, arrived.octets)
-    assert.is_false(sent("a\r\n", { "PIPELINING", "CHUNKING" }).chunked)
+    assert.is_false(sent("not\ncanonical\r\n", { "PIPELINING", "CHUNKING" }).chunked)
+  end)
+
+  it("small goes along with its envelope where PIPELINING and CHUNKING are offered: one round trip", function()
+    local one = test.server { extensions = { "PIPELINING", "CHUNKING" }, mail = { { "250 ok", after = "1s" } } }
+    local seconds = test.run(function(here)
+      local client <close> = assert(moonpost.connect "smtp://one.example.net")
+      local before = here:now()
+      assert(client:send { from = "me@example.org", to = "you@example.net", message = "a\r\n" })
+      return here:now() - before
+    end, world({ ["one.example.net"] = one }))
+    assert.is_true(one.messages[1].chunked)
+    assert.is_true(seconds < 1.5)
   end)
 end)
 

@@ -254,7 +254,7 @@ function worker:dial(opts, done) end
 --- octets of a body). Times are seconds; `ignore` holds extensions that are treated as if the peer did not announce them; `tls` is as in
 --- client:starttls, for TLS from the start.
 ---@param stream moonpost.core.stream
----@param opts { hostname: string, lmtp?: boolean, tls?: table, trace?: boolean, ignore?: table<string, true>, no_helo?: boolean, refuse_bare?: boolean, [string]: any }
+---@param opts { hostname: string, lmtp?: boolean, flight?: integer, tls?: table, trace?: boolean, ignore?: table<string, true>, no_helo?: boolean, refuse_bare?: boolean, [string]: any }
 ---@param on fun(kind: string, ...)
 ---@return moonpost.core.client? client
 ---@return string? why
