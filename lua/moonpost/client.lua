@@ -3,6 +3,7 @@
 ---     local client <close> = assert(moonpost.connect { host = "smtp.example.org", port = 587, auth = { user = "me", password = "secret" } })
 ---     local result, err = client:send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." }
 local Error = require "moonpost.error"
+local compose = require "moonpost.compose"
 local destination = require "moonpost.destination"
 local mail_of = require "moonpost.mail"
 local network = require "moonpost.network"
@@ -719,12 +720,16 @@ for _, name in ipairs { "rset", "noop" } do
   end
 end
 
---- VRFY.
+--- VRFY. A domain goes in A-labels where that makes an address ASCII; what is not ASCII all the same needs SMTPUTF8 (RFC 6531 3.7.4.2).
 ---@async
 ---@param what string
 ---@return moonpost.Reply? reply
 ---@return moonpost.Error? err
 function Client:vrfy(what)
+  what = compose.ascii(what) or what
+  if what:find("[\x80-\xff]") and self.capabilities.extensions.SMTPUTF8 then
+    what = what .. " SMTPUTF8"
+  end
   return answer(self, "VRFY", operate(self, "VRFY", "vrfy", what))
 end
 

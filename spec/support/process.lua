@@ -64,9 +64,11 @@ local function take(self, which, chunk)
   self.output = self.output .. chunk
   local rest = self.partial[which] .. chunk
   local from = 1
-  for line, after in rest:gmatch("([^\n]*)\n()") do
-    self.lines[#self.lines + 1] = line:gsub("\r$", "")
-    from = after
+  local to = rest:find("\n", from, true)
+  while to do -- a pattern would look for the end of a long line from each of its octets
+    self.lines[#self.lines + 1] = rest:sub(from, to - 1):gsub("\r$", "")
+    from = to + 1
+    to = rest:find("\n", from, true)
   end
   self.partial[which] = rest:sub(from)
 end

@@ -54,7 +54,7 @@ end
 
 function usual.VRFY(rest)
   if rest:find("[\x80-\xff]") and not utf8_known then
-    return "553 Requested action not taken"
+    return "501 Invalid address"
   end
   return told() or "252 I'll try to deliver it"
 end
