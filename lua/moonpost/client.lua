@@ -198,10 +198,6 @@ function M.target(settings, to, more)
   return target
 end
 
-function M.key(target)
-  return target.key
-end
-
 -- ---- a connection --------------------------------------------------------------------------------------------------
 
 ---@class moonpost.Client
@@ -408,6 +404,12 @@ local function connect(self, target, tls)
   return true
 end
 
+-- What the peer announced, and whether it counts messages (RFC 9422).
+local function heed(self)
+  self.capabilities = self._core:caps()
+  self._counted = self.capabilities.lines:find("MAILMAX", 1, true) ~= nil
+end
+
 local function hello(self)
   local what = self._target.lmtp and "LHLO" or "EHLO"
   local heard, err = answer(self, what, operate(self, what, "hello"))
@@ -416,7 +418,7 @@ local function hello(self)
   elseif not heard.ok then
     return nil, refused(self, "refused", what, heard)
   end
-  self.capabilities = self._core:caps()
+  heed(self)
   return true
 end
 
@@ -615,7 +617,7 @@ end
 --- True when no further message may be sent here (RFC 9422, or it is closed).
 ---@return boolean
 function Client:spent()
-  return not self.alive or (select(3, self._core:facts())) ~= false
+  return not self.alive or self._counted and (select(3, self._core:facts())) ~= false
 end
 
 -- ---- verbs ---------------------------------------------------------------------------------------------------------
@@ -627,7 +629,7 @@ end
 function Client:helo()
   local heard, err = answer(self, "EHLO", operate(self, "EHLO", "hello"))
   if heard and heard.ok then
-    self.capabilities = self._core:caps()
+    heed(self)
   end
   return heard, err
 end

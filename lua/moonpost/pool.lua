@@ -30,7 +30,7 @@ local Pool_mt = { __index = Pool, __name = "moonpost.Pool" }
 
 --- Two targets with the same key are the same to the peer: host, address, protocol, names, credentials, TLS.
 local function site_of(self, target)
-  local key = client.key(target)
+  local key = target.key
   local site = self._sites[key]
   if not site then
     site = { key = key, open = 0, idle = {}, waiting = {}, first = 1, last = 0 }
@@ -174,6 +174,7 @@ function Pool:send(mail)
 end
 
 local function post_next(self)
+  local prepared = require("moonpost.send").prepared
   while self._running < self._most do
     local job = self._queue[self._first]
     if not job then
@@ -184,7 +185,7 @@ local function post_next(self)
     self._running = self._running + 1
     task.spawn(function()
       while job do
-        local result, err = require("moonpost.send").prepared(self, job.mail)
+        local result, err = prepared(self, job)
         if job.done then
           job.done(result, err)
         end
@@ -216,14 +217,15 @@ end
 ---@param mail table as moonpost.send takes it
 ---@param done? fun(result: moonpost.SendResult?, err: moonpost.Error?)
 function Pool:post(mail, done)
-  local prepared = require("moonpost.send").prepare(self._defaults, mail, 2)
+  local job = require("moonpost.send").prepare(self._defaults, mail, 2)
+  job.done = done
   while self._last - self._first + 1 >= self._backlog do
     task.park(function(wake)
       table.insert(self._rooms, wake)
     end, "room in a pool's queue")
   end
   self._last = self._last + 1
-  self._queue[self._last] = { mail = prepared, done = done }
+  self._queue[self._last] = job
   post_next(self)
 end
 
