@@ -212,6 +212,7 @@ static void on_event(void *ctx, mp_conn *conn, const mp_event *ev, mp_answer *an
   *answer = (mp_answer){ .kind = MP_ANSWER_REPLY, .reply = fault };
   if (begin(service, conn, service->state->kinds[ev->kind])) {
     int nargs = 2 + push_args(L, conn, ev);
+    mpl_watch_hook(service->state, mp_event_name(ev->kind));
     if (mpl_call(service->state, nargs, 3)) {
       mpl_read_answer(L, top + 1, ev->kind, answer);
       if (answer->kind != MP_ANSWER_DEFAULT && answer->kind != MP_ANSWER_PENDING) {

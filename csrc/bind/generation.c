@@ -86,7 +86,7 @@ static void set_paths(lua_State *L, const mpl_threads *all)
 static int open_state(lua_State *L)
 {
   mpl_generation *gen = lua_touserdata(L, 1);
-  const mpl_threads *all = gen->thread->all;
+  mpl_threads *all = gen->thread->all;
   luaL_openlibs(L);
   set_paths(L, all);
   luaL_requiref(L, "moonpost.core", luaopen_moonpost_core, 0);
@@ -95,6 +95,7 @@ static int open_state(lua_State *L)
   gen->state->borrowed = true;
   gen->state->process = mpl_process_ref(all->process);
   gen->state->generation = gen;
+  gen->state->stopping = &all->stopping;
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpost.generation");
   lua_call(L, 1, 1);
@@ -277,6 +278,11 @@ void mpl_generations_reap(mpl_thread *thread)
 {
   for (mpl_generation *gen; (gen = next_dead(thread));)
     finish(gen);
+}
+
+void mpl_generation_stalled(const mpl_generation *gen, int64_t ms, const char *hook)
+{
+  mpl_thread_stalled(gen->thread, gen->id, ms, hook);
 }
 
 mpl_thread *mpl_generation_thread(const mpl_generation *gen)

@@ -24,6 +24,7 @@
 #define MPL_DNS      "moonpost.core.dns"
 #define MPL_QUERY    "moonpost.core.query"
 #define MPL_BUF      "moonpost.core.buf"
+#define MPL_FRESH    "moonpost.core.fresh"
 
 typedef struct mpl_watch mpl_watch;
 typedef struct mpl_delivery mpl_delivery;
@@ -40,9 +41,10 @@ typedef struct mpl_state {
   mpl_process *process;       /* a reference; NULL until asked for */
   mpl_generation *generation; /* NULL unless a serving thread made this state */
   mpl_watch *watch;
-  unsigned depth;         /* of calls from C */
-  int kinds[MP_EV_COUNT]; /* registry references of the event names */
-  mp_list deliveries;     /* on their way: told that the state is gone when it closes */
+  const atomic_bool *stopping; /* set: what this state loads has no future. NULL: nobody says so */
+  unsigned depth;              /* of calls from C */
+  int kinds[MP_EV_COUNT];      /* registry references of the event names */
+  mp_list deliveries;          /* on their way: told that the state is gone when it closes */
   size_t memory, memory_most;
   bool refused, starved; /* an allocation was refused just now; a second time, after a full collection */
   lua_Alloc inner_alloc;
@@ -61,6 +63,8 @@ mpl_state *mpl_state_of(lua_State *L);
 /* Around every call from C into Lua: tells the watchdog that Lua runs. Nested calls count once. */
 void mpl_enter(mpl_state *state);
 void mpl_leave(mpl_state *state);
+/* The hook that the call to come is about, for the watchdog; static. Forgotten when it has returned. */
+void mpl_watch_hook(mpl_state *state, const char *name);
 
 /* Calls what stands on the stack (function and `nargs` arguments) protected; an error is written to the log function (or stderr) and
  * leaves nothing. True with `nresults` values, false with none. */
@@ -106,6 +110,7 @@ int mpl_open_binding(lua_State *L);
 int mpl_open_wire(lua_State *L);
 int mpl_open_watch(lua_State *L);
 int mpl_open_process(lua_State *L);
+int mpl_open_fresh(lua_State *L);
 int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
 int mpl_open_dial(lua_State *L);

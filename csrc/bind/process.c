@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lualib.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -148,85 +147,12 @@ static int core_read_secret(lua_State *L)
   return 1;
 }
 
-/* ---- a state of its own, here and now --------------------------------------------------------------------------------- */
-
-typedef struct fresh_call {
-  const char *path, *cpath, *module, *function;
-  mp_str text;
-} fresh_call;
-
-static int run_fresh(lua_State *L)
-{
-  const fresh_call *call = lua_touserdata(L, 1);
-  luaL_openlibs(L);
-  lua_getglobal(L, "package");
-  lua_pushstring(L, call->path);
-  lua_setfield(L, -2, "path");
-  lua_pushstring(L, call->cpath);
-  lua_setfield(L, -2, "cpath");
-  lua_getglobal(L, "require");
-  lua_pushstring(L, call->module);
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, call->function);
-  mpl_push_str(L, call->text);
-  lua_call(L, 1, 1);
-  luaL_checkstring(L, -1);
-  return 1;
-}
-
-static int state_gc(lua_State *L)
-{
-  lua_State **fresh = lua_touserdata(L, 1);
-  if (*fresh)
-    lua_close(*fresh);
-  *fresh = NULL;
-  return 0;
-}
-
-/* fresh(module, function, text) */
-static int core_fresh(lua_State *L)
-{
-  fresh_call call = { .module = luaL_checkstring(L, 1),
-                      .function = luaL_checkstring(L, 2),
-                      .text = mpl_check_str(L, 3) };
-  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  lua_getfield(L, -1, "path");
-  lua_getfield(L, -2, "cpath");
-  call.path = luaL_checkstring(L, -2);
-  call.cpath = luaL_checkstring(L, -1);
-  lua_State **fresh = lua_newuserdatauv(L, sizeof *fresh, 0);
-  *fresh = NULL;
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, state_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  *fresh = luaL_newstate();
-  if (!*fresh)
-    return luaL_error(L, "out of memory");
-  lua_pushcfunction(*fresh, run_fresh);
-  lua_pushlightuserdata(*fresh, &call);
-  bool ok = lua_pcall(*fresh, 1, 1, 0) == LUA_OK;
-  size_t len;
-  const char *text = lua_tolstring(*fresh, -1, &len);
-  if (!ok)
-    lua_pushnil(L);
-  if (text)
-    lua_pushlstring(L, text, len);
-  else
-    lua_pushliteral(L, "an error without a text");
-  lua_close(*fresh);
-  *fresh = NULL;
-  return ok ? 1 : 2;
-}
-
 int mpl_open_process(lua_State *L)
 {
   static const luaL_Reg functions[] = {
     { "once", core_once },
     { "drop_privileges", core_drop_privileges },
     { "read_secret", core_read_secret },
-    { "fresh", core_fresh },
     { NULL, NULL },
   };
   luaL_setfuncs(L, functions, 0);

@@ -63,14 +63,28 @@ void mpl_note_answer(mpl_note *note, bool ok, const char *why)
   send_back(note);
 }
 
-void mpl_thread_tell(mpl_thread *thread, mpl_verb verb, unsigned id)
+static void tell_of(mpl_thread *thread, mpl_note what)
 {
   mpl_note *note = mp_mem_zalloc(sizeof *note);
   if (!note)
     return;
   atomic_fetch_add(&thread->all->refs, 1);
-  *note = (mpl_note){ .thread = thread, .verb = verb, .id = id };
+  *note = what;
+  note->thread = thread;
   send_back(note);
+}
+
+void mpl_thread_tell(mpl_thread *thread, mpl_verb verb, unsigned id)
+{
+  tell_of(thread, (mpl_note){ .verb = verb, .id = id });
+}
+
+void mpl_thread_stalled(mpl_thread *thread, unsigned id, int64_t ms, const char *hook)
+{
+  tell_of(thread, (mpl_note){ .verb = MPL_STALLED,
+                              .id = id,
+                              .grace_ms = ms,
+                              .why = hook ? mp_mem_dup(hook, strlen(hook)) : NULL });
 }
 
 static void note_arrived(mp_post *post)
@@ -149,10 +163,14 @@ static void tell(mpl_threads *all, const mpl_note *note)
   if (!all->state || all->event == LUA_NOREF)
     return;
   lua_State *L = all->state->L;
-  lua_pushstring(L, note->verb == MPL_STARVED ? "starved" : "retired");
+  lua_pushstring(L, note->verb == MPL_STARVED   ? "starved"
+                    : note->verb == MPL_STALLED ? "stalled"
+                                                : "retired");
   lua_pushinteger(L, (lua_Integer)note->thread->number + 1);
   lua_pushinteger(L, (lua_Integer)note->id);
-  call_ref(all, all->event, 3);
+  lua_pushnumber(L, (lua_Number)note->grace_ms / 1000);
+  lua_pushstring(L, note->why);
+  call_ref(all, all->event, 5);
 }
 
 static void join(mpl_thread *thread)
@@ -194,7 +212,9 @@ static void note_answered(mp_post *post)
     break; /* the note is a part of the thread */
   case MPL_RETIRED:
   case MPL_STARVED:
+  case MPL_STALLED:
     tell(all, note);
+    mp_mem_free(note->why);
     mp_mem_free(note);
     break;
   default:
@@ -347,6 +367,7 @@ static int threads_stop(lua_State *L)
   luaL_argcheck(L, box->all && box->all->running > 0, 1, "threads have ended");
   mpl_threads *all = box->all;
   mpl_note note = { .verb = MPL_STOP, .grace_ms = mpl_check_ms(L, 2) };
+  atomic_store(&all->stopping, true);
   if (!lua_isnoneornil(L, 3)) {
     luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_unref(L, LUA_REGISTRYINDEX, all->done);
@@ -377,6 +398,7 @@ static int threads_gc(lua_State *L)
   if (!all)
     return 0;
   box->all = NULL;
+  atomic_store(&all->stopping, true);
   for (unsigned i = 0; i < all->count; i++)
     if (all->thread[i].running)
       post_note(&all->thread[i].abandon);
@@ -448,6 +470,7 @@ static int core_threads(lua_State *L)
   if (!all)
     return luaL_error(L, "out of memory");
   atomic_init(&all->refs, 1);
+  atomic_init(&all->stopping, false);
   all->loop = &state->worker->loop;
   all->state = state;
   all->process = mpl_process_ref(process);

@@ -29,6 +29,7 @@ typedef enum mpl_verb {
   MPL_ABANDON, /* the same without asking Lua: its state goes away */
   MPL_RETIRED,
   MPL_STARVED,
+  MPL_STALLED, /* a call in Lua does not return; from the watchdog's thread */
   MPL_ENDED
 } mpl_verb;
 
@@ -36,12 +37,12 @@ typedef struct mpl_note {
   mp_post post;
   mpl_thread *thread;
   mpl_verb verb;
-  unsigned id; /* of the generation */
-  int64_t grace_ms;
-  mpl_job *job; /* a reference */
-  mpl_op *op;   /* NULL: nobody waits */
-  bool ok;      /* the answer */
-  char *why;    /* when it is not: ours, NULL for want of memory */
+  unsigned id;      /* of the generation */
+  int64_t grace_ms; /* STALLED: how long the call has taken */
+  mpl_job *job;     /* a reference */
+  mpl_op *op;       /* NULL: nobody waits */
+  bool ok;          /* the answer */
+  char *why;        /* when it is not: ours, NULL for want of memory. STALLED: the hook, or NULL */
 } mpl_note;
 
 /* What a thread touches itself. */
@@ -57,9 +58,10 @@ struct mpl_thread {
 };
 
 struct mpl_threads {
-  atomic_uint refs; /* the box, and every note on its way to it */
-  mp_loop *loop;    /* of the state that made them */
-  mpl_state *state; /* NULL once it is gone */
+  atomic_uint refs;     /* the box, and every note on its way to it */
+  atomic_bool stopping; /* what is being loaded has no future */
+  mp_loop *loop;        /* of the state that made them */
+  mpl_state *state;     /* NULL once it is gone */
   mpl_process *process;
   char *path, *cpath; /* package.path and package.cpath for the states */
   unsigned count, running, last_id;
@@ -81,5 +83,8 @@ void mpl_generation_starved(mpl_generation *gen); /* an allocation of this state
 /* From a thread to the main state; takes the note, copies `why`. */
 void mpl_note_answer(mpl_note *note, bool ok, const char *why);
 void mpl_thread_tell(mpl_thread *thread, mpl_verb verb, unsigned id);
+void mpl_thread_stalled(mpl_thread *thread, unsigned id, int64_t ms, const char *hook); /* from any thread */
+/* A call in this generation's state has not returned for `ms`; `hook` is static, or NULL. Any thread, while the state is open. */
+void mpl_generation_stalled(const mpl_generation *gen, int64_t ms, const char *hook);
 
 #endif

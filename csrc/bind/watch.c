@@ -17,22 +17,51 @@ struct mpl_watch {
   pthread_mutex_t lock;
   pthread_cond_t stop_cond;
   bool stop;
-  atomic_uint epoch;            /* odd while Lua runs; only the watched thread changes it */
-  atomic_uint overdue;          /* the epoch that has used its time */
+  atomic_uint epoch;   /* odd while Lua runs; only the watched thread changes it */
+  atomic_uint overdue; /* the epoch that has used its time */
+  unsigned told; /* the epoch whose error is in the registry, under the watch's address; of the watched thread */
   mpl_watch *outside;           /* of another state on this thread, whose call led here */
   _Atomic(lua_State *) running; /* the coroutine to interrupt */
+  _Atomic(const char *) hook;   /* that the call is about; static, NULL: none */
   atomic_long limit_ms;
+  atomic_bool loading; /* a policy is being loaded: whoever stops need not wait for it */
+  const atomic_bool *stopping;
+  const mpl_generation *generation; /* NULL: nobody to tell but standard error */
 };
 
 /* The signal handler has no argument of ours; it finds the watch of the call that it interrupted. */
 static _Thread_local mpl_watch *mine;
 
+/* What is loaded has no future any more. */
+static bool abandoned(const mpl_watch *watch)
+{
+  return watch->stopping && atomic_load(watch->stopping) && atomic_load(&watch->loading);
+}
+
 static void interrupt(lua_State *L, lua_Debug *ar)
 {
   (void)ar;
+  mpl_watch *watch = mpl_state_of(L)->watch;
+  unsigned epoch = watch ? atomic_load(&watch->epoch) : 0;
+  /* A pcall on the way out is interrupted too: what counts is where the first one struck. */
+  if (watch && watch->told == epoch) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, watch);
+    lua_error(L);
+  }
   luaL_where(L, 0); /* in a hook level 0 is the function that was interrupted */
-  lua_pushliteral(L, "interrupted: ran too long without waiting (limits.cpu_time)");
+  if (!watch || !atomic_load(&watch->loading))
+    lua_pushliteral(L, "interrupted: ran too long without waiting (limits.cpu_time)");
+  else if (abandoned(watch))
+    lua_pushliteral(L, "interrupted: the server is stopping");
+  else
+    lua_pushfstring(L, "interrupted: a policy is loaded within %d seconds of CPU time",
+                    (int)(atomic_load(&watch->limit_ms) / 1000));
   lua_concat(L, 2);
+  if (watch) {
+    watch->told = epoch;
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, watch);
+  }
   lua_error(L);
 }
 
@@ -59,7 +88,7 @@ static void *monitor(void *arg)
 {
   mpl_watch *watch = arg;
   unsigned seen = 0;
-  int64_t cpu_start = 0, wall_start = 0, told = 0;
+  int64_t cpu_start = 0, wall_start = 0, told = 0, pause = 0;
   pthread_mutex_lock(&watch->lock);
   while (!watch->stop) {
     struct timespec until;
@@ -80,17 +109,23 @@ static void *monitor(void *arg)
     }
     int64_t limit = atomic_load(&watch->limit_ms);
     int64_t cpu = ms_of(watch->cpu) - cpu_start, wall = ms_of(CLOCK_MONOTONIC) - wall_start;
-    if (limit <= 0 || (cpu < limit && wall < limit * 10))
+    if (!abandoned(watch) && (limit <= 0 || (cpu < limit && wall < limit * 10)))
       continue;
     atomic_store(&watch->overdue, epoch);
     pthread_kill(watch->watched, WATCH_SIGNAL);
     if (told == 0) { /* the signal has its chance first */
       told = wall;
-    } else if (wall - told >= 5000) {
+      pause = 1000;
+    } else if (wall - told >= pause) {
       told = wall;
-      fprintf(stderr,
-              "moonpost: a call in Lua has not returned for %lld s; it is inside C code that cannot be interrupted\n",
-              (long long)(wall / 1000));
+      pause = 5000;
+      const char *hook = atomic_load(&watch->hook);
+      if (watch->generation)
+        mpl_generation_stalled(watch->generation, wall, hook);
+      else
+        fprintf(stderr,
+                "moonpost: a call in Lua%s%s does not return (%lld s); it is inside C code that cannot be interrupted\n",
+                hook ? ", hook " : "", hook ? hook : "", (long long)(wall / 1000));
     }
   }
   pthread_mutex_unlock(&watch->lock);
@@ -108,6 +143,12 @@ void mpl_enter(mpl_state *state)
   }
 }
 
+void mpl_watch_hook(mpl_state *state, const char *name)
+{
+  if (state->watch)
+    atomic_store_explicit(&state->watch->hook, name, memory_order_relaxed);
+}
+
 void mpl_leave(mpl_state *state)
 {
   mpl_watch *watch = state->watch;
@@ -118,6 +159,7 @@ void mpl_leave(mpl_state *state)
     if (lua_gethook(state->L) == interrupt)
       lua_sethook(state->L, NULL, 0, 0);
     mine = watch->outside;
+    atomic_store_explicit(&watch->hook, NULL, memory_order_relaxed);
   }
   if (state->starved) {
     state->starved = false;
@@ -211,12 +253,15 @@ void mpl_watch_free(mpl_state *state)
   mp_mem_free(watch);
 }
 
+/* watchdog(seconds, loading) */
 static int core_watchdog(lua_State *L)
 {
   mpl_state *state = mpl_state_of(L);
   int64_t limit = mpl_check_ms(L, 1);
+  bool loading = lua_toboolean(L, 2);
   if (state->watch) {
     atomic_store(&state->watch->limit_ms, (long)limit);
+    atomic_store(&state->watch->loading, loading);
     return 0;
   }
   if (limit == 0)
@@ -227,6 +272,10 @@ static int core_watchdog(lua_State *L)
   atomic_init(&watch->epoch, 0);
   atomic_init(&watch->overdue, 0);
   atomic_init(&watch->running, NULL);
+  atomic_init(&watch->hook, NULL);
+  atomic_init(&watch->loading, loading);
+  watch->stopping = state->stopping;
+  watch->generation = state->generation;
   atomic_init(&watch->limit_ms, (long)limit);
   watch->watched = pthread_self();
   pthread_condattr_t attr;

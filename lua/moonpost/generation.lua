@@ -12,13 +12,14 @@ local spec, server
 local function load(settings)
   local loaded, why = policy.load(settings)
   if not loaded then
-    return why
+    return nil, why
   end
   local ok, err = loaded:start { worker = core.worker(), bindings = false }
   if not ok then
-    return policy.reason(settings.path, err)
+    return nil, policy.reason(settings.path, err)
   end
   server = loaded
+  return true
 end
 
 --- Loads the policy beside the one that serves; nobody meets it yet.
@@ -26,10 +27,14 @@ end
 function M.load(given)
   spec = given
   task.install()
-  core.watchdog(policy.CPU_MOST)
+  core.watchdog(policy.CPU_MOST, true)
   task.spawn(function()
-    local ok, why = pcall(load, plain.decode(spec.text))
-    spec.loaded(not ok and tostring(why) or why or nil)
+    local settings = plain.decode(spec.text)
+    local ok, result, why = pcall(policy.in_time, settings.path, load, settings)
+    if not ok then
+      why = tostring(result)
+    end
+    spec.loaded(why)
   end)
 end
 

@@ -1,11 +1,16 @@
 --- A policy file: a Lua chunk that returns moonpost.server { ... }. Modules beside it can be required.
+local Error = require "moonpost.error"
 local log = require "moonpost.log"
 local server_of = require "moonpost.server"
+local task = require "moonpost.task"
 
 local M = {}
 
 --- Seconds of CPU time for a policy's own code while it is loaded, before it waits or is done.
-M.CPU_MOST = 30
+M.CPU_MOST = 10
+
+--- Seconds for all of it, its waits included.
+M.LOADING_MOST = 60
 
 ---@class moonpost.PolicySettings what the command line says; it has the last word
 ---@field path string
@@ -74,6 +79,20 @@ local function traced(chunk, path)
   local ok, server = pcall(chunk, path)
   debug.sethook()
   return ok, server, line
+end
+
+--- Calls fn(...), which loads the policy at `path`, and gives it up when it waits for too long.
+---@async
+---@param path string
+---@param fn fun(...): any, string? a result, or nil and why
+---@return any result
+---@return string? why
+function M.in_time(path, fn, ...)
+  local result, why = task.timeout(M.LOADING_MOST, fn, ...)
+  if result == nil and Error.is(why) and why.kind == "timeout" then
+    return nil, ("%s: not loaded within %d seconds: what does it wait for?"):format(path, M.LOADING_MOST)
+  end
+  return result, why
 end
 
 --- Runs a policy. In a task it may wait.

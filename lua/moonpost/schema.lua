@@ -202,7 +202,8 @@ M.server = {
     check = network },
   { name = "detail_separator", type = "string", default = "+",
     doc = 'between mailbox and detail; "" = there are no details' },
-  { name = "grace", type = "duration", default = "30s", doc = "for busy sessions when the server stops" },
+  { name = "grace", type = "duration", default = "30s",
+    doc = "for busy sessions when the server stops, and for all that are open when the policy is loaded anew" },
   { name = "limits", fields = M.limits },
 }
 table.move(M.session, 1, #M.session, #M.server + 1, M.server)

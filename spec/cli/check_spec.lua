@@ -193,6 +193,23 @@ describe("moonpost check", function()
     assert.matches("^moonpost: [^\n]*folder[^\n]*\n$", result.err)
   end)
 
+  it("gives up on a policy that does not come to an end, with its line, pcall or not", function()
+    local core = require "moonpost.core"
+    local plain = require "moonpost.plain"
+    local dir <close> = tmpdir.new()
+    for _, code in ipairs { "while true do end", "while true do pcall(function() while true do end end) end" } do
+      local path = dir:write("policy.lua", "local x = 1\n" .. code)
+      local worker, result, why = core.worker(), nil, nil
+      core.fresh("spec.support.hasty", "run", plain.encode { path = path }, function(...)
+        result, why = ...
+        worker:stop()
+      end)
+      worker:run()
+      assert.is_nil(result)
+      assert.matches(path .. ":2: interrupted: a policy is loaded within ", why, 1, true)
+    end
+  end)
+
   it("names the whole path of a policy far away", function()
     local dir <close> = tmpdir.new()
     local far = ("x"):rep(80) .. "/policy.lua"

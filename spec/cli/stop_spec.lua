@@ -69,9 +69,65 @@ describe("moonpost serve: the end", function()
     assert.equal(0, p:wait())
   end)
 
+  -- Loads once or twice, then never to an end.
+  local function endless(times)
+    return ([[
+      local moonpost = require "moonpost"
+      local here = ...
+      local count = 0
+      for i = 1, %d do
+        local file = io.open(here .. i)
+        if not file then
+          io.open(here .. i, "w"):close()
+          return moonpost.server { listen = { "smtp://127.0.0.1:0" } }
+        end
+        file:close()
+      end
+      io.stderr:write("endless\n")
+      while true do pcall(function() while true do end end) end]]):format(times)
+  end
+
+  local function seconds_until(fn)
+    local uv = require "luv"
+    local begin = uv.hrtime()
+    fn()
+    return (uv.hrtime() - begin) / 1e9
+  end
+
+  for _, signal in ipairs { "sigterm", "sigint" } do
+    for what, times in pairs { ["checked at the start"] = 0, ["loaded in a worker at the start"] = 1 } do
+      it(("does not wait for a policy without end that is %s, on %s"):format(what, signal:upper()), function()
+        local dir <close> = require("spec.support.tmpdir").new()
+        local p <close> = process.start { process.moonpost, "serve", dir:write("policy.lua", endless(times)) }
+        p:expect("endless")
+        local took = seconds_until(function()
+          p:kill(signal)
+          assert.equal(0, p:wait())
+        end)
+        assert.is_true(took < process.scale, took .. " s")
+      end)
+    end
+  end
+
+  for what, times in pairs { checked = 2, ["loaded in a worker"] = 3 } do
+    it(("does not wait for a policy without end that is %s on SIGHUP"):format(what), function()
+      local dir <close> = require("spec.support.tmpdir").new()
+      local p <close> = process.start { process.moonpost, "serve", dir:write("policy.lua", endless(times)) }
+      p:expect("listening on")
+      p:kill("sighup")
+      p:expect("endless")
+      local took = seconds_until(function()
+        p:kill("sigterm")
+        assert.equal(0, p:wait())
+      end)
+      assert.is_true(took < process.scale, took .. " s")
+    end)
+  end
+
   it("does not wait for a worker inside a call that cannot be interrupted longer than it says", function()
     local house = served.start {
       args = { "--grace=0s" },
+      options = 'limits = { cpu_time = "100ms" }',
       hooks = [[
         function server.on.rcpt()
           log.info "deaf"
@@ -82,6 +138,7 @@ describe("moonpost serve: the end", function()
     peer:command("MAIL FROM:<>")
     peer:lines("RCPT TO:<a@example.org>")
     house:expect("deaf")
+    house:expect('a call in Lua does not return[^\n]* worker=1 seconds=[%d.]+ hook=rcpt')
     house.process:kill("sigterm")
     house:expect("a worker does not end", 20)
     assert.equal(1, house.process:wait())

@@ -25,6 +25,26 @@ describe("moonpost serve without descriptors", function()
   end)
 end)
 
+-- Modules that cannot be opened are "not found" to Lua.
+describe("a reload without descriptors", function()
+  it("is refused for that reason, and not for modules that are there", function()
+    local house <close> = served.start { wrap = { "prlimit", "--nofile=64:64" } }
+    local peers = {}
+    for i = 1, 80 do
+      peers[i] = raw.connect(house.port.smtp)
+    end
+    house:expect "connections are not accepted"
+    house.process:kill "sighup"
+    house:expect 'policy not loaded.* why="[^"]*policy.lua: no descriptors are left to load it: Too many open files"'
+    for _, peer in ipairs(peers) do
+      peer.sock:close()
+    end
+    raw.session(house.port.smtp):leave() -- those before it have been seen to leave
+    house.process:kill "sighup"
+    house:expect "policy loaded"
+  end)
+end)
+
 -- Sessions that were let in while there were descriptors, and then none is left.
 describe("sessions of a server without descriptors", function()
   local function starve(house)

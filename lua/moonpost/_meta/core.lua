@@ -74,7 +74,8 @@ function core.check_reply(code, enhanced, text) end
 --- Interrupts the Lua code that runs now on this worker, once it has run for `seconds` without returning to the loop. Kept armed by
 --- the monitor thread; no cost per call.
 ---@param seconds number 0 = off
-function core.watchdog(seconds) end
+---@param loading? boolean a policy is being loaded: it is interrupted as well when the server stops or the job is cancelled
+function core.watchdog(seconds, loading) end
 
 --- coroutine.resume that tells the watchdog who runs; called by the task module alone.
 ---@param co thread
@@ -105,10 +106,16 @@ function core.memory(octets) end
 ---@return moonpost.core.threads
 function core.threads(count) end
 
---- Calls require(module)[name](text) in a Lua state made for it, on this thread.
----@return string? result
----@return string? why what was raised
-function core.fresh(module, name, text) end
+--- Calls require(module)[name](text) in a Lua state made for it, in a thread of its own. The state that asks needs a worker, on whose loop
+--- it is told.
+---@param done fun(result?: string, why?: string) `why`: what was raised
+---@return moonpost.core.fresh
+function core.fresh(module, name, text, done) end
+
+---@class moonpost.core.fresh
+local fresh = {}
+--- Interrupts the Lua in it, as the watchdog does. What it comes to is told all the same.
+function fresh:cancel() end
 
 --- Which of the serving threads this state is in (from 1), and how many there are; 1, 1 elsewhere.
 ---@return integer thread

@@ -18,7 +18,7 @@
 ---@field xclient? string[]|string networks whose XCLIENT is believed
 ---@field proxy? string[]|string networks whose connections start with a PROXY header
 ---@field detail_separator? string between mailbox and detail: "+"; "" = there are no details
----@field grace? moonpost.Duration for busy sessions when the server stops: "30s"
+---@field grace? moonpost.Duration for busy sessions when the server stops, for all when the policy is loaded anew: "30s"
 ---@field limits? moonpost.Limits
 ---@field mechanisms? string[]|string SASL mechanisms
 ---@field auth_in_clear? boolean AUTH without TLS

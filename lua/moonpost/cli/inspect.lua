@@ -59,8 +59,13 @@ end
 function M.run(text)
   local task = require "moonpost.task"
   task.install()
-  core.watchdog(require("moonpost.policy").CPU_MOST)
-  return plain.encode(task.run(report, plain.decode(text)))
+  local policy = require "moonpost.policy"
+  core.watchdog(policy.CPU_MOST, true)
+  local settings = plain.decode(text)
+  return plain.encode(task.run(function()
+    local result, why = policy.in_time(settings.path, report, settings)
+    return result or { why = why }
+  end))
 end
 
 ---@class moonpost.cli.Listener
@@ -85,19 +90,71 @@ end
 ---@field grace number
 ---@field log { level: string, format: string }
 
+-- Descriptors that loading takes at a time. Without them a module that is there is "not found", so they are counted
+-- before.
+local NEEDED = 24
+
+local function starved()
+  local open, why = {}, nil
+  for i = 1, NEEDED do
+    open[i], why = io.open("/dev/null", "r")
+    if not open[i] then
+      break
+    end
+  end
+  for _, file in ipairs(open) do
+    file:close()
+  end
+  return why and ("no descriptors are left to load it: %s"):format(why:gsub("^/dev/null: ", ""))
+end
+
+--- Loads the policy in a thread of its own; this state's loop goes on.
+---@param settings moonpost.PolicySettings
+---@param done fun(report?: moonpost.cli.Report, why?: string) called once, on a later turn; `why` is one line
+---@return moonpost.core.fresh? job what can be cancelled
+function M.start(settings, done)
+  local why = starved()
+  if why then
+    done(nil, ("%s: %s"):format(settings.path, why))
+    return
+  end
+  return core.fresh("moonpost.cli.inspect", "run", plain.encode(settings), function(text, raised)
+    if not text then
+      return done(nil, require("moonpost.policy").reason(settings.path, raised))
+    end
+    local result = plain.decode(text)
+    if result.why then
+      return done(nil, result.why)
+    end
+    done(result)
+  end)
+end
+
+--- The same for who has nothing else to do. SIGINT and SIGTERM end the process meanwhile.
 ---@param settings moonpost.PolicySettings
 ---@return moonpost.cli.Report? report
 ---@return string? why one line
 function M.policy(settings)
-  local text, raised = core.fresh("moonpost.cli.inspect", "run", plain.encode(settings))
-  if not text then
-    return nil, ("%s: %s"):format(settings.path, raised:match("^[^\n]*"))
+  local worker, result, why = core.worker(), nil, nil
+  local over = false
+  local function leave(code)
+    return function()
+      os.exit(code, false)
+    end
   end
-  local result = plain.decode(text)
-  if result.why then
-    return nil, result.why
+  worker:signal("INT", leave(130))
+  worker:signal("TERM", leave(143))
+  M.start(settings, function(...)
+    result, why = ...
+    over = true
+    worker:stop()
+  end)
+  while not over do
+    worker:run()
   end
-  return result
+  worker:signal("INT", nil)
+  worker:signal("TERM", nil)
+  return result, why
 end
 
 return M

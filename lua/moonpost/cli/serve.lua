@@ -15,9 +15,9 @@ privileges are given up before its code runs for good. One line "listening on UR
 
 Each worker is a thread that loads the policy for itself; what they have in common is in moonpost.shared.
 
-SIGHUP loads the policy and its certificates anew: sessions that are open finish with the old ones, and when something
-is wrong with the new ones the old ones stay. SIGTERM and SIGINT stop: idle peers are told 421, busy ones may finish
-within the grace period; the second signal ends them at once.]]
+SIGHUP loads the policy and its certificates anew: sessions that are open finish with the old ones, within the grace
+period, and when something is wrong with the new ones the old ones stay. SIGTERM and SIGINT stop: idle peers are told
+421, busy ones may finish within the grace period; the second signal ends them at once.]]
 
 local function one_of(names)
   return function(text)
@@ -42,7 +42,8 @@ M.options = {
   { name = "user", value = "USER", doc = "become this user once the ports are bound" },
   { name = "group", value = "GROUP", doc = "and this group, instead of the user's own" },
   {
-    name = "grace", value = "TIME", doc = "for busy sessions when the server stops, instead of the policy's",
+    name = "grace", value = "TIME",
+    doc = "for busy sessions when the server stops, and for all that are open when the\npolicy is loaded anew; instead of the policy's",
     parse = units.duration,
   },
   {
@@ -57,6 +58,7 @@ M.options = {
 M.operands = { "POLICY" }
 
 local STARVED_PAUSE = 10 -- seconds between two loadings for want of memory
+local HASTE = 0.5 -- seconds to end before anything was served
 local DEAF = 5 -- seconds past the grace period for a worker to end
 
 ---@class moonpost.cli.Serve
@@ -203,17 +205,28 @@ function Serve:reload()
     return
   end
   self.loading = true
-  local report, why = inspect.policy(self.settings)
-  if not report then
-    return finish_reload(self, why)
-  end
-  local before = self.bound
-  self:load(report, function(trouble)
-    if not trouble then
-      self.starved = false
-      announce(report.listeners, self.bound, before)
+  self:inspect(function(report, why)
+    if not report then
+      return finish_reload(self, why)
     end
-    finish_reload(self, trouble)
+    local before = self.bound
+    self:load(report, function(trouble)
+      if not trouble then
+        self.starved = false
+        announce(report.listeners, self.bound, before)
+      end
+      finish_reload(self, trouble)
+    end)
+  end)
+end
+
+--- What the policy comes to; done(report, why) is not called any more once the server stops.
+function Serve:inspect(done)
+  self.inspection = inspect.start(self.settings, function(report, why)
+    self.inspection = nil
+    if not self.stopping then
+      done(report, why)
+    end
   end)
 end
 
@@ -226,8 +239,12 @@ function Serve:later(seconds)
   end
 end
 
-function Serve:event(what, thread, id)
-  if what == "starved" and id == self.id then
+function Serve:event(what, thread, id, seconds, hook)
+  if what == "stalled" then
+    log.event("error", "a call in Lua does not return; it is inside C code that cannot be interrupted", {
+      "worker", thread, "seconds", seconds, hook and "hook", hook,
+    })
+  elseif what == "starved" and id == self.id then
     log.event("warn", "a worker is over its memory limit; the policy is loaded anew", { "worker", thread })
     self.starved = true
     self:later(math.max(0, (self.fed or 0) + STARVED_PAUSE - self.worker:now()))
@@ -254,7 +271,13 @@ function Serve:stop()
   self.stopping = true
   close_all(self.bound)
   self.bound = {}
-  self:end_by(grace + DEAF)
+  if self.inspection then
+    self.inspection:cancel()
+  end
+  if not self.threads then
+    return self.worker:stop()
+  end
+  self:end_by(self.id and grace + DEAF or HASTE) -- what nobody has met yet is nobody's loss
   self.threads:stop(grace, function()
     self.deadline:cancel()
     self.worker:stop()
@@ -277,52 +300,29 @@ local function complain(why)
   return 1
 end
 
--- Everything that can be wrong before a thread exists. Returns what the policy comes to, or nil and why.
-function Serve:prepare(args)
-  local report, why = inspect.policy(self.settings)
-  if not report then
-    return nil, why
-  end
+-- Everything that can be wrong before a thread exists. Returns nil, or why.
+function Serve:prepare(report, args)
   self.grace = report.grace
   log.configure(report.log)
   local all, trouble = self:bind(report.listeners)
   if not all then
-    return nil, ("%s: %s"):format(self.settings.path, trouble)
+    return ("%s: %s"):format(self.settings.path, trouble)
   end
   self.bound = all
   if args.user then
-    local ok
-    ok, why = core.drop_privileges(args.user, args.group)
+    local ok, why = core.drop_privileges(args.user, args.group)
     if not ok then
-      return nil, "--user: " .. why
+      return "--user: " .. why
     end
   end
-  return report
 end
 
-function M.run(args)
-  if args.group and not args.user then
-    io.stderr:write("moonpost: serve: --group needs --user\n")
-    return 2
-  end
-  local self = setmetatable({
-    settings = {
-      path = args.POLICY, listen = args.listen, grace = args.grace,
-      log = { level = args["log-level"], format = args["log-format"] },
-    },
-    workers = args.workers or 1, bound = {}, worker = core.worker(),
-  }, Serve)
-  local report, why = self:prepare(args)
-  if not report then
-    close_all(self.bound)
-    return complain(why)
-  end
+-- From what the policy comes to until it is served.
+function Serve:begin(report, args)
   self.threads = core.threads(self.workers)
   self.threads:events(function(...)
     self:event(...)
   end)
-  self:signals()
-  self.loading = true
   self:load(report, function(trouble)
     self.loading = false
     if trouble and not self.stopping then
@@ -336,12 +336,39 @@ function M.run(args)
       announce(report.listeners, self.bound, {})
     end
   end)
+end
+
+function M.run(args)
+  if args.group and not args.user then
+    io.stderr:write("moonpost: serve: --group needs --user\n")
+    return 2
+  end
+  local self = setmetatable({
+    settings = {
+      path = args.POLICY, listen = args.listen, grace = args.grace,
+      log = { level = args["log-level"], format = args["log-format"] },
+    },
+    workers = args.workers or 1, bound = {}, worker = core.worker(), grace = 0, loading = true,
+  }, Serve)
+  log.configure(self.settings.log)
+  self:signals()
+  self:inspect(function(report, why)
+    self.failure = why or self:prepare(report, args)
+    if self.failure then
+      self.worker:stop()
+    else
+      self:begin(report, args)
+    end
+  end)
   self.worker:run()
   close_all(self.bound)
   if self.failure then
     return complain(self.failure)
   end
   log.event("info", "stopped", {})
+  if self.inspection then -- its thread may be inside a call that nothing can interrupt
+    os.exit(0, false)
+  end
   return 0
 end
 
