@@ -55,11 +55,6 @@ static int add_xclient(mp_service *service, mp_str text)
   return mp_rules_network(&service->rules, &service->rules.xclient, text);
 }
 
-static int add_proxy(mp_service *service, mp_str text)
-{
-  return mp_rules_network(&service->rules, &service->rules.proxy, text);
-}
-
 static const char *string_at(lua_State *L, int index, const char *field)
 {
   lua_getfield(L, index, field);
@@ -137,7 +132,6 @@ int mpl_worker_service(lua_State *L)
     return luaL_error(L, "out of memory");
   each_string(L, 2, "domains", service, add_domain);
   each_string(L, 2, "xclient", service, add_xclient);
-  each_string(L, 2, "proxy", service, add_proxy);
   if (lua_getfield(L, 2, "relay") == LUA_TTABLE) {
     int relay = lua_gettop(L);
     each_string(L, relay, "networks", service, add_relay);
@@ -205,6 +199,18 @@ mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index)
   }
   if (rc < 0)
     luaL_error(L, "%s", mp_error_text(rc));
+  if (lua_getfield(L, index, "proxy") == LUA_TTABLE) {
+    lua_Integer count = (lua_Integer)lua_rawlen(L, -1);
+    rc = mp_port_proxy(port, MP_STR_NULL);
+    for (lua_Integer i = 1; i <= count && rc == 0; i++) {
+      lua_rawgeti(L, -1, i);
+      rc = mp_port_proxy(port, mpl_check_str(L, -1));
+      lua_pop(L, 1);
+    }
+    if (rc < 0)
+      luaL_error(L, "listener %s: proxy: %s", name, mp_error_text(rc));
+  }
+  lua_pop(L, 1);
   return port;
 }
 

@@ -198,6 +198,9 @@ void mpl_read_port(lua_State *L, int index, mp_server_opts *machine, mp_tls_mode
   for (size_t i = 0; i < sizeof machine_limits / sizeof *machine_limits; i++)
     if (number_at(L, index, machine_limits[i].name, &value))
       store((char *)machine + machine_limits[i].offset, machine_limits[i].type, value);
+  if (lua_getfield(L, index, "priority_profile") == LUA_TSTRING)
+    machine->priority_profile = mpl_check_str(L, -1); /* the table keeps it, and the port copies it */
+  lua_pop(L, 1);
   lua_getfield(L, index, "name");
   *name = luaL_optstring(L, -1, "smtp"); /* the table keeps it */
   lua_pop(L, 1);

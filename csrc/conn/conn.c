@@ -70,8 +70,7 @@ void mp_conn_open(mp_port *port, mp_stream *stream)
     mp_port_crowded(port, MP_CROWDED_BUFFERS, NULL);
     return;
   }
-  bool behind_proxy =
-      !peer.is_unix && service->rules.proxy.count && mp_networks_have(&service->rules.proxy, &peer.ip);
+  bool behind_proxy = !peer.is_unix && port->proxy->count && mp_networks_have(port->proxy, &peer.ip);
   /* Behind a proxy the address limit waits for the address that the header names. */
   switch (mp_gate_enter(worker->gate, &peer.ip, service->connections_most,
                         behind_proxy || peer.is_unix ? 0 : service->connections_each)) {

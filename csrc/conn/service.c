@@ -41,17 +41,38 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
   return 0;
 }
 
+static void port_free(mp_port *port)
+{
+  mp_mem_free(port->own_proxy.items);
+  mp_mem_free(port->priority_profile);
+  mp_mem_free(port->name);
+  mp_mem_free(port);
+}
+
+int mp_port_proxy(mp_port *port, mp_str network)
+{
+  port->proxy = &port->own_proxy;
+  return network.len ? mp_rules_network(&port->service->rules, &port->own_proxy, network) : 0;
+}
+
 int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls,
                     mp_port **out)
 {
   mp_worker *worker = service->worker;
   mp_port *port = mp_mem_zalloc(sizeof *port);
-  if (!port || !(port->name = mp_mem_dup(name, strlen(name)))) {
-    mp_mem_free(port);
+  mp_str profile = machine->priority_profile;
+  if (!port)
+    return MP_E_NOMEM;
+  port->name = mp_mem_dup(name, strlen(name));
+  port->priority_profile = profile.len ? mp_mem_dup(profile.ptr, profile.len) : NULL;
+  if (!port->name || (profile.len && !port->priority_profile)) {
+    port_free(port);
     return MP_E_NOMEM;
   }
   port->service = service;
+  port->proxy = &service->rules.proxy;
   port->machine = *machine;
+  port->machine.priority_profile = mp_str_of(port->priority_profile, profile.len);
   port->tls = tls;
   port->machine.hostname = mp_str_c(service->hostname);
   port->machine.banner = mp_str_c(service->banner);
@@ -63,8 +84,7 @@ int mp_service_port(mp_service *service, const char *name, const mp_server_opts 
   port->machine.envelopes = &worker->envelopes;
   port->machine.envelope_blocks = &worker->envelope_blocks;
   if (mp_server_opts_check(&port->machine)) {
-    mp_mem_free(port->name);
-    mp_mem_free(port);
+    port_free(port);
     return MP_E_INVALID;
   }
   mp_list_push(&service->ports, &port->node);
@@ -111,8 +131,7 @@ void mp_service_free(mp_service *service)
     mp_port *port = MP_CONTAINER(service->ports.next, mp_port, node);
     mp_port_close(port);
     mp_list_remove(&port->node);
-    mp_mem_free(port->name);
-    mp_mem_free(port);
+    port_free(port);
   }
   mp_timers_clear(&service->worker->loop.timers, &service->grace);
   mp_rules_dispose(&service->rules);

@@ -20,6 +20,9 @@ typedef struct mp_port { /* one listener's ways; owned by the service, unchanged
   mp_service *service;
   char *name;
   mp_server_opts machine;
+  char *priority_profile;   /* behind machine.priority_profile; ours */
+  const mp_networks *proxy; /* whose connections begin with a PROXY header: the rules', or own_proxy */
+  mp_networks own_proxy;
   mp_tls_mode tls;
   mp_listener *listener; /* NULL when closed, or for wires */
 } mp_port;
@@ -106,6 +109,8 @@ void mp_service_free(mp_service *service);
 /* Adds a port; `machine` is copied and its strings too, hostname, pools and SASL context are filled in. 0, MP_E_NOMEM, MP_E_INVALID. */
 int mp_service_port(mp_service *service, const char *name, const mp_server_opts *machine, mp_tls_mode tls,
                     mp_port **port);
+int mp_port_proxy(mp_port *port,
+                  mp_str network); /* a list of its own, for this port; "" = an empty one. As mp_rules_network */
 int mp_port_listen(mp_port *port, const mp_binding *binding); /* 0 or an error of net/listen.h */
 void mp_port_close(mp_port *port);
 

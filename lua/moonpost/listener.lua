@@ -136,6 +136,8 @@ function M.new(entry, server, at_policy)
   end
   if values.mode and not at.path then
     return nil, "mode: only unix sockets have one"
+  elseif values.proxy and values.proxy[1] and at.path then
+    return nil, "proxy: who connects to a unix socket has no address"
   elseif at.implicit and values.tls and values.tls ~= "required" then
     return nil, ('tls = "%s": %s:// is TLS from the first octet'):format(values.tls, at.scheme)
   end
@@ -197,6 +199,9 @@ function M.config(listener, limits, facts)
     early = ways.early,
     bare = ways.bare,
     long_lines = ways.long_lines,
+    proxy = ways.proxy,
+    tolerate_injection = ways.tolerate_injection,
+    priority_profile = ways.priority_profile,
   }
   for name, value in pairs(limits) do
     config[name] = value

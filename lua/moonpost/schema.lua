@@ -147,6 +147,17 @@ M.session = {
     name = "long_lines", type = "choice", values = { "accept", "refuse" }, default = "accept",
     doc = "lines of a message over limits.line",
   },
+  { name = "proxy", type = "strings", default = {}, doc = "networks whose connections start with a PROXY header",
+    check = network },
+  { name = "tolerate_injection", type = "boolean", default = false,
+    doc = "plaintext behind STARTTLS is thrown away; else it ends the session" },
+  {
+    name = "priority_profile", type = "string", absent = "none is named",
+    doc = "the profile that MT-PRIORITY is announced with: MIXER, STANAG4406, NSEP",
+    check = function(name)
+      return (#name > 64 or not name:find("^[\x21-\x7e]+$")) and "a word of printable ASCII, 64 octets at most" or nil
+    end,
+  },
 }
 
 --- Names that the options above may hold.
@@ -198,8 +209,6 @@ M.server = {
   { name = "tls", type = "any",
     doc = '{ certificate =, key =, ... }, "development" for a certificate of our own, or false' },
   { name = "xclient", type = "strings", default = {}, doc = "networks whose XCLIENT is believed", check = network },
-  { name = "proxy", type = "strings", default = {}, doc = "networks whose connections start with a PROXY header",
-    check = network },
   { name = "detail_separator", type = "string", default = "+",
     doc = 'between mailbox and detail; "" = there are no details' },
   { name = "grace", type = "duration", default = "30s",

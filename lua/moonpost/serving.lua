@@ -20,7 +20,7 @@ local function open_service(self, worker, built)
   local service, why = worker:service {
     hostname = values.hostname, banner = values.banner, domains = values.domains, relay = values.relay,
       xclient = values.xclient,
-    proxy = values.proxy, tls = built.tls, limits = built.limits, dispatch = call,
+    tls = built.tls, limits = built.limits, dispatch = call,
     session = function(conn)
       return session.new(conn, house)
     end,

@@ -6,7 +6,7 @@ describe("moonpost.listener", function()
   local server = options.resolve(schema.session, {}, "p.lua:1")
 
   local function config(entry, facts, ways)
-    local one = assert(listener.new(entry, ways or server))
+    local one = assert(listener.new(entry, ways or server, "p.lua:1"))
     return listener.config(one, { size = 10 }, facts or { tls = true, mechanisms = { "PLAIN" }, xclient = false })
   end
 
@@ -52,6 +52,23 @@ describe("moonpost.listener", function()
     c = config({ "smtp://127.0.0.1", lax = "dots", early = "refuse", bare = "repair", long_lines = "refuse" }, nil,
       ways)
     assert.same({ { "dots" }, "refuse", "repair", "refuse" }, { c.lax, c.early, c.bare, c.long_lines })
+  end)
+
+  it("takes networks of proxies, tolerance of injection and a profile of priorities from the server or itself", function()
+    local ways = options.resolve(schema.session, { proxy = "10.0.0.0/8", priority_profile = "MIXER" }, "p.lua:1")
+    local c = config("smtp://127.0.0.1", nil, ways)
+    assert.same({ { "10.0.0.0/8" }, false, "MIXER" }, { c.proxy, c.tolerate_injection, c.priority_profile })
+    c = config({ "smtp://127.0.0.1", proxy = {}, tolerate_injection = true, priority_profile = "NSEP" }, nil, ways)
+    assert.same({ {}, true, "NSEP" }, { c.proxy, c.tolerate_injection, c.priority_profile })
+    for entry, why in pairs {
+      [{ "lmtp://unix:/x", proxy = "10.0.0.0/8" }] = "proxy: who connects to a unix socket has no address",
+      [{ "smtp://", proxy = "here" }] = 'proxy: "here" is no network',
+      [{ "smtp://", priority_profile = "A B" }] = "priority_profile: a word of printable ASCII",
+    } do
+      local one, said = listener.new(entry, ways, "p.lua:1")
+      assert.is_nil(one)
+      assert.matches(why, said, 1, true)
+    end
   end)
 
   it("announces what promises a queue, and BINARYMIME, only when asked", function()

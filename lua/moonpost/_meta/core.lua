@@ -309,7 +309,6 @@ function binding:close() end
 ---@field domains string[] lower case; "*" = every domain; ".example.org" = every subdomain
 ---@field relay { networks: string[], authenticated: boolean }
 ---@field xclient string[] networks
----@field proxy string[] networks whose connections start with a PROXY header
 ---@field tls? { certs: { certificate: string, key?: string, name?: string }[], min_version: string, ciphers?: string, ciphersuites?: string, client: "off"|"ask"|"require", client_ca?: string, tickets: boolean }
 ---@field limits table<string, number|boolean> every number of docs/limits.md by name; see service.c
 ---@field tmpdir? string
@@ -359,6 +358,9 @@ function service:reload_tls(tls) end
 ---@field early "refuse"|"tolerate"
 ---@field bare "trusted"|"repair"|"refuse" bare CR and LF: repaired for trusted peers alone, for all, for none
 ---@field long_lines "accept"|"refuse"
+---@field proxy? string[] networks whose connections start with a PROXY header
+---@field tolerate_injection? boolean plaintext behind STARTTLS is thrown away; else it ends the session
+---@field priority_profile? string of MT-PRIORITY
 
 ---@class moonpost.core.listener
 local listener = {}

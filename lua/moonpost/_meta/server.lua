@@ -27,6 +27,8 @@
 ---@field early? "refuse"|"tolerate" who talks before it is time
 ---@field bare? "trusted"|"repair"|"refuse" bare CR and LF in a message
 ---@field long_lines? "accept"|"refuse" lines of a message over limits.line
+---@field tolerate_injection? boolean plaintext behind STARTTLS is thrown away; else it ends the session
+---@field priority_profile? string that MT-PRIORITY is announced with: "MIXER", "STANAG4406", "NSEP"
 
 ---@class moonpost.ListenerOptions
 ---@field [1]? string the URL
@@ -42,6 +44,9 @@
 ---@field early? "refuse"|"tolerate"
 ---@field bare? "trusted"|"repair"|"refuse"
 ---@field long_lines? "accept"|"refuse"
+---@field proxy? string[]|string networks whose connections start with a PROXY header
+---@field tolerate_injection? boolean
+---@field priority_profile? string
 
 ---@class moonpost.RelayOptions
 ---@field networks? string[]|string
