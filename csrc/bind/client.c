@@ -190,7 +190,9 @@ int mpl_worker_client(lua_State *L)
   luaL_checktype(L, 3, LUA_TTABLE);
   luaL_checktype(L, 4, LUA_TFUNCTION);
   lua_settop(L, 4);
-  mp_link_opts opts = { .trace = flag_at(L, "trace"), .handshake_ms = ms_at(L, "handshake", 0) };
+  mp_link_opts opts = { .trace = flag_at(L, "trace"),
+                        .pretend_tls = flag_at(L, "pretend_tls"),
+                        .handshake_ms = ms_at(L, "handshake", 0) };
   read_machine(L, &opts.machine);
   client_box *box = lua_newuserdatauv(L, sizeof *box, UV_COUNT);
   *box = (client_box){ .state = mpl_state_of(L), .self = LUA_NOREF };
@@ -257,8 +259,10 @@ static int client_hello(lua_State *L)
 static int client_starttls(lua_State *L)
 {
   client_box *box = check_open(L);
-  luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
+  if (lua_isboolean(L, 2))
+    return begun(L, box, mp_link_starttls(box->link, NULL));
+  luaL_checktype(L, 2, LUA_TTABLE);
   char why[WHY_ROOM] = "";
   mp_tls *tls;
   if (mpl_tls_for(L, 2, NULL, box->leaving.worker->worker, &tls, why, sizeof why) < 0)

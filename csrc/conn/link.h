@@ -26,6 +26,7 @@ typedef struct mp_link_opts {
   int64_t handshake_ms;   /* default 30 s when 0 */
   size_t write_most;      /* octets that may wait for a slow peer; default 1 MB when 0 */
   bool trace;
+  bool pretend_tls; /* TLS from the start that is believed instead of spoken: for tests without a network */
 } mp_link_opts;
 
 /* Takes `stream`, and opts->tls, whatever it returns. The first `done` is GREET's. 0, MP_E_NOMEM or MP_E_SYSTEM. `calls` and `worker` are borrowed for the
@@ -41,7 +42,8 @@ void mp_link_leave(mp_link *link);
 /* Operations: return what their mp_client_ namesake does (for MP_E_INVALID mp_link_why tells), and begin at once; `done` comes on this or a later
  * turn, but never inside the call. Strings of what they are given must stay to `done`. */
 int mp_link_hello(mp_link *link);
-int mp_link_starttls(mp_link *link, mp_tls *tls); /* the session is taken, whatever comes of it */
+/* The session is taken, whatever comes of it. NULL: behind 220 TLS is believed, without a handshake. */
+int mp_link_starttls(mp_link *link, mp_tls *tls);
 int mp_link_auth(mp_link *link, const mp_client_login *login);
 int mp_link_mail(mp_link *link, mp_transaction *tx);
 int mp_link_rcpt(mp_link *link, mp_transaction *tx, size_t index);

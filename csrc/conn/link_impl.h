@@ -54,6 +54,8 @@ static inline int64_t link_now(const mp_link *link)
   return mp_loop_now(&link->worker->loop);
 }
 
+extern const mp_tls_facts mp_link_believed; /* of TLS that nobody speaks */
+
 void mp_link_enter(mp_link *link, link_state state);
 void mp_link_end(mp_link *link, int rc, const char *why, bool at_once); /* closes, and tells who asked for the link */
 void mp_link_lost(mp_link *link, int rc, const char *why); /* nothing can be read or written any more */

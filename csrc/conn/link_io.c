@@ -259,6 +259,11 @@ static void decrypt(mp_link *link, const char *in, size_t len)
 
 static void secure(mp_link *link)
 {
+  if (!link->next_tls) {
+    if (mp_client_tls_done(link->cl, &mp_link_believed, link_now(link)) < 0)
+      mp_client_lost(link->cl, MP_E_NOMEM, "out of memory");
+    return;
+  }
   link->tls = link->next_tls;
   link->next_tls = NULL;
   link->phase_due = link_now(link) + link->opts.handshake_ms;

@@ -381,6 +381,23 @@ local function dial(target, worker)
   return stream, list[which], wire
 end
 
+-- What came of a handshake; nil and an error where its terms are not kept, which over a real network ends it.
+local function secured(self, tls)
+  if not self._wire then
+    return tls_of.facts(self._core:tls(), tls)
+  end
+  local facts = network.secured(self)
+  if (tls.level == "verified" or tls.level == "dane") and not facts.verified then
+    return nil, Error("tls", ("%s: TLS: %s"):format(where(self), facts.why), { enhanced = "4.7.5", error = "CRYPTO" })
+  end
+  return tls_of.facts(facts, tls)
+end
+
+-- The session that STARTTLS begins; false where TLS is only believed.
+local function session(self, tls, target)
+  return not self._wire and tls_of.session(tls, target)
+end
+
 local function connect(self, target, tls)
   local worker = task.worker()
   local stream, at, wire = dial(target, worker)
@@ -388,7 +405,8 @@ local function connect(self, target, tls)
     return nil, at
   end
   self.ip, self._wire, self._worker = at.ip, wire, worker
-  target.machine.tls = tls and target.to.implicit and tls_of.session(tls, target) or nil
+  target.machine.tls = target.to.implicit and session(self, tls, target) or nil
+  target.machine.pretend_tls = target.to.implicit and wire ~= nil
   local core, why, rc = worker:client(stream, target.machine, self._on)
   if not core then
     return nil, Error(rc == "TLS" and "tls" or "connection", ("%s: %s"):format(target.host, why), { error = rc })
@@ -424,9 +442,10 @@ end
 
 -- True, or false when it goes on in clear, or nil and an error.
 local function secure(self, target, tls)
+  local err
   if target.to.implicit then
-    self.tls = tls_of.facts(self._core:tls(), tls)
-    return true
+    self.tls, err = secured(self, tls)
+    return self.tls and true, err
   elseif tls.level == "none" then
     self.tls = tls_of.none(tls, "not asked for")
     return true
@@ -437,7 +456,8 @@ local function secure(self, target, tls)
     self.tls = tls_of.none(tls, "STARTTLS is not offered")
     return true
   end
-  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", tls_of.session(tls, target)))
+  local heard
+  heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, tls, target)))
   if not heard then
     return nil, err
   elseif not heard.ok then
@@ -447,7 +467,10 @@ local function secure(self, target, tls)
     self.tls = tls_of.none(tls, ("STARTTLS was refused: %s"):format(heard))
     return true
   end
-  self.tls = tls_of.facts(self._core:tls(), tls)
+  self.tls, err = secured(self, tls)
+  if not self.tls then
+    return nil, err
+  end
   return hello(self)
 end
 
@@ -645,12 +668,15 @@ function Client:starttls(options)
     error("client:starttls: " .. why, 2)
   end
   local decision = tls_of.decide(tls, self.host)
-  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", tls_of.session(decision, self._target)))
+  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, decision, self._target)))
   if heard and heard.ok then
-    self.tls = tls_of.facts(self._core:tls(), decision)
-    local ok
-    ok, err = hello(self)
+    self.tls, err = secured(self, decision)
+    local ok = self.tls
+    if ok then
+      ok, err = hello(self)
+    end
     if not ok then
+      self:close()
       return nil, err
     end
   end

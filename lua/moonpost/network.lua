@@ -24,7 +24,9 @@ function M.dial(worker, target, list)
     local server = servers[place]
     if server and not server.connect then
       local stream, wire = worker:memory_stream { ip = at.ip, port = at.port, unix = at.path ~= nil }
-      return stream, i, { wire = wire, session = server:accept(), worker = worker }
+      local session = server:accept()
+      session.tls = target.to.implicit
+      return stream, i, { wire = wire, session = session, worker = worker, facts = server.tls }
     elseif server and server.connect == "timeout" then
       task.sleep(target.connect)
       whys[i] = place .. ": no answer"
@@ -33,6 +35,24 @@ function M.dial(worker, target, list)
     end
   end
   return nil, table.concat(whys, "; "), "SYSTEM"
+end
+
+--- TLS is believed from here on. What a session's facts would be: good, unless the server's `tls` says otherwise.
+---@param client moonpost.Client
+---@return table
+function M.secured(client)
+  local line = client._wire
+  local facts = { version = "TLSv1.3", cipher = "TLS_AES_256_GCM_SHA384", verified = true, how = "names", resumed = false, names = {} }
+  for name, value in pairs(type(line.facts) == "table" and line.facts or {}) do
+    facts[name] = value
+  end
+  if not facts.verified then
+    facts.how, facts.why = "none", facts.why or "self-signed certificate"
+  end
+  if not line.session.tls then
+    line.session:tls_done()
+  end
+  return facts
 end
 
 local function act(line, action)

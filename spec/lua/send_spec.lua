@@ -346,3 +346,65 @@ describe("moonpost.send, what a script gets wrong", function()
     end)
   end
 end)
+
+describe("moonpost.send, TLS that is believed", function()
+  local function send(script, options, scheme)
+    local relay = test.server(script)
+    local rows = outcome("you@example.net", world({ ["relay.example.org"] = relay }, {}), (function()
+      local how = { via = (scheme or "smtp") .. "://relay.example.org" }
+      for name, value in pairs(options or {}) do
+        how[name] = value
+      end
+      return how
+    end)())
+    return rows["you@example.net"], relay
+  end
+
+  it("is used where it is offered, and EHLO said again", function()
+    local row, relay = send({ tls = true })
+    assert.equal("delivered", row.state)
+    assert.is_true(row.tls.used)
+    assert.equal("TLSv1.3", row.tls.version)
+    assert.is_true(relay.messages[1].tls)
+    assert.same({ "STARTTLS" }, { relay.commands[2] })
+    assert.matches("^EHLO ", relay.commands[3])
+  end)
+
+  it("is from the start where the URL says so", function()
+    local row, relay = send({}, nil, "smtps")
+    assert.equal("delivered", row.state)
+    assert.is_true(row.tls.used)
+    assert.is_true(relay.messages[1].tls)
+  end)
+
+  it("has to be offered where it is required", function()
+    local row, relay = send({}, { tls = "required" })
+    assert.same({ "deferred", "tls" }, { row.state, row.stage })
+    assert.equal(0, #relay.messages)
+    row = send({ tls = true, starttls = "454 4.7.0 Not now" }, { tls = "required" })
+    assert.same({ "deferred", "tls" }, { row.state, row.stage })
+    row = send({ tls = true, starttls = "454 4.7.0 Not now" })
+    assert.equal("delivered", row.state)
+    assert.is_false(row.tls.used)
+    assert.matches("454 4.7.0 Not now", row.tls.why)
+  end)
+
+  it("is judged by what it is asked for", function()
+    for level, state in pairs { opportunistic = "delivered", required = "delivered", verified = "deferred" } do
+      local row, relay = send({ tls = { verified = false, why = "certificate expired" } }, { tls = level })
+      assert.equal(state, row.state)
+      if state == "deferred" then
+        assert.equal("4.7.5", row.reply.enhanced)
+        assert.matches("certificate expired", row.reply.text)
+        assert.equal(0, #relay.messages)
+      end
+    end
+    assert.equal("delivered", (send({ tls = true }, { tls = "verified" })).state)
+  end)
+
+  it("makes way for credentials", function()
+    local row, relay = send({ tls = true, extensions = { "AUTH PLAIN" } }, { auth = { user = "me", password = "geheim" } })
+    assert.equal("delivered", row.state)
+    assert.matches("^AUTH PLAIN ", relay.commands[4])
+  end)
+end)

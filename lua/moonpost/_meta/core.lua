@@ -261,7 +261,7 @@ function worker:dial(opts, done) end
 --- octets of a body). Times are seconds; `ignore` holds extensions that are treated as if the peer did not announce them; `tls` is as in
 --- client:starttls, for TLS from the start.
 ---@param stream moonpost.core.stream
----@param opts { hostname: string, lmtp?: boolean, flight?: integer, tls?: table, trace?: boolean, ignore?: table<string, true>, no_helo?: boolean, refuse_bare?: boolean, [string]: any }
+---@param opts { hostname: string, lmtp?: boolean, flight?: integer, pretend_tls?: boolean, tls?: table, trace?: boolean, ignore?: table<string, true>, no_helo?: boolean, refuse_bare?: boolean, [string]: any }
 ---@param on fun(kind: string, ...)
 ---@return moonpost.core.client? client
 ---@return string? why
@@ -488,8 +488,8 @@ function stream:close() end
 local client = {}
 --- EHLO, then HELO; or LHLO.
 function client:hello() end
---- STARTTLS and the handshake.
----@param opts table of moonpost.client_tls
+--- STARTTLS and the handshake; false: without one, for tests.
+---@param opts table|false of moonpost.client_tls
 function client:starttls(opts) end
 ---@param login { user?: string, password?: string, token?: string, authzid?: string, mechanisms?: string[], in_clear?: string[], host?: string, port?: integer }
 function client:auth(login) end

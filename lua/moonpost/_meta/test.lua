@@ -30,7 +30,7 @@ function test.run(fn, options) end
 ---@field hostname? string "mx.test"
 ---@field extensions? string[] what EHLO announces
 ---@field lmtp? boolean a reply for each recipient
----@field tls? boolean STARTTLS is offered
+---@field tls? boolean|table STARTTLS is offered, and believed; a table is what client.tls shows: { verified = false, why = "expired" }
 ---@field connect? "refused"|"timeout" nobody answers at all
 ---@field address? string
 ---@field banner? moonpost.test.Step
