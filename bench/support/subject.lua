@@ -63,6 +63,15 @@ function M.bare()
   return start("bare copy", port, { peers.python3, "bench/peers/sink.py", tostring(port) })
 end
 
+--- A server that takes messages at the pace of a bare copy, and says how long each took: subject:seconds(count).
+---@param pair? { certificate: string, key: string } TLS from the first octet
+function M.take(pair)
+  local port = ports.free()
+  return start("take", port, {
+    peers.python3, "bench/peers/take.py", tostring(port), pair and pair.certificate, pair and pair.key,
+  })
+end
+
 --- What the kernel takes of the same sessions: a loop that reads and answers.
 function M.floor()
   local port, folder = ports.free(), tmpdir.new()
@@ -113,6 +122,17 @@ function M.haraka()
   end
   copy("config/connection.ini", package) -- it does not start without
   return start("Haraka", port, { peers.node, package .. "/bin/haraka", "-c", folder.path, env = peers.node_env }, folder)
+end
+
+--- What take.py says of the next messages.
+---@param count integer
+---@return number[]
+function Subject:seconds(count)
+  local list = {}
+  for i = 1, count do
+    list[i] = tonumber(self.process:expect("^([%d.]+)$", 60))
+  end
+  return list
 end
 
 function Subject:stop()
