@@ -65,7 +65,8 @@ function M.parse(url)
   elseif host == "localhost" then
     host = "127.0.0.1"
   elseif not is_ip(host) then
-    return nil, ('"%s": "%s" is no IP address'):format(url, host)
+    local why = host:find("%a") and ": to listen takes an address of this machine, 0.0.0.0 or [::] for all, not a name" or ""
+    return nil, ('"%s": "%s" is no IP address%s'):format(url, host, why)
   end
   port = port == "" and kind.port or math.tointeger(tonumber(port))
   if port > 65535 then

@@ -6,11 +6,23 @@ local task = require "moonpost.task"
 
 local M = {}
 
+--- The addresses that a delivery is for, each once: two aliases may have come to the same mailbox.
+local function addresses(job)
+  local list, seen = {}, {}
+  for _, one in ipairs(job.recipients) do
+    if not seen[one.address] then
+      seen[one.address] = true
+      list[#list + 1] = one.address
+    end
+  end
+  return list
+end
+
 --- The fields that final delivery puts on top (RFC 5321 4.4; Delivered-To is what loops are known by).
 local function trace(message, job)
   local out = { ("Return-Path: <%s>\r\n"):format(message.sender.address) }
-  for _, one in ipairs(job.recipients) do
-    out[#out + 1] = ("Delivered-To: %s\r\n"):format(one.address)
+  for _, address in ipairs(addresses(job)) do
+    out[#out + 1] = ("Delivered-To: %s\r\n"):format(address)
   end
   return table.concat(out)
 end
@@ -37,8 +49,9 @@ end
 function orders.pipe(message, job)
   local plan = job.plan
   local env = table.move(plan.env or {}, 1, plan.env and #plan.env or 0, 1, {})
-  if not job.recipients[2] then
-    env[#env + 1] = "RECIPIENT=" .. job.recipients[1].address
+  local list = addresses(job)
+  if not list[2] then
+    env[#env + 1] = "RECIPIENT=" .. list[1]
   end
   return {
     args = job.args, env = env, cwd = plan.cwd, timeout = plan.timeout, crlf = plan.line_end == "crlf",

@@ -53,7 +53,9 @@ function M.fault(session, of, about, err)
   tell_of(list, about)
   local whole = text_of(err)
   local text, trace = whole:match("^(.-)\n(stack traceback:.*)$")
-  add(list, "error", text or whole)
+  text = text or whole
+  -- Lua's own words for every refused allocation; nearly always it is the ceiling that refused
+  add(list, "error", text == "not enough memory" and "not enough memory (limits.memory)" or text)
   add(list, "traceback", trace)
   log.event("error", "hook failed", list)
 end

@@ -144,6 +144,18 @@ describe("moonpost.disposal", function()
       assert.matches("Delivered%-To: bob@example.org\r?\nDelivered%-To: ann@example.org\r?\n", list[1])
     end)
 
+    it("is written once for two aliases of one mailbox, and names it once", function()
+      local house = wired.new({ domains = { "example.org" } }, function(server)
+        function server.on.rcpt(_, recipient) recipient:rewrite("bob@example.org") end
+        function server.on.message(_, m) m:deliver { maildir = dir:join("%{mailbox}") } end
+      end)
+      local peer = house:session()
+      peer:send("ann@example.net", { "info@example.org", "sales@example.org", "bob@example.org" })
+      local list = mails("bob")
+      assert.equal(1, #list)
+      assert.equal(1, select(2, list[1]:gsub("Delivered%-To: bob@example.org\n", "")))
+    end)
+
     it("is written for each recipient in a place of its own", function()
       send(function(_, m) m:deliver { maildir = dir:join("%{mailbox}") } end, { "bob@example.org", "ann@example.org" })
       assert.equal(1, #mails("bob"))

@@ -9,7 +9,7 @@ local M = {}
 ---@field value? string what stands for its value in the help; nil = a switch
 ---@field doc string
 ---@field many? boolean may be given again; the result is a list
----@field parse? fun(text: string): any, string? the value, or nil and what was expected
+---@field parse? fun(text: string): any, string?, string? the value; or nil and what was expected; or nil, nil and what is wrong
 
 local function by_name(options)
   local known = {}
@@ -28,8 +28,10 @@ local function unknown(name, known)
 end
 
 local function store(values, option, text)
-  local value, expected = (option.parse or tostring)(text)
-  if value == nil then
+  local value, expected, wrong = (option.parse or tostring)(text)
+  if wrong then
+    return ("--%s: %s"):format(option.name, wrong)
+  elseif value == nil then
     return ("--%s: %s expected, got %q"):format(option.name, expected, text)
   end
   if option.many then

@@ -15,7 +15,7 @@ M.listen_option = {
   name = "listen", value = "URL", many = true, doc = "listen here instead of where the policy says; may be repeated",
   parse = function(text)
     local at, why = endpoint.parse(text)
-    return at and text, why and "an endpoint such as smtp://127.0.0.1:2525"
+    return at and text, nil, why
   end,
 }
 M.options = {
