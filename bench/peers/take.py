@@ -56,6 +56,7 @@ if len(sys.argv) > 2:
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True:
     peer = listener.accept()[0]
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or 354 would wait for the acknowledgement of what came before it
     try:
         if context:
             peer = context.wrap_socket(peer, server_side=True)
