@@ -270,6 +270,18 @@ int mp_link_starttls(mp_link *link, mp_tls *tls)
   return begun(link, 0);
 }
 
+/* What is known of a received message: its length as it goes out, which is not what its sender said, and whether it is 8-bit. */
+static void describe(const mp_link *link, const mp_message *msg, mp_transaction *tx)
+{
+  mp_mail_params *p = &tx->params;
+  p->given |= MP_PARAM_SIZE;
+  p->size = link->body.rest.len + (mp_sink_size(msg->sink) - mp_message_body_at(msg));
+  if ((msg->facts & MP_DATA_8BIT) && (!(p->given & MP_PARAM_BODY) || p->body == MP_BODY_7BIT)) {
+    p->given |= MP_PARAM_BODY;
+    p->body = MP_BODY_8BIT;
+  }
+}
+
 int mp_link_send(mp_link *link, mp_transaction *tx, const mp_link_source *from, bool whole)
 {
   int rc = may(link);
@@ -278,6 +290,8 @@ int mp_link_send(mp_link *link, mp_transaction *tx, const mp_link_source *from, 
   if (mp_client_busy(link->cl) != MP_OP_NONE)
     return MP_E_MISUSE;
   rc = mp_link_source_begin(link, from);
+  if (rc == 0 && from->message)
+    describe(link, from->message, tx);
   if (rc == 0)
     rc = whole ? mp_client_send(link->cl, tx, link_now(link)) : mp_client_data(link->cl, tx, link_now(link));
   if (rc < 0) {

@@ -25,7 +25,8 @@ local function tell(message, what, code, text)
   for i, one in ipairs(message_of.recipients(message)) do
     to[i] = one.address
     local result = one._result
-    local way = result and (result.disposition .. (result.path and ":" .. result.path or ""))
+    local place = result and (result.path or result.url)
+    local way = result and (result.disposition .. (place and ":" .. place or ""))
       or one._plan and one._plan.kind or "none"
     if not seen[way] then
       seen[way] = true
@@ -47,7 +48,11 @@ local function tell(message, what, code, text)
   log.event(level, what, list)
 end
 
-local function accepted(message, ok)
+-- `that`: the result that speaks for all. What a next hop said is said again, unless the hook has a reply of its own.
+local function accepted(message, ok, that)
+  if that and that.relayed and not ok[1] then
+    ok = { that.code, that.enhanced, that.text }
+  end
   local code, enhanced, text = ok[1] or 250, ok[2] or "2.0.0", ok[3] or "Accepted as " .. message._core:id()
   if log.on.info then
     tell(message, "message accepted", code, text)
@@ -73,7 +78,9 @@ local function each_recipient(message, ok)
     local that = outcome.combine(results)
     if that and that.ok then
       best = best or that
-      session._conn:answer_rcpt(index, ok[1] or 250, ok[2] or "2.0.0", ok[3] or "Accepted as " .. message._core:id())
+      local relayed = that.relayed and not ok[1]
+      session._conn:answer_rcpt(index, ok[1] or that.code, ok[2] or that.enhanced,
+        ok[3] or relayed and that.text or "Accepted as " .. message._core:id())
     elseif that then
       session._conn:answer_rcpt(index, that.code, that.enhanced, that.text)
     else
@@ -81,7 +88,7 @@ local function each_recipient(message, ok)
     end
   end
   if best then
-    return accepted(message, ok)
+    return accepted(message, ok, best)
   end
   local first = outcome.combine(of[1]) or { code = MIXED[1], enhanced = MIXED[2], text = MIXED[3] }
   return refused(message, first.code, first.enhanced, first.text)
@@ -90,9 +97,10 @@ end
 local function conclude(message, ok)
   local results = perform.rows(message_of.recipients(message))
   local that = outcome.combine(results)
-  if that and that.ok then
-    return accepted(message, ok)
-  elseif message.session.protocol == "lmtp" then
+  local lmtp = message.session.protocol == "lmtp"
+  if that and that.ok and not (lmtp and that.relayed) then
+    return accepted(message, ok, that)
+  elseif lmtp then
     return each_recipient(message, ok)
   elseif that then
     return refused(message, that.code, that.enhanced, that.text)

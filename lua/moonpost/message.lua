@@ -209,7 +209,7 @@ local function write(self, verb, list, disposition, why)
     error(("message:%s: %s"):format(verb, why), 3)
   end
   check_open(self, verb)
-  if not list and not self._roots then
+  if not list and not self._roots and not (self._seen and self._seen.planned) then
     self._base = disposition
     return
   end
@@ -227,7 +227,11 @@ M.selection = Selection
 local Selection_mt = { __index = Selection, __name = "moonpost.Selection" }
 
 function Selection:deliver(options)
-  write(self._message, "deliver", self._list, plan.deliver(options))
+  write(self._message, "deliver", self._list, plan.deliver(options, self._message.session._house))
+end
+
+function Selection:forward(options)
+  write(self._message, "forward", self._list, plan.forward(options, self._message.session._house))
 end
 
 function Selection:discard(reason)
@@ -238,9 +242,14 @@ function Selection:refuse(code, enhanced, text)
   write(self._message, "refuse", self._list, plan.refuse(code, enhanced, text))
 end
 
---- For every recipient: into a Maildir, a file, a program.
+--- For every recipient: into a Maildir, a file, a program, to an LMTP server.
 function Message:deliver(options)
-  write(self, "deliver", nil, plan.deliver(options))
+  write(self, "deliver", nil, plan.deliver(options, self.session._house))
+end
+
+--- For every recipient: handed on to another server while the sender waits, whose reply becomes ours.
+function Message:forward(options)
+  write(self, "forward", nil, plan.forward(options, self.session._house))
 end
 
 --- For every recipient: thrown away, on purpose and by name.

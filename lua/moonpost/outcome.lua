@@ -1,6 +1,8 @@
 --- What deliveries came to, and the replies that say so. What is wrong with a file, a disk or a program of ours is
 --- temporary: the sender keeps the message until somebody has looked. Only what says something about the recipient or
 --- the message is final.
+local core = require "moonpost.core"
+
 local M = {}
 
 ---@class moonpost.Result what became of a message for one recipient
@@ -10,8 +12,10 @@ local M = {}
 ---@field code integer the reply for this recipient
 ---@field enhanced string
 ---@field text string
----@field disposition string "maildir", "file", "pipe", "discard", "refuse" or "none"
+---@field disposition string "maildir", "file", "pipe", "lmtp", "forward", "discard", "refuse" or "none"
 ---@field path? string of the file that was made
+---@field url? string where it was handed on to
+---@field relayed? boolean the reply is that server's
 ---@field why? string for the log, never for the peer
 
 local function reply(ok, code, enhanced, text)
@@ -25,6 +29,8 @@ local FULL = reply(false, 452, "4.3.1", "Insufficient storage, please try again 
 local LOOP = reply(false, 554, "5.4.6", "This message has been delivered to this address before: mail loop")
 local ADDRESS = reply(false, 550, "5.1.3", "This address cannot be delivered to")
 local NOBODY = reply(false, 451, "4.3.5", "Nobody takes this message now, please try again later")
+local UNTRUSTED = reply(false, 451, "4.3.5", "The next server does not take this message from us, please try again later")
+local UNREACHED = "The next server cannot take this message now, please try again later"
 
 --- sysexits(3). What is not listed, a crash or a shell's 1 and 127 among it, is a fault of ours and temporary.
 local exits = {
@@ -58,6 +64,45 @@ function M.delivered(one, kind, outcome)
     of = exits[outcome.status] or of
   end
   return result(one, kind, of, nil, outcome.why or outcome.error or "unknown error")
+end
+
+local TEXT_MOST = 400
+
+-- What a next hop said, as we may say it. 421 would announce that we hang up.
+local function passed_on(heard)
+  local code = heard.code == 421 and 451 or heard.code
+  local text = heard.text:gsub("%c+", " "):gsub("[\x80-\xff]", "?"):sub(1, TEXT_MOST)
+  if not text:find "%S" then
+    text = code < 300 and "Accepted" or "Refused by the next server"
+  end
+  local enhanced = heard.enhanced
+  if not enhanced or core.check_reply(code, enhanced, text) then
+    enhanced = (code // 100) .. ".0.0"
+  end
+  return reply(code < 300, code, enhanced, text)
+end
+
+--- Of a message that was handed on: the next hop's reply, where it gave one about the message. That it cannot be spoken to, or does not
+--- know us, is a fault of ours.
+---@param one moonpost.Recipient
+---@param plan moonpost.Plan
+---@param row moonpost.SendRow
+---@return moonpost.Result
+function M.forwarded(one, plan, row)
+  local heard, url = row.reply, plan.hop.url
+  local of, relayed = nil, false
+  if row.ok or row.state == "refused" or not row.own then
+    of, relayed = passed_on(heard), true
+  end
+  if not row.ok and (heard.code == 530 or heard.code == 534 or heard.code == 535 or heard.code == 538) then
+    of, relayed = UNTRUSTED, false
+  elseif not of or not row.ok and row.state ~= "refused" and of.code >= 500 then
+    local enhanced = heard.enhanced
+    of, relayed = reply(false, 451, enhanced and enhanced:find "^4%." and enhanced or "4.4.0", UNREACHED), false
+  end
+  local made = result(one, plan.kind, of, nil, not row.ok and ("%s: %s"):format(url, tostring(heard)) or nil)
+  made.url, made.relayed = url, relayed or nil
+  return made
 end
 
 function M.discarded(one, reason)

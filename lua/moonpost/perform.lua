@@ -1,4 +1,5 @@
 --- Carries out the plans of a message's recipients: each once, deliveries at the same time, identical ones together.
+local forward = require "moonpost.forward"
 local log = require "moonpost.log"
 local outcome = require "moonpost.outcome"
 local expand = require "moonpost.expand"
@@ -59,9 +60,20 @@ function orders.pipe(message, job)
   }
 end
 
+-- Of what is handed on only who stands in for the network is told.
+function orders.forward(message, job)
+  local mail = forward.mail(message, job.recipients)
+  return { url = job.plan.hop.url, params = mail.params, to = mail.to, crlf = true }
+end
+orders.lmtp = orders.forward
+
 --- The last step: C's, or that of who stands in for it (moonpost.test writes down instead).
 local function start(message, job, done)
   local house, kind = message.session._house, job.plan.kind
+  if job.plan.hop and not house.deliver then
+    forward.send(message, job.plan, job.recipients, done)
+    return
+  end
   local order = orders[kind](message, job)
   if house.deliver then
     house.deliver(message, kind, job.recipients, order, done)
@@ -72,7 +84,9 @@ end
 
 --- The place of a plan for one recipient: a path, or arguments; and a key that identical deliveries share.
 local function place(plan, one, message)
-  if plan.kind ~= "pipe" then
+  if plan.hop then
+    return { key = plan.key }
+  elseif plan.kind ~= "pipe" then
     local path, fault, why = expand.fill(plan.path, one, message)
     return path and {
       path = path, key = ("%s\0%s\0%s\0%s"):format(plan.kind, plan.mbox and "mbox" or "", plan.line_end, path),
@@ -92,7 +106,7 @@ end
 local function settle(one, result)
   one._result = result
   if not result.ok and result.disposition ~= "refuse" then
-    log.event("error", "delivery failed", {
+    log.event(result.relayed and "info" or "error", result.relayed and "next hop refused" or "delivery failed", {
       "message", one._message.id, "to", one.address, "by", result.disposition, "why", result.why or result.text,
         "code", result.code,
     })
@@ -110,7 +124,7 @@ local function sort(message, one, jobs, order)
     settle(one, outcome.discarded(one, plan.reason))
   elseif plan.kind == "refuse" then
     settle(one, outcome.refused(one, plan))
-  elseif message._core:delivered_to(one.address) then
+  elseif plan.kind ~= "forward" and message._core:delivered_to(one.address) then
     settle(one, outcome.looped(one, plan.kind))
   else
     local job, fault, why = place(plan, one, message)
@@ -175,8 +189,9 @@ function M.run(message, list, done)
     local function delivered(result)
       -- a log line that cannot be written (memory has run out) must not leave the peer without an answer
       pcall(function()
-        for _, one in ipairs(job.recipients) do
-          settle(one, outcome.delivered(one, job.plan.kind, result))
+        for i, one in ipairs(job.recipients) do
+          settle(one, result.rows and outcome.forwarded(one, job.plan, result.rows[i])
+            or outcome.delivered(one, job.plan.kind, result))
         end
         report(message, job, result)
       end)

@@ -1,6 +1,7 @@
 --- Dispositions as values: what is to become of a message for a recipient. Made and checked here, done in
 --- moonpost.perform.
 local expand = require "moonpost.expand"
+local forward = require "moonpost.forward"
 local reply = require "moonpost.reply"
 local suggest = require "moonpost.suggest"
 local units = require "moonpost.units"
@@ -8,7 +9,7 @@ local units = require "moonpost.units"
 local M = {}
 
 ---@class moonpost.Plan
----@field kind "discard"|"refuse"|"maildir"|"file"|"pipe"
+---@field kind "discard"|"refuse"|"maildir"|"file"|"pipe"|"lmtp"|"forward"
 
 --- Thrown away on purpose, by name.
 ---@return moonpost.Plan? plan
@@ -94,7 +95,7 @@ local targets = {
     end,
   },
 }
-local all_names = { maildir = true, file = true, pipe = true }
+local all_names = { maildir = true, file = true, pipe = true, lmtp = true }
 for _, others in pairs(targets) do
   for name in pairs(others) do
     all_names[name] = true
@@ -126,13 +127,42 @@ local function arguments(list)
   return args
 end
 
---- deliver { maildir = | file = | pipe =, ... }
+-- An LMTP server, whose options are those of a connection.
+local function lmtp(options, house)
+  local given = {}
+  for name, value in pairs(options) do
+    if targets[name] then
+      return nil, ("one of %s and lmtp, not both"):format(name)
+    elseif name ~= "lmtp" then
+      given[name] = value
+    end
+  end
+  if type(options.lmtp) ~= "string" then
+    return nil, 'lmtp: a URL expected, such as "lmtp://unix:/run/lmtp.sock"'
+  end
+  given.url = options.lmtp
+  return forward.plan(house, "lmtp", given)
+end
+
+--- forward(url), forward { url =, tls =, ... }
 ---@param options any
+---@param house table
 ---@return moonpost.Plan? plan
 ---@return string? why
-function M.deliver(options)
+function M.forward(options, house)
+  return forward.plan(house, "forward", options)
+end
+
+--- deliver { maildir = | file = | pipe = | lmtp =, ... }
+---@param options any
+---@param house table
+---@return moonpost.Plan? plan
+---@return string? why
+function M.deliver(options, house)
   if type(options) ~= "table" then
     return nil, "a table expected: { maildir = \"/var/mail/%{mailbox}\" }"
+  elseif options.lmtp ~= nil then
+    return lmtp(options, house)
   end
   local kind
   for name in pairs(targets) do
@@ -149,7 +179,7 @@ function M.deliver(options)
     end
   end
   if not kind then
-    return nil, "maildir, file or pipe is needed"
+    return nil, "maildir, file, pipe or lmtp is needed"
   end
   local plan, why = { kind = kind, create = true, line_end = "lf" }
   if kind == "pipe" then

@@ -1,5 +1,6 @@
 --- Addresses of the envelope: senders, and recipients that can be rewritten.
 local core = require "moonpost.core"
+local plan = require "moonpost.plan"
 
 local M = {}
 
@@ -72,6 +73,26 @@ function Recipient:allow_relay()
   if self.class == "none" then
     self.class = "relay"
   end
+end
+
+--- Hands the message on to another server for this recipient, while the sender waits. From the `rcpt` hook, which is asked early enough for the
+--- next recipient to be sent into a transaction of its own: over SMTP one reply must do.
+---@param options string|table URL, or options of a connection
+function Recipient:forward(options)
+  local session = self._session
+  if session._asking ~= self then
+    error("recipient:forward: only the rcpt hook may say so, of the recipient it is asked about; "
+      .. "in the message hook it is message:to(recipient):forward(url)", 2)
+  end
+  local disposition, why = plan.forward(options, session._house)
+  if not disposition then
+    error("recipient:forward: " .. why, 2)
+  end
+  self._plan = disposition
+  for _, more in ipairs(self._more or {}) do
+    more._plan = disposition
+  end
+  session._rcpts.planned = true
 end
 
 local function addresses(...)

@@ -5,6 +5,7 @@ local core = require "moonpost.core"
 local dispatch = require "moonpost.dispatch"
 local endpoint = require "moonpost.endpoint"
 local Error = require "moonpost.error"
+local forward = require "moonpost.forward"
 local log = require "moonpost.log"
 local session = require "moonpost.session"
 local task = require "moonpost.task"
@@ -207,6 +208,7 @@ function Server:_stop(grace, done, gently)
   self._bindings = nil
   self._service:stop(grace, function()
     self._service, self._stopping = nil, false
+    forward.close(self._house)
     self.addresses = {}
     local waiting = self._waiting
     self._waiting = {}

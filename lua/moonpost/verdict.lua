@@ -150,16 +150,31 @@ local function is_postmaster(recipient)
   return recipient.class == "local" and recipient.localpart:lower() == "postmaster"
 end
 
+-- A message that is handed on has one reply, the next hop's, which must do for every recipient of a transaction: so there is one (RFC 5321
+-- 4.5.3.1.10). Over LMTP each has its own.
+local function must_wait(session, recipient)
+  local list = session._rcpts
+  if not list or not list.planned or recipient.index == 1 or session.protocol == "lmtp" then
+    return false
+  end
+  local first = list[1] and list[1]._plan
+  return recipient._plan ~= nil or first ~= nil
+end
+
+local ONE_MORE = { 452, "4.5.3", "One recipient at a time: this message is handed on while you wait" }
+
 function M.rcpt(session, of, recipient, a, b, c)
   session._asking = false
-  if a == nil and b == nil then
-    return nil
+  local code, enhanced, text
+  if a ~= nil or b ~= nil then
+    code, enhanced, text = M.settle(session, of, recipient, a, b, c)
+    if code and code >= 400 and is_postmaster(recipient) then
+      log.event("debug", "postmaster is reachable all the same", { "address", recipient.address, "code", code })
+      code, enhanced, text = nil, nil, nil
+    end
   end
-  local postmaster = is_postmaster(recipient)
-  local code, enhanced, text = M.settle(session, of, recipient, a, b, c)
-  if postmaster and code and code >= 400 then
-    log.event("debug", "postmaster is reachable all the same", { "address", recipient.address, "code", code })
-    return nil
+  if not (code and code >= 400) and must_wait(session, recipient) then
+    return ONE_MORE[1], ONE_MORE[2], ONE_MORE[3]
   end
   return code, enhanced, text
 end

@@ -48,6 +48,7 @@ local cases = {
   submission = { scheme = "submission" },
   greylist = { scheme = "smtp", to = "bob@example.org", reply = "^450 4%.7%.1 Greylisted" },
   tickets = { scheme = "smtp", to = "support@example.org", at = "tickets" },
+  proxy = { scheme = "smtp", to = "bob@example.org", reply = "^250 2%.1%.5" },
   tempfail = { scheme = "smtp", to = "450-4.2.2-Mailbox_full@example.org", reply = "^450 4%.2%.2 Mailbox full$" },
 }
 

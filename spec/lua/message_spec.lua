@@ -270,7 +270,6 @@ describe("moonpost.message", function()
     it("do not exist for what a later version brings", function()
       with(function(m)
         assert.is_nil(m.enqueue)
-        assert.is_nil(m.forward)
       end)
     end)
 

@@ -32,7 +32,7 @@ describe("moonpost.plan", function()
 
   for name, case in pairs {
     ["nothing"] = { nil, "a table expected" },
-    ["no target"] = { {}, "maildir, file or pipe is needed" },
+    ["no target"] = { {}, "maildir, file, pipe or lmtp is needed" },
     ["two targets"] = { { maildir = "/a", file = "/b" }, "not both" },
     ["an unknown option"] = { { maidlir = "/a" }, 'unknown option "maidlir" %(did you mean "maildir"%?%)' },
     ["an option of another target"] = { { maildir = "/a", timeout = 5 }, "timeout: no option of maildir" },

@@ -639,6 +639,59 @@ describe("moonpost.test: deliveries", function()
     assert.equal(1, #policy:logged("program said", { output = "unknown user" }))
   end)
 
+  describe("to other servers", function()
+    local function forward(_, message)
+      message:forward { url = "smtp://me:hush@inside.example.net", tls = "none" }
+    end
+
+    it("are written down, with Received on top and no more", function()
+      local policy = load { message = forward }
+      assert.equal("2.0.0", one(policy, { "bob@example.org", "ann@example.org" }).enhanced)
+      assert.equal(1, #policy.sent)
+      local row = policy.sent[1]
+      assert.same({ "forward", "smtp://inside.example.net:25", { "bob@example.org", "ann@example.org" } }, {
+        row.disposition, row.url, row.recipients,
+      })
+      assert.matches("^Received: from .-\r\nFrom: a@example.net\r\n", row.message)
+      assert.is_nil(row.line_end)
+    end)
+
+    it("are refused as the test says, all or one recipient", function()
+      local policy = load { message = forward }
+      policy:fail("forward", { reply = "554 5.7.1 Spam", times = 1 })
+      assert.equal("554 5.7.1 Spam", tostring(one(policy)))
+      assert.same({}, policy.sent)
+      policy:fail("forward", { reply = "550 No such user", recipient = "eve@example.org" })
+      assert.equal("550 5.0.0 No such user", tostring(one(policy, "eve@example.org")))
+      assert.equal(451, one(policy, { "eve@example.org", "bob@example.org" }).code)
+      assert.same({ "bob@example.org" }, policy.sent[1].recipients)
+      assert.equal(250, one(policy).code)
+    end)
+
+    it("fail for a time when the server cannot be reached", function()
+      local policy = load { message = function(_, message)
+        message:deliver { lmtp = "lmtp://unix:/run/lmtp.sock" }
+      end }
+      policy:fail("lmtp", { error = "TIMEOUT", after = "3s" })
+      local peer = greeted(policy)
+      peer:mail "a@example.net"
+      peer:rcpt "bob@example.org"
+      local pending = peer:start_data "a"
+      assert.is_false(pending:done())
+      policy:advance(3)
+      assert.equal("451 4.4.2 The next server cannot take this message now, please try again later",
+        tostring(pending:reply()))
+    end)
+
+    it("refuse what is no reply, and replies of what gives none", function()
+      local policy = load { message = forward }
+      local _, err = pcall(policy.fail, policy, "forward", { reply = "250 ok" })
+      assert.matches("reply: a text such as", err)
+      _, err = pcall(policy.fail, policy, "pipe", { reply = "550 5.1.1 no" })
+      assert.matches("only next hops give one, not a pipe", err)
+    end)
+  end)
+
   it("take the time that the test says, and are not cancelled meanwhile", function()
     local policy = load { message = deliver }
     policy:delay("maildir", "2s")

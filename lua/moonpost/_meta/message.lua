@@ -27,6 +27,11 @@ function Recipient:allow_relay() end
 ---@param ... string|string[] addresses without angle brackets
 function Recipient:rewrite(...) end
 
+--- Hands the message on to another server for this recipient, while the sender waits. From the `rcpt` hook alone: over SMTP the next recipient is
+--- then told 452 4.5.3 and comes in a transaction of its own.
+---@param options string|moonpost.Forwarding a URL, or options
+function Recipient:forward(options) end
+
 --- The header fields, in their order; message.headers.subject is headers:get("subject").
 ---@class moonpost.Headers
 ---@field [string] string?
@@ -53,17 +58,19 @@ function Headers:each() end
 
 --- What became of a message for one recipient.
 ---@class moonpost.Result
+---@field url? string where it was handed on to
+---@field relayed? boolean the reply is that server's
 ---@field recipient moonpost.Recipient
 ---@field address string
 ---@field ok boolean
 ---@field code integer
 ---@field enhanced string
 ---@field text string
----@field disposition "maildir"|"file"|"pipe"|"discard"|"refuse"|"none"
+---@field disposition "maildir"|"file"|"pipe"|"lmtp"|"forward"|"discard"|"refuse"|"none"
 ---@field path? string of the file that was made
 ---@field why? string for the log, never for the peer
 
---- Where a message goes: one of maildir, file and pipe. In paths and arguments stand %{mailbox}, %{localpart},
+--- Where a message goes: one of maildir, file, pipe and lmtp. In paths and arguments stand %{mailbox}, %{localpart},
 --- %{domain}, %{detail}, %{id}, %{user}, %{date}; %{detail:INBOX} has a default.
 ---@class moonpost.Delivery
 ---@field maildir? string
@@ -77,11 +84,24 @@ function Headers:each() end
 ---@field cwd? string of the program: "/"
 ---@field env? table<string, string> of the program, beside PATH, LANG, SENDER, RECIPIENT and MESSAGE_ID
 
+--- How a message is handed on while its sender waits. Next hops of which the same is said are one, and share their connections.
+---@class moonpost.Forwarding: moonpost.ConnectOptions
+---@field timeout? moonpost.Duration for all of it ("5m"); then the sender hears 451
+---@field connections? integer at a time (20)
+---@field per_connection? integer messages of a connection (100); 0 = no limit
+---@field idle? moonpost.Duration how long a connection is kept that nobody uses ("30s")
+
+---@class moonpost.LmtpDelivery: moonpost.Forwarding
+---@field lmtp string "lmtp://unix:/run/lmtp.sock", "lmtp://127.0.0.1:24"
+
 ---@class moonpost.Selection
 local Selection = {}
 
----@param options moonpost.Delivery
+---@param options moonpost.Delivery|moonpost.LmtpDelivery
 function Selection:deliver(options) end
+
+---@param options string|moonpost.Forwarding a URL, or options
+function Selection:forward(options) end
 
 ---@param reason string
 function Selection:discard(reason) end
@@ -144,9 +164,13 @@ function Message:remove(name) end
 ---@return moonpost.Selection
 function Message:to(selector) end
 
---- For every recipient: into a Maildir, a file, a program.
----@param options moonpost.Delivery
+--- For every recipient: into a Maildir, a file, a program, to an LMTP server.
+---@param options moonpost.Delivery|moonpost.LmtpDelivery
 function Message:deliver(options) end
+
+--- For every recipient: handed on to another server while the sender waits, who hears that server's reply.
+---@param options string|moonpost.Forwarding a URL, or options
+function Message:forward(options) end
 
 --- For every recipient: thrown away, on purpose and by name.
 ---@param reason string

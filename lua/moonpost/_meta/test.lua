@@ -95,12 +95,12 @@ function Policy:advance(duration) end
 function Policy:now() end
 
 --- Lets deliveries of a kind fail from now on; nil lets them succeed again.
----@param kind "maildir"|"file"|"pipe"
+---@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"
 ---@param how? moonpost.test.Failure
 function Policy:fail(kind, how) end
 
 --- Lets deliveries of a kind take time.
----@param kind "maildir"|"file"|"pipe"
+---@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"
 ---@param duration moonpost.Duration
 function Policy:delay(kind, duration) end
 
@@ -153,11 +153,12 @@ function Policy:waits() end
 ---@field signal? integer pipe: what ended it
 ---@field output? string pipe: what it said
 ---@field recipient? string only deliveries to this address
+---@field reply? string lmtp, forward: what the next hop says, "550 5.1.1 No such user"
 ---@field times? integer so often, then they succeed again
 ---@field after? moonpost.Duration how long it takes to fail
 
 ---@class moonpost.test.Delivery
----@field disposition "maildir"|"file"|"pipe"|"discard"
+---@field disposition "maildir"|"file"|"pipe"|"lmtp"|"forward"|"discard"
 ---@field recipient string address; the first one when several recipients share the delivery
 ---@field recipients string[]
 ---@field sender string
@@ -173,6 +174,8 @@ function Policy:waits() end
 ---@field mode? integer
 ---@field line_end? "lf"|"crlf" maildir, file, pipe
 ---@field reason? string discard
+---@field url? string lmtp, forward: where to, without credentials
+---@field params? table lmtp, forward: parameters of MAIL that go on
 ---@field message string the octets: Return-Path, Delivered-To and Received on top, the policy's edits in place
 
 ---@class moonpost.test.Event a line of the log; tostring() shows it

@@ -1,17 +1,20 @@
 --- Stands where deliveries would begin: writes them down, or lets them fail as the test says.
 local blame = require "moonpost.test.blame"
+local mail_of = require "moonpost.mail"
+local reply_of = require "moonpost.reply"
 local suggest = require "moonpost.suggest"
 local units = require "moonpost.units"
 
 local M = {}
 
-local kinds = { maildir = true, file = true, pipe = true }
+local kinds = { maildir = true, file = true, pipe = true, lmtp = true, forward = true }
+local handed_on = { lmtp = true, forward = true }
 local errors = { -- names of csrc/base/error.h that a delivery may end with
   NOSPACE = "no space left on device", DENIED = "permission denied", NOTFOUND = "no such file or directory",
   EXISTS = "file exists", SYSTEM = "system error", TIMEOUT = "took too long", NOMEM = "out of memory",
 }
 local ways = { error = true, why = true, status = true, signal = true, output = true, recipient = true, times = true,
-  after = true }
+  after = true, reply = true }
 
 local function addresses(recipients)
   local list = {}
@@ -38,7 +41,8 @@ local function row(message, kind, recipients, order)
     disposition = kind, recipient = list[1], recipients = list, sender = message.sender.address, id = message.id,
     user = message.session.user, path = order.folder or order.path, args = order.args, env = order.env, cwd = order.cwd,
     timeout = order.timeout, mbox = order.mbox or nil, create = order.create, mode = order.mode, reason = order.reason,
-    line_end = order.crlf ~= nil and (order.crlf and "crlf" or "lf") or nil, message = octets(message, order),
+    line_end = not order.url and order.crlf ~= nil and (order.crlf and "crlf" or "lf") or nil, url = order.url,
+    params = order.params, message = octets(message, order),
   }
 end
 
@@ -68,6 +72,35 @@ local function outcome_of(failure)
   }
 end
 
+local function is_for(failure, one)
+  return failure and (not failure.recipient or failure.recipient == one.address)
+end
+
+-- What a next hop would have said of a recipient.
+local function said(failure, one)
+  if not is_for(failure, one) then
+    return { address = one.address, ok = true, state = "delivered", stage = "body", reply = reply_of.heard(250, "2.0.0", "Accepted") }
+  elseif failure.reply then
+    local reply = failure.reply
+    return {
+      address = one.address, ok = false, state = reply.code >= 500 and "refused" or "deferred",
+      stage = failure.recipient and "rcpt" or "body", reply = reply,
+    }
+  end
+  local why = failure.why or errors[failure.error]
+  return mail_of.row(one.address, "connection", 451, failure.error == "TIMEOUT" and "4.4.2" or "4.4.1", why)
+end
+
+-- A message that is handed on: each recipient has a reply, and only those who were taken are written down.
+local function hand_on(message, kind, recipients, order, failure)
+  local rows, taken = {}, {}
+  for i, one in ipairs(recipients) do
+    rows[i] = said(failure, one)
+    taken[#taken + 1] = rows[i].ok and one or nil
+  end
+  return { rows = rows }, taken[1] and row(message, kind, taken, order) or nil
+end
+
 --- What moonpost.perform calls in the place of C.
 ---@param policy table
 ---@return function deliver
@@ -79,8 +112,13 @@ function M.new(policy)
     end
     local failure = policy._failures[kind]
     local fails = applies(failure, recipients)
-    local delivery = not fails and row(message, kind, recipients, order)
-    local outcome = fails and outcome_of(failure) or success(message, kind, order)
+    local delivery, outcome
+    if handed_on[kind] then
+      outcome, delivery = hand_on(message, kind, recipients, order, fails and failure)
+    else
+      delivery = not fails and row(message, kind, recipients, order)
+      outcome = fails and outcome_of(failure) or success(message, kind, order)
+    end
     local delay = fails and failure.after or policy._delays[kind] or 0
     if fails and failure.times then
       failure.times = failure.times - 1
@@ -93,6 +131,20 @@ function M.new(policy)
       done(outcome)
     end)
   end
+end
+
+-- "550 5.1.1 No such user"
+local function reply_from(kind, text)
+  local code, enhanced, words = tostring(text):match("^([45]%d%d) ([45]%.%d+%.%d+) (.+)$")
+  if not code then
+    code, words = tostring(text):match("^([45]%d%d) (.+)$")
+  end
+  if not handed_on[kind] then
+    blame(("policy:fail: reply: only next hops give one, not a %s"):format(kind))
+  elseif not code then
+    blame(('policy:fail: reply: a text such as "550 5.1.1 No such user" expected, got %q'):format(tostring(text)))
+  end
+  return reply_of.heard(math.tointeger(tonumber(code)), enhanced, words)
 end
 
 --- Checks what a test says about failures. Raises at its line.
@@ -112,6 +164,9 @@ function M.failure(kind, how)
       blame(("policy:fail: unknown option %q%s"):format(tostring(key), suggest.hint(key, ways)))
     end
     failure[key] = value
+  end
+  if failure.reply ~= nil then
+    failure.reply = reply_from(kind, failure.reply)
   end
   failure.error = failure.error or "SYSTEM"
   if not errors[failure.error] then
