@@ -387,14 +387,15 @@ static bool judge(mp_tls_client_config *config, block *b, int *verified)
     bool pkix = true;
     for (int i = 0; i < b->tlsa_count; i++)
       pkix &= tlsa[i].usage < 2;
-    return CHECK(pkix) & CHECK_EQ_INT(rc, MP_E_INVALID);
+    return CHECK(pkix) && CHECK_EQ_INT(rc, MP_E_INVALID);
   }
   if (!CHECK_EQ_INT(rc, 0))
     return false;
   int depth, code = verify(config, tls, b, &depth);
   ++*verified;
   bool ignored = tlsa[0].usage == 3 && b->error == X509_V_ERR_HOSTNAME_MISMATCH; /* RFC 7672 section 3.1.1 */
-  bool ok = CHECK_EQ_INT(code, ignored ? X509_V_OK : b->error) & CHECK_EQ_INT(depth, b->depth);
+  bool judged = CHECK_EQ_INT(code, ignored ? X509_V_OK : b->error);
+  bool ok = CHECK_EQ_INT(depth, b->depth) && judged;
   mp_tls_free(tls);
   ERR_clear_error();
   return ok;

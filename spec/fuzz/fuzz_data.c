@@ -12,11 +12,13 @@ int portable_finish(mp_data *decoder, mp_str *out);
 #define mp_data_init   portable_init
 #define mp_data_next   portable_next
 #define mp_data_finish portable_finish
+#define mp_data_plain  portable_plain
 #define MP_DATA_PORTABLE
 #include "smtp/data.c"
 #undef mp_data_init
 #undef mp_data_next
 #undef mp_data_finish
+#undef mp_data_plain
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
