@@ -8,10 +8,12 @@ typedef struct client_box { /* kept in the registry while the connection lives *
   int self;      /* registry reference */
   mpl_mail mail; /* of the transaction under way, or the last one */
   bool has_mail;
-  mp_client_login login; /* of the AUTH under way; its strings are HELD */
+  mp_client_login login; /* of the AUTH under way; its strings are in HELD */
+  mp_tls *tls;           /* while the link is being made */
 } client_box;
 
-/* Uservalues. What an operation borrows from Lua stands in HELD, and a body in BODY, until the next one begins. */
+/* Uservalues. What an operation borrows from Lua stands in HELD, and a body in BODY, until the next one begins: nothing is put there while one is
+ * under way. */
 enum { WHY_ROOM = 400, UV_ON = 1, UV_HELD = 2, UV_BODY = 3, UV_COUNT = 3 };
 
 static client_box *check(lua_State *L)
@@ -190,6 +192,9 @@ int mpl_worker_client(lua_State *L)
   luaL_checktype(L, 3, LUA_TTABLE);
   luaL_checktype(L, 4, LUA_TFUNCTION);
   lua_settop(L, 4);
+  mpl_stream *from = luaL_checkudata(L, 2, MPL_STREAM);
+  luaL_argcheck(L, from->stream, 2, "stream is closed, or has been taken");
+  luaL_argcheck(L, from->leaving.worker == worker, 2, "stream is another worker's");
   mp_link_opts opts = { .trace = flag_at(L, "trace"),
                         .pretend_tls = flag_at(L, "pretend_tls"),
                         .handshake_ms = ms_at(L, "handshake", 0) };
@@ -202,18 +207,16 @@ int mpl_worker_client(lua_State *L)
   lua_pushvalue(L, 4);
   lua_setiuservalue(L, -2, UV_ON);
   char why[WHY_ROOM] = "";
-  int rc = mpl_tls_for(L, 3, "tls", worker->worker, &opts.tls, why, sizeof why);
+  int rc = mpl_tls_for(L, 3, "tls", worker->worker, &box->tls, why, sizeof why);
   if (rc < 0) {
     mp_list_remove(&box->leaving.node);
     return mpl_fail(L, MP_E_TLS, why);
   }
-  mp_stream *stream = mpl_stream_of(L, 2);
-  if (!stream)
-    mp_tls_free(opts.tls);
-  luaL_argcheck(L, stream, 2, "stream is closed, or has been taken");
   lua_pushvalue(L, -1);
   box->self = luaL_ref(L, LUA_REGISTRYINDEX);
-  rc = mp_link_open(&box->link, worker->worker, stream, &opts, &calls, box);
+  opts.tls = box->tls; /* from here on nothing raises */
+  box->tls = NULL;
+  rc = mp_link_open(&box->link, worker->worker, mpl_stream_of(L, 2, worker), &opts, &calls, box);
   if (rc < 0) {
     release(box);
     return mpl_fail(L, rc, NULL);
@@ -233,21 +236,22 @@ static int begun(lua_State *L, client_box *box, int rc)
   return mpl_fail(L, rc, why);
 }
 
-/* Keeps what stands at `index` and behind it, up to two values, as long as the operation borrows from them. */
-static void hold(lua_State *L, int index)
+/* Keeps what stands at `index` as long as the operation borrows from it. */
+static void hold(lua_State *L, int index, int where)
 {
   lua_pushvalue(L, index);
-  lua_setiuservalue(L, 1, UV_HELD);
-  if (lua_gettop(L) > index) {
-    lua_pushvalue(L, index + 1);
-    lua_setiuservalue(L, 1, UV_BODY);
-  }
+  lua_setiuservalue(L, 1, where);
 }
 
-static void need_idle(lua_State *L, const client_box *box)
+/* Fit for an operation. What it borrows is not touched before that is known. */
+static bool is_idle(const client_box *box)
 {
-  mp_client *machine = mp_link_machine(box->link);
-  luaL_argcheck(L, machine && mp_client_busy(machine) == MP_OP_NONE, 1, "another operation is under way");
+  return box->link && mp_link_idle(box->link);
+}
+
+static int busy(lua_State *L)
+{
+  return mpl_fail(L, MP_E_MISUSE, "another operation is under way");
 }
 
 static int client_hello(lua_State *L)
@@ -267,15 +271,21 @@ static int client_starttls(lua_State *L)
   mp_tls *tls;
   if (mpl_tls_for(L, 2, NULL, box->leaving.worker->worker, &tls, why, sizeof why) < 0)
     return mpl_fail(L, MP_E_TLS, why);
+  if (!box->link) { /* a metamethod has closed it */
+    mp_tls_free(tls);
+    return mpl_fail(L, MP_E_CLOSED, NULL);
+  }
   return begun(L, box, mp_link_starttls(box->link, tls));
 }
 
+/* A field of the table at 2; the one at 3 keeps it, for the other is the script's to change. */
 static mp_str optional(lua_State *L, const char *field)
 {
   mp_str s = MP_STR_NULL;
-  if (lua_getfield(L, 2, field) != LUA_TNIL)
+  lua_pushstring(L, field);
+  if (lua_rawget(L, 2) != LUA_TNIL)
     s = mpl_check_str(L, -1);
-  lua_pop(L, 1); /* the table keeps it */
+  lua_setfield(L, 3, field);
   return s;
 }
 
@@ -299,7 +309,9 @@ static int client_auth(lua_State *L)
   client_box *box = check_open(L);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
-  need_idle(L, box);
+  if (!is_idle(box))
+    return busy(L);
+  lua_newtable(L);
   mp_client_login login = { .mechanisms = mechanisms(L, "mechanisms"),
                             .in_clear = mechanisms(L, "in_clear"),
                             .user = optional(L, "user"),
@@ -310,8 +322,7 @@ static int client_auth(lua_State *L)
   lua_getfield(L, 2, "port");
   login.port = (unsigned)luaL_optinteger(L, -1, 0);
   box->login = login;
-  lua_settop(L, 2);
-  hold(L, 2);
+  hold(L, 3, UV_HELD);
   return begun(L, box, mp_link_auth(box->link, &box->login));
 }
 
@@ -319,7 +330,9 @@ static int client_command(lua_State *L)
 {
   client_box *box = check_open(L);
   mp_str line = mpl_check_str(L, 2);
-  hold(L, 2);
+  if (!is_idle(box))
+    return busy(L);
+  hold(L, 2, UV_HELD);
   return begun(L, box, mp_link_command(box->link, line));
 }
 
@@ -339,7 +352,9 @@ static int client_vrfy(lua_State *L)
 {
   client_box *box = check_open(L);
   mp_str what = mpl_check_str(L, 2);
-  hold(L, 2);
+  if (!is_idle(box))
+    return busy(L);
+  hold(L, 2, UV_HELD);
   return begun(L, box, mp_link_vrfy(box->link, what));
 }
 
@@ -353,7 +368,6 @@ static int client_quit(lua_State *L)
 
 static void read_mail(lua_State *L, client_box *box)
 {
-  need_idle(L, box);
   luaL_checktype(L, 2, LUA_TTABLE);
   box->has_mail = false;
   const char *why = mpl_mail_read(L, 2, &box->mail);
@@ -366,6 +380,7 @@ static void read_mail(lua_State *L, client_box *box)
 static mp_link_source source_at(lua_State *L, client_box *box, int index)
 {
   mp_link_source source = { 0 };
+  box->mail.tx.canonical = false; /* of the body before */
   if (lua_type(L, index) == LUA_TSTRING) {
     source.octets = mpl_check_str(L, index);
     source.has_octets = true;
@@ -383,10 +398,12 @@ static mp_link_source source_at(lua_State *L, client_box *box, int index)
 static int client_send(lua_State *L)
 {
   client_box *box = check_open(L);
+  if (!is_idle(box))
+    return busy(L);
   read_mail(L, box);
   lua_settop(L, 5);
   mp_link_source source = source_at(L, box, 3);
-  hold(L, 2);
+  hold(L, 3, UV_BODY);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
 }
 
@@ -394,12 +411,12 @@ static int client_send(lua_State *L)
 static int client_again(lua_State *L)
 {
   client_box *box = check_open(L);
-  need_idle(L, box);
+  if (!is_idle(box))
+    return busy(L);
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
-  lua_pushvalue(L, 2); /* the mail's strings are held already */
-  lua_setiuservalue(L, 1, UV_BODY);
+  hold(L, 2, UV_BODY);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
 }
 
@@ -407,8 +424,9 @@ static int client_again(lua_State *L)
 static int client_mail(lua_State *L)
 {
   client_box *box = check_open(L);
+  if (!is_idle(box))
+    return busy(L);
   read_mail(L, box);
-  hold(L, 2);
   return begun(L, box, mp_link_mail(box->link, &box->mail.tx));
 }
 
@@ -423,12 +441,12 @@ static int client_rcpt(lua_State *L)
 static int client_data(lua_State *L)
 {
   client_box *box = check_open(L);
-  need_idle(L, box);
+  if (!is_idle(box))
+    return busy(L);
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
-  lua_pushvalue(L, 2);
-  lua_setiuservalue(L, 1, UV_BODY);
+  hold(L, 2, UV_BODY);
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, false));
 }
 
@@ -577,6 +595,8 @@ static int client_gc(lua_State *L)
   if (box->link)
     mp_link_close(box->link);
   box->link = NULL;
+  mp_tls_free(box->tls);
+  box->tls = NULL;
   mp_list_remove(&box->leaving.node);
   mpl_mail_dispose(&box->mail);
   box->has_mail = false;

@@ -23,8 +23,8 @@ typedef struct mpl_stream { /* box */
   mp_stream *stream; /* NULL: closed, or taken */
 } mpl_stream;
 
-mp_stream *mpl_stream_of(lua_State *L,
-                         int index); /* takes it out of its box; NULL when there is none. Raises for what is no such box */
+/* Takes it out of its box; NULL when there is none. Raises for what is no such box, or one of another worker: nothing of it was taken then. */
+mp_stream *mpl_stream_of(lua_State *L, int index, const mpl_worker *worker);
 
 /* Pushes a wire on a new memory stream, whose own end is put into *stream. `index`: a table as service:wire has it. Raises. */
 void mpl_push_wire(lua_State *L, mpl_worker *worker, int index, mp_stream **stream);
@@ -36,7 +36,7 @@ int mpl_tls_for(lua_State *L, int index, const char *field, mp_worker *worker, m
 int mpl_open_client_tls(lua_State *L);
 int mpl_push_tls_facts(lua_State *L, mp_tls *tls); /* a table; returns 1 */
 
-/* A transaction as Lua gives it; the strings are Lua's, or in `strings`. */
+/* A transaction as Lua gives it; its strings are copied: a script may do with its own what it likes, while the peer takes its time. */
 typedef struct mpl_mail {
   mp_transaction tx;
   mp_arena strings;

@@ -23,22 +23,35 @@ static int config_gc(lua_State *L)
 
 /* ---- reading the table ----------------------------------------------------------------------------------------------- */
 
+/* The value on top, which is `field`'s. No number in place of a string: what Lua makes of it belongs to nobody. */
+static const char *string_at(lua_State *L, const char *field, size_t *len)
+{
+  if (lua_isnil(L, -1)) {
+    *len = 0;
+    return NULL;
+  }
+  if (lua_type(L, -1) != LUA_TSTRING)
+    luaL_error(L, "tls.%s: a string expected, got a %s", field, luaL_typename(L, -1));
+  return lua_tolstring(L, -1, len);
+}
+
 /* Borrowed from the table, which keeps it. */
 static const char *text(lua_State *L, int at, const char *field)
 {
+  size_t len;
   lua_getfield(L, at, field);
-  const char *s = luaL_optstring(L, -1, NULL);
+  const char *s = string_at(L, field, &len);
   lua_pop(L, 1);
   return s;
 }
 
 static mp_str view(lua_State *L, int at, const char *field)
 {
-  mp_str s = MP_STR_NULL;
-  if (lua_getfield(L, at, field) != LUA_TNIL)
-    s = mpl_check_str(L, -1);
+  size_t len;
+  lua_getfield(L, at, field);
+  const char *s = string_at(L, field, &len);
   lua_pop(L, 1);
-  return s;
+  return mp_str_of(s, len);
 }
 
 static size_t list(lua_State *L, int at, const char *field, size_t most)
@@ -78,7 +91,9 @@ static void read_names(lua_State *L, int at, wish *w)
   size_t count = list(L, at, "names", MP_TLS_REFERENCES_MOST);
   for (size_t i = 0; i < count; i++) {
     lua_rawgeti(L, -1, (lua_Integer)i + 1);
-    w->names[i] = mpl_check_str(L, -1);
+    size_t len;
+    const char *name = string_at(L, "names", &len);
+    w->names[i] = mp_str_of(name, len);
     lua_pop(L, 1);
   }
   if (count) {
@@ -116,7 +131,10 @@ static void read_tlsa(lua_State *L, int at, wish *w)
     uint8_t numbers[3];
     for (int k = 0; k < 3; k++) {
       lua_getfield(L, record, fields[k]);
-      numbers[k] = (uint8_t)luaL_checkinteger(L, -1);
+      lua_Integer number = luaL_checkinteger(L, -1);
+      if (number < 0 || number > 255)
+        luaL_error(L, "tls.tlsa: %s: 0 to 255 expected", fields[k]);
+      numbers[k] = (uint8_t)number;
       lua_pop(L, 1);
     }
     w->tlsa[i] = (mp_tls_tlsa){
@@ -169,8 +187,9 @@ static mp_tls_client_config *config_for(lua_State *L, int at, int *rc, char *why
   luaL_Buffer name;
   luaL_buffinit(L, &name);
   for (int i = 0; i < 6; i++) {
+    size_t len;
     lua_getfield(L, at, parts[i]);
-    values[i] = luaL_optstring(L, -1, NULL);
+    values[i] = string_at(L, parts[i], &len);
     if (values[i])
       luaL_addvalue(&name);
     else

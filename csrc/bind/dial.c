@@ -54,9 +54,10 @@ static int stream_gc(lua_State *L)
   return 0;
 }
 
-mp_stream *mpl_stream_of(lua_State *L, int index)
+mp_stream *mpl_stream_of(lua_State *L, int index, const mpl_worker *worker)
 {
   mpl_stream *box = luaL_checkudata(L, index, MPL_STREAM);
+  luaL_argcheck(L, !box->stream || box->leaving.worker == worker, index, "stream is another worker's");
   mp_stream *stream = box->stream;
   box->stream = NULL;
   mp_list_remove(&box->leaving.node);

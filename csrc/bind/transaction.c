@@ -1,7 +1,7 @@
 /* bind/transaction.c -- a transaction out of Lua tables: addresses, and the parameters of MAIL and RCPT by the names that a server's session has for them. */
 #include "bind/client.h"
 
-enum { STRINGS_MOST = 8 << 20, REPLIES_MOST = 4 << 20, RCPTS_MOST = 100000 };
+enum { STRINGS_MOST = 64 << 20, REPLIES_MOST = 4 << 20, RCPTS_MOST = 100000 };
 
 void mpl_mail_init(mpl_mail *mail)
 {
@@ -19,32 +19,61 @@ void mpl_mail_dispose(mpl_mail *mail)
   mp_arena_dispose(&mail->strings);
 }
 
-/* The string on top, popped: whoever gave the table keeps it. False: not a string. */
-static bool take_str(lua_State *L, mp_str *out)
+enum { INHERIT_MOST = 8 };
+
+/* Pushes field `name` of the table at `index`, or of a table that it inherits from. No function is called for it: that could begin an operation on
+ * the very connection that this one is read for. */
+static int raw_field(lua_State *L, int index, const char *name)
 {
-  bool is = lua_type(L, -1) == LUA_TSTRING;
+  lua_pushvalue(L, index);
+  for (int i = 0; i < INHERIT_MOST; i++) {
+    lua_pushstring(L, name);
+    int kind = lua_rawget(L, -2);
+    if (kind != LUA_TNIL) {
+      lua_remove(L, -2);
+      return kind;
+    }
+    lua_pop(L, 1);
+    kind = luaL_getmetafield(L, -1, "__index");
+    if (kind != LUA_TTABLE) {
+      lua_pop(L, kind == LUA_TNIL ? 0 : 1);
+      break;
+    }
+    lua_remove(L, -2);
+  }
+  lua_pop(L, 1);
+  lua_pushnil(L);
+  return LUA_TNIL;
+}
+
+/* A copy of the string on top, which is popped. False: not a string. Raises when there is no memory. */
+static bool take_str(lua_State *L, mpl_mail *mail, mp_str *out)
+{
+  bool is = lua_type(L, -1) == LUA_TSTRING, ok = true;
   if (is) {
     size_t len;
     const char *ptr = lua_tolstring(L, -1, &len);
-    *out = mp_str_of(ptr, len);
+    *out = len ? mp_arena_str(&mail->strings, mp_str_of(ptr, len), &ok) : MP_STR("");
   }
+  if (!ok)
+    luaL_error(L, "out of memory");
   lua_pop(L, 1);
   return is;
 }
 
 /* Field `name` of the table at `index`, when it is there: 1 read, 0 absent, -1 something else. */
-static int str_field(lua_State *L, int index, const char *name, mp_str *out)
+static int str_field(lua_State *L, int index, const char *name, mpl_mail *mail, mp_str *out)
 {
-  if (lua_getfield(L, index, name) == LUA_TNIL) {
+  if (raw_field(L, index, name) == LUA_TNIL) {
     lua_pop(L, 1);
     return 0;
   }
-  return take_str(L, out) ? 1 : -1;
+  return take_str(L, mail, out) ? 1 : -1;
 }
 
 static int int_field(lua_State *L, int index, const char *name, lua_Integer *out)
 {
-  int kind = lua_getfield(L, index, name), is = 0;
+  int kind = raw_field(L, index, name), is = 0;
   if (kind != LUA_TNIL)
     *out = lua_tointegerx(L, -1, &is);
   lua_pop(L, 1);
@@ -53,7 +82,7 @@ static int int_field(lua_State *L, int index, const char *name, lua_Integer *out
 
 static bool flag_field(lua_State *L, int index, const char *name)
 {
-  lua_getfield(L, index, name);
+  raw_field(L, index, name);
   bool flag = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return flag;
@@ -83,7 +112,7 @@ static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
     p->size = (uint64_t)n;
     p->given |= MP_PARAM_SIZE;
   }
-  if ((got = str_field(L, at, "body", &s)) != 0) {
+  if ((got = str_field(L, at, "body", mail, &s)) != 0) {
     static const char *const bodies[] = { "7BIT", "8BITMIME", "BINARYMIME" };
     int kind = -1;
     for (int i = 0; got > 0 && i < 3; i++)
@@ -97,13 +126,13 @@ static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
     p->given |= MP_PARAM_SMTPUTF8;
   if (flag_field(L, at, "requiretls"))
     p->given |= MP_PARAM_REQUIRETLS;
-  if ((got = str_field(L, at, "ret", &s)) != 0) {
+  if ((got = str_field(L, at, "ret", mail, &s)) != 0) {
     if (got < 0 || !(mp_str_ieq(s, MP_STR("FULL")) || mp_str_ieq(s, MP_STR("HDRS"))))
       return "ret: \"FULL\" or \"HDRS\" expected";
     p->ret = mp_str_ieq(s, MP_STR("FULL")) ? MP_RET_FULL : MP_RET_HDRS;
     p->given |= MP_PARAM_RET;
   }
-  if ((got = str_field(L, at, "envid", &s)) != 0) {
+  if ((got = str_field(L, at, "envid", mail, &s)) != 0) {
     if (got < 0 || s.len > 100 || !xtext(mail, MP_STR_NULL, s, &p->envid))
       return "envid: a string of at most 100 characters expected";
     p->given |= MP_PARAM_ENVID;
@@ -112,7 +141,7 @@ static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
     mp_str mode = MP_STR("N");
     if (got < 0 || n < -999999999 || n > 999999999)
       return "by: seconds expected";
-    if (str_field(L, at, "by_mode", &mode) < 0 ||
+    if (str_field(L, at, "by_mode", mail, &mode) < 0 ||
         !(mp_str_ieq(mode, MP_STR("R")) || mp_str_ieq(mode, MP_STR("N"))))
       return "by_mode: \"R\" or \"N\" expected";
     p->by_seconds = n;
@@ -126,7 +155,7 @@ static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
     p->hold_for = (uint64_t)n;
     p->given |= MP_PARAM_HOLDFOR;
   }
-  if ((got = str_field(L, at, "holduntil", &s)) != 0) {
+  if ((got = str_field(L, at, "holduntil", mail, &s)) != 0) {
     if (got < 0 || int_field(L, at, "holduntil_time", &n) <= 0)
       return "holduntil: a date-time expected, and holduntil_time in seconds since 1970";
     p->hold_until = s;
@@ -139,7 +168,7 @@ static const char *mail_params(lua_State *L, int at, mpl_mail *mail)
     p->priority = (int)n;
     p->given |= MP_PARAM_PRIORITY;
   }
-  if ((got = str_field(L, at, "auth", &s)) != 0) {
+  if ((got = str_field(L, at, "auth", mail, &s)) != 0) {
     if (got < 0 || !xtext(mail, MP_STR_NULL, s, &p->auth))
       return "auth: an address expected";
     p->given |= MP_PARAM_AUTH;
@@ -156,7 +185,7 @@ static const char *notify(lua_State *L, int at, mp_rcpt_params *p)
                 { "SUCCESS", MP_NOTIFY_SUCCESS },
                 { "FAILURE", MP_NOTIFY_FAILURE },
                 { "DELAY", MP_NOTIFY_DELAY } };
-  int kind = lua_getfield(L, at, "notify");
+  int kind = raw_field(L, at, "notify");
   if (kind != LUA_TNIL && kind != LUA_TTABLE) {
     lua_pop(L, 1);
     return "notify: a table such as { FAILURE = true, DELAY = true } expected";
@@ -179,10 +208,10 @@ static const char *rcpt_params(lua_State *L, int at, mpl_mail *mail, mp_rcpt_par
   const char *why = notify(L, at, p);
   if (why)
     return why;
-  int got = str_field(L, at, "orcpt", &orcpt);
+  int got = str_field(L, at, "orcpt", mail, &orcpt);
   if (got == 0)
     return NULL;
-  if (got < 0 || str_field(L, at, "orcpt_type", &type) < 0 || type.len > 64)
+  if (got < 0 || str_field(L, at, "orcpt_type", mail, &type) < 0 || type.len > 64)
     return "orcpt: an address expected";
   char prefix[72];
   memcpy(prefix, type.ptr, type.len);
@@ -198,7 +227,7 @@ static const char *recipient(lua_State *L, mpl_mail *mail, mp_send_rcpt *to)
 {
   *to = (mp_send_rcpt){ 0 };
   if (lua_type(L, -1) == LUA_TSTRING) {
-    take_str(L, &to->address);
+    take_str(L, mail, &to->address);
     return NULL;
   }
   if (lua_type(L, -1) != LUA_TTABLE) {
@@ -207,9 +236,9 @@ static const char *recipient(lua_State *L, mpl_mail *mail, mp_send_rcpt *to)
   }
   int at = lua_gettop(L);
   const char *why = NULL;
-  if (str_field(L, at, "address", &to->address) <= 0 || str_field(L, at, "ascii", &to->ascii) < 0)
+  if (str_field(L, at, "address", mail, &to->address) <= 0 || str_field(L, at, "ascii", mail, &to->ascii) < 0)
     why = "to: an address expected";
-  else if (lua_getfield(L, at, "params") == LUA_TTABLE)
+  else if (raw_field(L, at, "params") == LUA_TTABLE)
     why = rcpt_params(L, at + 1, mail, &to->params);
   lua_settop(L, at - 1);
   return why;
@@ -217,7 +246,7 @@ static const char *recipient(lua_State *L, mpl_mail *mail, mp_send_rcpt *to)
 
 static const char *recipients(lua_State *L, int index, mpl_mail *mail)
 {
-  int kind = lua_getfield(L, index, "to"), at = lua_gettop(L);
+  int kind = raw_field(L, index, "to"), at = lua_gettop(L);
   size_t count = kind == LUA_TSTRING ? 1 : kind == LUA_TTABLE ? (size_t)lua_rawlen(L, at) : 0;
   if (count == 0 || count > RCPTS_MOST) {
     lua_pop(L, 1);
@@ -250,12 +279,12 @@ const char *mpl_mail_read(lua_State *L, int index, mpl_mail *mail)
   mp_transaction_dispose(&mail->tx);
   mp_transaction_init(&mail->tx, NULL);
   mail->tx.rcpts = rcpts;
-  if (str_field(L, index, "from", &mail->tx.sender) <= 0)
+  if (str_field(L, index, "from", mail, &mail->tx.sender) <= 0)
     return "from: an address expected, \"\" for the null sender";
-  if (str_field(L, index, "from_ascii", &mail->tx.sender_ascii) < 0)
+  if (str_field(L, index, "from_ascii", mail, &mail->tx.sender_ascii) < 0)
     return "from_ascii: a string expected";
   const char *why = recipients(L, index, mail);
-  if (!why && lua_getfield(L, index, "params") == LUA_TTABLE) {
+  if (!why && raw_field(L, index, "params") == LUA_TTABLE) {
     why = mail_params(L, lua_gettop(L), mail);
     lua_pop(L, 1);
   } else if (!why) {

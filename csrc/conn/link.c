@@ -26,7 +26,9 @@ void mp_link_closed(void *ctx)
 {
   mp_link *link = ctx;
   link->stream = NULL;
-  if (link->state != LINK_GONE && link->calls) { /* the loop is being disposed of */
+  bool told = link->state == LINK_GONE;
+  mp_link_enter(link, LINK_GONE);
+  if (!told && link->calls) { /* the loop is being disposed of */
     const mp_link_calls *calls = link->calls;
     link->calls = NULL;
     calls->closed(link->ctx, MP_E_CANCELLED, "the loop ended");
@@ -70,7 +72,7 @@ void mp_link_leave(mp_link *link)
   if (!link)
     return;
   link->calls = NULL;
-  if (link->state == LINK_TALK && mp_client_busy(link->cl) == MP_OP_NONE && mp_link_quit(link) == 0)
+  if (mp_link_quit(link) == 0)
     return;
   mp_link_end(link, 0, "closed", true);
 }
@@ -88,8 +90,8 @@ void mp_link_lost(mp_link *link, int rc, const char *why)
     return;
   }
   mp_client_result greet = { .op = MP_OP_GREET, .rc = rc };
-  link->rc = rc;
   link->why = why;
+  link->busy = false;
   if (link->calls)
     link->calls->done(link->ctx, &greet);
   mp_link_end(link, rc, why, true);
@@ -104,19 +106,23 @@ static int64_t deadline(const mp_link *link)
   return link->state == LINK_SECURING ? link->phase_due : mp_client_deadline(link->cl);
 }
 
-/* The timer moves only when something is due earlier than it: deadlines move later all the time, and it finds out when it fires. */
+/* The timer moves only when something is due earlier than it: deadlines move later all the time, and it finds out when it fires. It is always set,
+ * if only for the end of days: so moving it never wants memory, and no operation is left without its deadline. */
 void mp_link_rearm(mp_link *link)
 {
   int64_t due = deadline(link);
-  if (due == INT64_MAX || (link->timer.slot && link->timer.due_ms <= due))
-    return;
-  if (mp_timers_set(&link->worker->loop.timers, &link->timer, due) < 0)
-    mp_link_lost(link, MP_E_NOMEM, "out of memory");
+  if (due < link->timer.due_ms && link->state != LINK_GONE)
+    mp_timers_set(&link->worker->loop.timers, &link->timer, due);
 }
 
 static void fire(mp_timer *timer, int64_t now_ms)
 {
   mp_link *link = MP_CONTAINER(timer, mp_link, timer);
+  mp_timers_set(&link->worker->loop.timers, timer, INT64_MAX); /* there is room: it was just taken out */
+  if (link->rc < 0) {
+    mp_link_lost(link, link->rc, link->why);
+    return;
+  }
   if (link->state == LINK_SECURING && link->phase_due <= now_ms) {
     mp_link_lost(link, MP_E_TIMEOUT, "the TLS handshake took too long");
     return;
@@ -155,7 +161,10 @@ int mp_link_open(mp_link **out, mp_worker *worker, mp_stream *stream, const mp_l
   link->opts.machine.out_blocks = &worker->out_blocks;
   link->opts.handshake_ms = opts->handshake_ms > 0 ? opts->handshake_ms : LINK_HANDSHAKE_MS;
   link->opts.write_most = opts->write_most ? opts->write_most : LINK_WRITE_MOST;
+  if (link->opts.write_most < LINK_WRITE_LEAST)
+    link->opts.write_most = LINK_WRITE_LEAST;
   link->phase_due = INT64_MAX;
+  link->busy = true;
   mp_timer_init(&link->timer, fire);
   mp_stream_attach(stream, &mp_link_stream_calls, link);
   int rc = 0;
@@ -177,9 +186,9 @@ int mp_link_open(mp_link **out, mp_worker *worker, mp_stream *stream, const mp_l
     return rc;
   }
   *out = link;
-  if (link->tls) /* ours to begin. A failure is told on the next turn, when the stream reports it */
-    if (mp_tls_handshake(link->tls) == 0)
-      mp_link_send_cipher(link);
+  link->rc = link->tls ? mp_link_first_flight(link) : 0; /* ours to begin */
+  if (link->rc < 0)                                      /* told on the next turn: nobody is called in here */
+    mp_timers_set(&worker->loop.timers, &link->timer, 0);
   return 0;
 }
 
@@ -188,22 +197,26 @@ int mp_link_open(mp_link **out, mp_worker *worker, mp_stream *stream, const mp_l
 /* After an operation was taken: what it has to say goes out, and events that came of it wait for the next turn, for `done` is never called inside. */
 static int begun(mp_link *link, int rc)
 {
-  if (rc < 0 || link->running || link->reading_plain) {
-    if (rc == 0)
-      link->again = true;
+  if (rc < 0)
     return rc;
+  link->busy = true;
+  if (link->running) {
+    link->again = true;
+    return 0;
   }
   link->running = true; /* a peer that turns out to be gone is told of later */
   mp_link_flush(link);
   link->running = false;
   if (link->state == LINK_TALK)
-    mp_timers_set(&link->worker->loop.timers, &link->timer, 0); /* without memory the deadline that is set finds it */
+    mp_timers_set(&link->worker->loop.timers, &link->timer, 0);
   return 0;
 }
 
 static int may(const mp_link *link)
 {
-  return link->state == LINK_TALK ? 0 : link->state == LINK_GONE ? MP_E_CLOSED : MP_E_MISUSE;
+  if (link->state == LINK_GONE)
+    return MP_E_CLOSED;
+  return link->state == LINK_TALK && !link->busy && !link->tracing ? 0 : MP_E_MISUSE;
 }
 
 #define OPERATION(CALL) \
@@ -287,8 +300,6 @@ int mp_link_send(mp_link *link, mp_transaction *tx, const mp_link_source *from, 
   int rc = may(link);
   if (rc < 0)
     return rc;
-  if (mp_client_busy(link->cl) != MP_OP_NONE)
-    return MP_E_MISUSE;
   rc = mp_link_source_begin(link, from);
   if (rc == 0 && from->message)
     describe(link, from->message, tx);
@@ -302,6 +313,11 @@ int mp_link_send(mp_link *link, mp_transaction *tx, const mp_link_source *from, 
 }
 
 /* ---- facts ------------------------------------------------------------------------------------------------------- */
+
+bool mp_link_idle(const mp_link *link)
+{
+  return may(link) == 0;
+}
 
 mp_client *mp_link_machine(const mp_link *link)
 {

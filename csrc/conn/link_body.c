@@ -97,10 +97,10 @@ int mp_link_body(mp_link *link, mp_str octets, bool last)
   link_source *body = &link->body;
   if (link->state != LINK_TALK || !body->active || !body->pushed || !body->asked || body->rest.len || body->last)
     return MP_E_MISUSE;
-  body->asked = false;
   mp_buf_init(&body->head, PUSHED_MOST, NULL);
   if (octets.len > PUSHED_MOST || mp_buf_add(&body->head, octets.ptr, octets.len) < 0)
     return MP_E_NOMEM;
+  body->asked = false;
   body->rest = mp_buf_view(&body->head);
   body->last = last;
   mp_link_run(link);

@@ -12,7 +12,12 @@
  * GONE       closed by us or by the machine; the struct waits for closed() of the stream */
 typedef enum link_state { LINK_SECURING, LINK_TALK, LINK_GONE } link_state;
 
-enum { LINK_HANDSHAKE_MS = 30000, LINK_WRITE_MOST = 1 << 20, LINK_LINGER_MS = 2000 };
+enum {
+  LINK_HANDSHAKE_MS = 30000,
+  LINK_WRITE_MOST = 1 << 20,
+  LINK_WRITE_LEAST = 1 << 18,
+  LINK_LINGER_MS = 2000
+};
 
 typedef struct link_source {
   bool active, pushed, asked, last;
@@ -44,8 +49,9 @@ struct mp_link {
   mp_timer timer;
   int64_t phase_due;
   unsigned char state; /* link_state */
-  bool running, again, reading_plain, secure_now, closing;
-  int rc;
+  bool busy; /* an operation was asked for, or GREET is under way, and `done` has not told what came of it */
+  bool running, again, tracing, secure_now, closing;
+  int rc; /* what ended the connection before the link was given to who asked for it; 0: nothing did */
   const char *why;
 };
 
@@ -66,6 +72,7 @@ void mp_link_closed(void *ctx);    /* the stream is gone: link.c */
 bool mp_link_flush(mp_link *link); /* false when nothing more can be written now, or ever */
 void mp_link_run(mp_link *link);   /* moves what can be moved; the one place where the machine moves */
 bool mp_link_send_cipher(mp_link *link);
+int mp_link_first_flight(mp_link *link); /* of an implicit handshake; calls nobody. 0 or an error */
 
 int mp_link_source_begin(mp_link *link, const mp_link_source *from);
 void mp_link_source_end(link_source *body);

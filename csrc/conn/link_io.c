@@ -4,42 +4,85 @@
 
 #include "base/error.h"
 
-enum { PLAIN = 16384 };
+enum { PLAIN = 16384, CIPHER_BESIDES = 65536 /* a handshake, with our certificate */ };
 
 /* ---- output ------------------------------------------------------------------------------------------------------ */
 
-static void trace_sent(mp_link *link, mp_str out)
+static void trace(mp_link *link, bool sent, mp_str octets, size_t body)
 {
   if (!link->opts.trace || !link->calls || !link->calls->trace)
     return;
+  link->tracing = true; /* an operation would move the output that is being shown */
+  link->calls->trace(link->ctx, sent, octets, body);
+  link->tracing = false;
+}
+
+static void trace_sent(mp_link *link, mp_str out)
+{
   if (mp_client_in_body(link->cl)) {
-    link->calls->trace(link->ctx, true, MP_STR_NULL, out.len);
+    trace(link, true, MP_STR_NULL, out.len);
     return;
   }
   mp_str secret = mp_client_secret(link->cl);
   if (!secret.len) {
-    link->calls->trace(link->ctx, true, out, 0);
+    trace(link, true, out, 0);
     return;
   }
   size_t before = (size_t)(secret.ptr - out.ptr);
-  static const mp_str stars = { "***", 3 };
-  link->calls->trace(link->ctx, true, mp_str_sub(out, 0, before), 0);
-  if (link->calls)
-    link->calls->trace(link->ctx, true, stars, 0);
-  if (link->calls)
-    link->calls->trace(link->ctx, true, mp_str_sub(out, before + secret.len, out.len), 0);
+  trace(link, true, mp_str_sub(out, 0, before), 0);
+  trace(link, true, MP_STR("***"), 0);
+  trace(link, true, mp_str_sub(out, before + secret.len, out.len), 0);
+}
+
+static void write_failed(mp_link *link, int rc)
+{
+  switch (rc) {
+  case MP_E_NOMEM:
+    mp_link_lost(link, rc, "out of memory");
+    return;
+  case MP_E_FULL:
+    mp_link_lost(link, rc, "the peer does not read");
+    return;
+  case MP_E_TLS:
+    mp_link_lost(link, rc, mp_tls_why(link->tls));
+    return;
+  default:
+    mp_link_lost(link, MP_E_EOF, "the peer closed the connection");
+    return;
+  }
+}
+
+static int write_cipher(mp_link *link)
+{
+  mp_str out = mp_tls_output(link->tls);
+  int rc =
+      out.len ? mp_stream_write(link->stream, out.ptr, out.len, link->opts.write_most * 2 + CIPHER_BESIDES) : 0;
+  mp_tls_sent(link->tls, out.len);
+  return rc;
 }
 
 bool mp_link_send_cipher(mp_link *link)
 {
-  mp_str out = mp_tls_output(link->tls);
-  if (!out.len)
-    return true;
-  int rc = mp_stream_write(link->stream, out.ptr, out.len, link->opts.write_most * 2);
-  mp_tls_sent(link->tls, out.len);
+  int rc = write_cipher(link);
   if (rc < 0)
-    mp_link_lost(link, rc == MP_E_NOMEM ? rc : MP_E_EOF, "the peer closed the connection");
+    write_failed(link, rc);
   return rc == 0;
+}
+
+int mp_link_first_flight(mp_link *link)
+{
+  int rc = mp_tls_handshake(link->tls);
+  link->why = rc < 0 ? mp_tls_why(link->tls) : "the peer closed the connection";
+  if (rc == 0 && (rc = write_cipher(link)) < 0 && rc != MP_E_NOMEM)
+    rc = MP_E_EOF;
+  return rc;
+}
+
+/* Whoever hears nothing of the end under TLS has to take it for an attack (RFC 8446 6.1). */
+static void say_goodbye(mp_link *link)
+{
+  if (link->tls && !link->closing && mp_tls_ready(link->tls) && mp_tls_shutdown(link->tls) == 0)
+    write_cipher(link);
 }
 
 /* Writes what the machine has to say as long as the peer keeps up. False when nothing more can be written now, or ever. */
@@ -57,8 +100,7 @@ bool mp_link_flush(mp_link *link)
     int rc = link->tls ? mp_tls_write(link->tls, out.ptr, out.len)
                        : mp_stream_write(link->stream, out.ptr, out.len, link->opts.write_most);
     if (rc < 0) {
-      mp_link_lost(link, rc == MP_E_NOMEM || rc == MP_E_TLS ? rc : MP_E_EOF,
-                   rc == MP_E_TLS ? mp_tls_why(link->tls) : "the peer closed the connection");
+      write_failed(link, rc);
       return false;
     }
     mp_client_sent(link->cl, out.len, link_now(link));
@@ -125,13 +167,14 @@ static void event(mp_link *link, const mp_client_event *ev)
       mp_tls_free(link->next_tls);
       link->next_tls = NULL;
     }
-    link->rc = ev->done.rc;
+    link->busy = false;
     if (link->calls)
       link->calls->done(link->ctx, &ev->done);
     break;
   case MP_CE_CLOSE:
     if (!link->closing)
       mp_link_flush(link);
+    say_goodbye(link);
     mp_link_end(link, ev->close.rc, ev->close.why, link->closing || ev->close.rc == 0);
     break;
   }
@@ -172,9 +215,7 @@ static void secure(mp_link *link);
 
 static void take_plain(mp_link *link, const char *in, size_t len)
 {
-  if (link->opts.trace && link->calls && link->calls->trace && len)
-    link->calls->trace(link->ctx, false, mp_str_of(in, len), 0);
-  link->reading_plain = true;
+  trace(link, false, mp_str_of(in, len), 0);
   while (len && link->state == LINK_TALK) {
     mp_ssize n = mp_client_feed(link->cl, in, len, link_now(link));
     if (n > 0) {
@@ -188,7 +229,6 @@ static void take_plain(mp_link *link, const char *in, size_t len)
     if (n < 0 || (n == 0 && !any))
       break;
   }
-  link->reading_plain = false;
   if (link->secure_now && link->state == LINK_TALK) {
     link->secure_now = false;
     secure(link);

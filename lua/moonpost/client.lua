@@ -257,16 +257,23 @@ end
 
 -- A piece of a body that an iterator gives, which may wait.
 function events.want(self)
+  local give = self._next
   task.spawn(function()
-    local ok, chunk = pcall(self._next)
+    local ok, chunk = pcall(give)
     local core = self._core
-    if not ok or chunk ~= nil and type(chunk) ~= "string" then
+    if give ~= self._next then
+      return -- the peer refused the message meanwhile, and another one is on its way
+    elseif not ok or chunk ~= nil and type(chunk) ~= "string" then
       self._fault = ok and ("a chunk of a message is a string, not a %s"):format(type(chunk)) or chunk
       core:body_failed()
     else
-      core:body(chunk or "", chunk == nil)
-      network.pump(self)
+      local taken, why, rc = core:body(chunk or "", chunk == nil)
+      if not taken and rc ~= "MISUSE" and rc ~= "CLOSED" then
+        self._fault = why
+        core:body_failed()
+      end
     end
+    network.pump(self)
   end)
 end
 
@@ -555,7 +562,10 @@ local function source(self, body)
   if type(body) == "string" then
     return body
   elseif type(body) == "function" then
-    self._next = body()
+    local iterate = body()
+    self._next = function() -- of this transaction alone
+      return iterate()
+    end
     return nil
   end
   return body._core
