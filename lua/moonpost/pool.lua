@@ -173,8 +173,23 @@ function Pool:send(mail)
   return require("moonpost.send").through(self, mail, 2)
 end
 
+-- Whoever waits for room in the queue goes on when half of it is empty, rather than for each message.
+local function make_room(self)
+  local rooms = self._rooms
+  self._rooms = {}
+  for _, wake in ipairs(rooms) do
+    wake()
+  end
+end
+
+local function serve(self, job)
+  local result, err = require("moonpost.send").prepared(self, job)
+  if job.done then
+    job.done(result, err)
+  end
+end
+
 local function post_next(self)
-  local prepared = require("moonpost.send").prepared
   while self._running < self._most do
     local job = self._queue[self._first]
     if not job then
@@ -185,18 +200,17 @@ local function post_next(self)
     self._running = self._running + 1
     task.spawn(function()
       while job do
-        local result, err = prepared(self, job)
-        if job.done then
-          job.done(result, err)
+        local ok, why = pcall(serve, self, job)
+        if not ok then
+          task.spawn(error, why, 0) -- heard of as any task's error; the queue goes on
         end
         job = self._queue[self._first] -- this task goes on with the next
         if job then
           self._queue[self._first] = nil
           self._first = self._first + 1
         end
-        local room = table.remove(self._rooms, 1)
-        if room then
-          room()
+        if self._rooms[1] and self._last - self._first + 1 <= self._backlog // 2 then
+          make_room(self)
         end
       end
       self._running = self._running - 1

@@ -178,9 +178,10 @@ local function overdue(task)
   if task.cancelled then
     return task.cancelled
   end
-  for _, scope in ipairs(task.scopes or {}) do
-    if scope.over then
-      return scope
+  local scopes = task.scopes
+  for i = 1, scopes and #scopes or 0 do
+    if scopes[i].over then
+      return scopes[i]
     end
   end
 end

@@ -134,6 +134,24 @@ describe("moonpost.pool", function()
     assert.equal(49, #relay.messages)
   end)
 
+  it("goes on when what it tells an outcome to raises", function()
+    local relay, told = test.server(), 0
+    run(relay, function(world)
+      local pool <close> = moonpost.pool { via = VIA, connections = 1 }
+      for i = 1, 5 do
+        pool:post(mail(i), function()
+          told = told + 1
+          error("no use", 0)
+        end)
+      end
+      pool:drain()
+      moonpost.sleep(1)
+      assert.equal(5, #world:logged("task failed"))
+    end)
+    assert.equal(5, told)
+    assert.equal(5, #relay.messages)
+  end)
+
   it("lets who posts wait while its queue is full", function()
     local relay = test.server { body = { { "250 ok", after = "1s" } } }
     run(relay, function(world)
