@@ -5,15 +5,37 @@ local M = {}
 
 local loading = {} -- name = { task =, waiting = { wake, ... } }
 
+local ENOENT, ENOTDIR = 2, 20
+
+-- Lua takes a file that cannot be opened for one that is not there. Returns why one of them could not be.
+local function unreadable(name)
+  for template in (package.path .. ";" .. package.cpath):gmatch("[^;]+") do
+    local path = template:gsub("%?", (name:gsub("%.", "/"):gsub("%%", "%%%%")))
+    local file, why, code = io.open(path, "r")
+    if file then
+      file:close()
+    elseif code ~= ENOENT and code ~= ENOTDIR then
+      return why
+    end
+  end
+end
+
 local function find(name)
   local tried = {}
   for _, searcher in ipairs(package.searchers) do
-    local loader, extra = searcher(name)
-    if type(loader) == "function" then
+    local ok, loader, extra = pcall(searcher, name)
+    if not ok then -- found, and no Lua: said in one line that begins with who requires it, not with this file
+      local why = tostring(loader):gsub("^.-:%d+: (error loading module)", "%1"):gsub("\n%s*", " ")
+      error(why, 3)
+    elseif type(loader) == "function" then
       return loader, extra
     elseif type(loader) == "string" then
       tried[#tried + 1] = "\n\t" .. loader
     end
+  end
+  local why = unreadable(name)
+  if why then
+    error(("module '%s': %s"):format(name, why), 3)
   end
   error(("module '%s' not found:%s"):format(name, table.concat(tried)), 3)
 end

@@ -57,7 +57,7 @@ end
 ---@param line? integer where the policy was when it was raised
 ---@return string
 function M.reason(path, err, line)
-  local text = tostring(err):match("^[^\n]*")
+  local text = tostring(err):match("^[^\n]*"):gsub("not found:$", "not found") -- the places looked at would follow
   local tail, rest = text:match("^%.%.%.([^:]*)(:%d+: .*)") -- how Lua shortens a long path
   if tail and path:sub(-#tail) == tail then
     return path .. rest

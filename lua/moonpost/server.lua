@@ -16,7 +16,29 @@ M.methods = Server
 for name, method in pairs(serving) do
   Server[name] = method
 end
-local Server_mt = { __index = Server, __name = "moonpost.Server" }
+-- `on` is kept behind this, and fields that nobody reads are refused: hooks assigned beside their slots would never be
+-- called, and an option assigned late would never count. Fields of our own begin with an underscore.
+local Server_mt = {
+  __name = "moonpost.Server",
+  __index = function(self, key)
+    if key == "on" then
+      return rawget(self, "_on")
+    end
+    return Server[key]
+  end,
+  __newindex = function(self, key, value)
+    if type(key) == "string" and key:find("^_") then
+      rawset(self, key, value)
+    elseif chain.names[key] then
+      error(("server.%s: a hook is set as server.on.%s"):format(key, key), 2)
+    elseif key == "on" then
+      error("server.on: hooks are set one by one, as server.on.rcpt = function(session, recipient) ... end", 2)
+    else
+      error(("server.%s cannot be set: options are given to moonpost.server { ... }, hooks are set in server.on")
+        :format(tostring(key)), 2)
+    end
+  end,
+}
 
 local function check_listeners(given, values, at)
   if type(given) == "string" or type(given) == "table" and given.url then
@@ -25,7 +47,7 @@ local function check_listeners(given, values, at)
   if type(given) ~= "table" or next(given) == nil then
     return nil, 'listen: a list of endpoints is needed, such as { "smtp://0.0.0.0:25" }'
   end
-  local listeners, rows = {}, {}
+  local listeners, rows, places = {}, {}, {}
   for i, entry in ipairs(given) do
     local listener, why = listener_of.new(entry, values, at)
     if not listener then
@@ -34,6 +56,13 @@ local function check_listeners(given, values, at)
     if values.tls == false and listener.tls == "required" then
       return nil, ("listen[%d]: %s demands TLS, and tls is false; tls = \"optional\" in its entry lets it do without")
         :format(i, endpoint.show(listener.endpoint))
+    end
+    local key = listener.endpoint.path or ("%s %d"):format(listener.endpoint.ip, listener.endpoint.port)
+    if places[key] then
+      return nil, ("listen[%d]: %s is where listen[%d] listens already")
+        :format(i, endpoint.show(listener.endpoint), places[key])
+    elseif listener.endpoint.port ~= 0 then -- of those the system makes a port each
+      places[key] = i
     end
     listeners[i] = listener
     local place = ("listen[%d]"):format(i)
@@ -106,7 +135,7 @@ function M.new(given)
     options = parts.values, listeners = parts.listeners, addresses = {}, _rows = parts.rows, _slots = {}, _uses = {},
       _waiting = {},
   }, Server_mt)
-  self.on = chain.slots(self)
+  self._on = chain.slots(self)
   return self
 end
 

@@ -164,7 +164,10 @@ describe("moonpost check", function()
     { "nothing returned", "local x = 1", "policy.lua: a policy returns moonpost.server { ... }; this one returns nothing" },
     { "something else returned", "return {}",
       "policy.lua: a policy returns moonpost.server { ... }; this one returns a table" },
-    { "a missing module", 'require "nothing.there"', "policy.lua:1: module 'nothing.there' not found:" },
+    { "a missing module", 'require "nothing.there"', "policy.lua:1: module 'nothing.there' not found\n" },
+    { "a module that is no Lua", 'require "broken"',
+      "policy.lua:1: error loading module 'broken' from file './broken.lua': ./broken.lua:1: unexpected symbol near '='" },
+    { "a module that cannot be read", 'require "knot"', "policy.lua:1: module 'knot': ./knot.lua: Too many levels of" },
     { "a missing certificate",
       'return require("moonpost").server { listen = "smtp://127.0.0.1:1", tls = { certificate = "absent.pem" } }',
       "policy.lua: absent.pem: no such file or directory" },
@@ -174,6 +177,8 @@ describe("moonpost check", function()
     it("tells of " .. row[1] .. " in one line, with status 1", function()
       local dir <close> = tmpdir.new()
       dir:write("policy.lua", row[2])
+      dir:write("broken.lua", "local x = = 1")
+      assert(os.execute(("ln -s knot.lua '%s/knot.lua'"):format(dir.path)))
       local result = check(dir, "policy.lua")
       assert.equal(1, result.code)
       assert.equal("", result.out)

@@ -25,6 +25,8 @@ describe("moonpost.server", function()
       ["an empty list"] = { { listen = {} }, "listen: a list of endpoints is needed" },
       ["a bad endpoint"] = { { listen = { "smtp://here" } }, 'listen%[1%]: "smtp://here": "here" is no IP address' },
       ["a bad second endpoint"] = { { listen = { "smtp://", "smpt://" } }, 'listen%[2%]: .*did you mean "smtp"' },
+      ["two listeners in one place"] = { { listen = { "smtp://127.0.0.1:25", "submission://localhost:25" }, tls = false },
+        'listen%[2%]: submission://127.0.0.1:25' },
       ["a bad option of a listener"] = { { listen = { { "smtp://", nam = 1 } } }, 'listen%[1%]: unknown option "nam"' },
       ["a domain that is an address"] = { { listen = listen, domains = { "a@b" } }, 'domains: "a@b" is no domain' },
       ["a network that is none"] = { { listen = listen, relay = { networks = { "10.0.0.0/40" } } },
@@ -58,6 +60,26 @@ describe("moonpost.server", function()
       end)
     end
   end)
+
+  it("listens twice where the system chooses the port", function()
+    assert.equal(2, #moonpost.server({ listen = { "smtp://127.0.0.1:0", "smtp://127.0.0.1:0" } }).listeners)
+  end)
+
+  -- Each was taken in silence once: hooks that are never called, options that never count.
+  for name, case in pairs {
+    ["a hook beside server.on"] = { "rcpt", function() end, "server.rcpt: a hook is set as server.on.rcpt" },
+    ["another server.on"] = { "on", { rcpt = function() end }, "server.on: hooks are set one by one" },
+    ["an option that comes late"] = { "hostname", "mx.example.org", "server.hostname cannot be set: options are given to" },
+  } do
+    it("refuses " .. name .. " at the line that sets it", function()
+      local server = moonpost.server { listen = "smtp://127.0.0.1:25" }
+      local ok, err = pcall(function()
+        server[case[1]] = case[2]
+      end)
+      assert.is_false(ok)
+      assert.matches("^%.?/?spec/lua/server_spec.lua:%d+: " .. case[3]:gsub("%.", "%%."), err)
+    end)
+  end
 
   it("describes: nothing is bound, opened or made", function()
     local server = moonpost.server { listen = { "smtp://127.0.0.1:1", "submissions://127.0.0.1:2" },
