@@ -82,6 +82,11 @@ void mp_link_lost(mp_link *link, int rc, const char *why)
 {
   if (link->state == LINK_GONE)
     return;
+  if (link->state == LINK_SECURING && (rc == MP_E_EOF || rc == MP_E_TIMEOUT)) {
+    /* However a handshake fails, it is one that failed: who may do without TLS asks for no more than that. */
+    why = rc == MP_E_EOF ? "the connection ended within the TLS handshake" : why;
+    rc = MP_E_TLS;
+  }
   if (link->cl) {
     mp_link_enter(link, LINK_TALK); /* a handshake is over too */
     link->closing = true;

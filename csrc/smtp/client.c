@@ -318,7 +318,8 @@ mp_ssize mp_client_feed(mp_client *cl, const void *octets, size_t len, int64_t n
   for (;;) {
     if (cl->state == CL_HANDSHAKE && at < len) {
       cl->pending = 0;
-      mp_cl_fail(cl, MP_E_TLS, "peer spoke between 220 and the handshake");
+      mp_cl_fail(cl, MP_E_SYNTAX,
+                 "peer spoke between 220 and the handshake"); /* somebody between, or no server worth it */
       return (mp_ssize)len;
     }
     if (at == len || cl->pending || cl->state == CL_CLOSED)

@@ -14,7 +14,7 @@ local enhanced_of = { dns = "4.4.3", connect = "4.4.1", tls = "4.7.5", auth = "4
 local function defer(rows, list, host, err)
   for _, at in ipairs(list) do
     local row = mail_of.row(rows[at].address, err.kind, 451, enhanced_of[err.kind] or "4.4.0", err.message)
-    row.host, row.cause = host, err
+    row.host, row.cause, row.tls = host, err, err.tls
     rows[at] = row
   end
 end
@@ -90,27 +90,20 @@ end
 --- Serves those of a message's recipients that `list` names (places in mail.to), and puts their rows into `rows`.
 ---@async
 ---@param provider table lease(target, fresh) and release(client)
----@param targets fun(i: integer): table?, moonpost.Error?, string? the i-th host's target; nil, an error and its name when it must
---- not be used; nil alone behind the last
+---@param targets fun(i: integer): table? the i-th host's target; nil behind the last
 ---@param mail moonpost.Mail
 ---@param list integer[]
 ---@param rows moonpost.SendRow[]
 function M.run(provider, targets, mail, list, rows)
   local i, left = 1, list
   while left[1] do
-    local target, trouble, host = targets(i)
-    if not target and not trouble then
+    local target = targets(i)
+    if not target then
       return
     end
-    local got, err
-    if target then
-      got, err = transact(provider, target, part(mail, left))
-      host = target.host
-    else
-      err = trouble
-    end
+    local got, err = transact(provider, target, part(mail, left))
     if not got then
-      defer(rows, left, host, err)
+      defer(rows, left, target.host, err)
     else
       local rest = {}
       for at, row in ipairs(got) do

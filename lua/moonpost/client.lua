@@ -179,7 +179,8 @@ local count = 0
 --- What is dialled: one host, with everything that is said to it. Connections of targets with one key are alike.
 ---@param settings table of M.settings
 ---@param to? moonpost.Destination in the place of the settings' own
----@param more? { addresses?: string[], dane?: table, sts?: table } of a route: what the DNS said already
+---@param more? { addresses?: string[], dane?: table, sts?: table, requiretls?: boolean, unsigned?: boolean } of a route and of the message: what is
+--- known already
 ---@return table target
 function M.target(settings, to, more)
   to = to or settings.to
@@ -217,7 +218,7 @@ end
 local function broken(self, what, rc)
   local of = failures[rc] or { "connection", "4.4.2" }
   local kind = rc == "CRYPTO" and what == "AUTH" and "auth" or of[1]
-  return Error(kind, ("%s: %s: %s"):format(where(self), what, self.why or rc), { enhanced = of[2], error = rc })
+  return Error(kind, ("%s: %s: %s"):format(where(self), what, self.why or rc), { enhanced = of[2], error = rc, handshake = kind == "tls" })
 end
 
 -- The error of an answer that was not the one that was wanted.
@@ -518,17 +519,23 @@ end
 ---@return moonpost.Client?
 ---@return moonpost.Error? err
 function M.open(target)
-  local self = make(target)
-  local ok, err = converse(self, target, target.tls)
-  if not ok and err.kind == "tls" and tls_of.may_go_without(target.tls, target) then
+  local tls, err, was = tls_of.settle(target.tls, target.to, target.dns)
+  if not tls then
+    err.tls = tls_of.none(was, err.message)
+    return nil, err
+  end
+  local self, ok = make(target)
+  ok, err = converse(self, target, tls)
+  if not ok and tls_of.may_go_without(tls, target, err) then
     local why = err.message
     self = make(target)
-    ok, err = converse(self, target, tls_of.without(target.tls))
+    ok, err = converse(self, target, tls_of.without(tls))
     if ok then
-      self.tls = tls_of.none(target.tls, why)
+      self.tls = tls_of.none(tls, why)
     end
   end
   if not ok then
+    err.tls = self.tls or tls_of.none(tls, err.message)
     return nil, err
   end
   return self
@@ -596,12 +603,27 @@ local function rows_of(self, mail, ok, rc, code, enhanced, text)
   return rows
 end
 
+-- REQUIRETLS over TLS to nobody in particular (RFC 8689 4.2.1): it stays here.
+local function unverified(self, mail)
+  local rows = {}
+  local why = ("%s: REQUIRETLS was asked for, and the certificate was not verified: %s"):format(where(self), self.tls.why or self.tls.policy)
+  for i, one in ipairs(mail.to) do
+    rows[i] = mail_of.row(mail_of.address(one), "tls", 451, "4.7.5", why)
+    rows[i].host, rows[i].ip, rows[i].tls = self.host, self.ip or nil, self.tls
+  end
+  return rows
+end
+
 --- One transaction, and further ones for recipients that it had no room for.
 ---@async
 ---@param mail moonpost.Mail
 ---@return moonpost.SendRow[]
 function Client:transact(mail)
   self._fault, self._next = nil, nil
+  local params, tls = mail.params, self.tls
+  if params and params.requiretls and tls and tls.used and not tls.verified then
+    return unverified(self, mail)
+  end
   local body = mail.body
   local message = type(body) == "table"
   local ok, rc, code, enhanced, text, _, again
@@ -677,8 +699,12 @@ function Client:starttls(options)
   if not tls then
     error("client:starttls: " .. why, 2)
   end
-  local decision = tls_of.decide(tls, self.host)
-  local heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, decision, self._target)))
+  local decision, err = tls_of.settle(tls_of.decide(tls, self.host), self._target.to, self._target.dns)
+  if not decision then
+    return nil, err
+  end
+  local heard
+  heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, decision, self._target)))
   if heard and heard.ok then
     self.tls, err = secured(self, decision)
     local ok = self.tls

@@ -1,4 +1,5 @@
 --- TLS of an outgoing connection: the `tls` option, what is asked of a session because of it, and what is said of one in results.
+local Error = require "moonpost.error"
 local destination = require "moonpost.destination"
 local options_of = require "moonpost.options"
 local tlspolicy = require "moonpost.tlspolicy"
@@ -60,22 +61,60 @@ end
 --- What a connection to `host` has to be.
 ---@param settings table
 ---@param host string
----@param found? { dane?: moonpost.Dane, sts?: table } of the host and its domain
+---@param found? { dane?: moonpost.Dane, sts?: table, requiretls?: boolean, unsigned?: boolean } of the host, its domain and the message
 ---@return table decision
 function M.decide(settings, host, found)
+  found = found or {}
   local policy = tlspolicy.decide {
     host = host, level = settings.level, credentials = settings.credentials, names = settings.names, ca = settings.ca,
-    pins = settings.pins, sni = settings.sni, dane = found and found.dane, sts = found and found.sts,
+    pins = settings.pins, sni = settings.sni, dane = found.dane, sts = found.sts,
+    requiretls = found.requiretls, unsigned = found.unsigned,
   }
   return {
-    level = policy.level, policy = policy, settings = settings, fallback = policy.fallback,
+    level = policy.level, policy = policy, settings = settings, found = found, fallback = policy.fallback,
     required = policy.level ~= "none" and policy.level ~= "opportunistic",
     key = ("%d %s %s"):format(settings.id, policy.level, policy.sni or ""),
   }
 end
 
+-- "dane" for a host that was named: nobody has looked for its records yet.
+local function look(decision, to, source)
+  local route, err = require("moonpost.route").host(to.host, { dns = source })
+  if not route then
+    return nil, Error("dns", err.message, { temporary = true, enhanced = "4.4.3", cause = err })
+  end
+  local found = { requiretls = decision.found.requiretls }
+  found.dane = require("moonpost.dane").find(route, route[1], { dns = source, port = to.port })
+  return M.decide(decision.settings, to.host, found)
+end
+
+--- What a connection is made by; an error when it must not be made.
+---@async
+---@param decision table
+---@param to moonpost.Destination
+---@param source? moonpost.dns.Resolver
+---@return table? decision
+---@return moonpost.Error? err
+---@return table decision that it was
+function M.settle(decision, to, source)
+  local settled = decision
+  if decision.settings.level == "dane" and not decision.found.dane and to.host and not to.ip then
+    local looked, trouble = look(decision, to, source)
+    if not looked then
+      return nil, trouble, decision
+    end
+    settled = looked
+  end
+  if settled.level == "refused" then
+    local err = Error("tls", ("%s: %s"):format(to.host or to.path, settled.policy.why), { enhanced = settled.policy.enhanced, temporary = true })
+    return nil, err, settled
+  end
+  return settled, nil, settled
+end
+
 --- What C is asked for: a session for this connection.
 function M.session(decision, target)
+  assert(decision.level ~= "refused", "no connection is made where the policy refuses one")
   local policy, settings = decision.policy, decision.settings
   local literal = target.to.ip ~= nil
   return {
@@ -86,9 +125,9 @@ function M.session(decision, target)
   }
 end
 
---- True when a handshake that failed may be followed by a connection in clear.
-function M.may_go_without(decision, target)
-  return decision.fallback and not target.auth and not target.to.implicit
+--- True when a connection that failed may be followed by one in clear: its handshake failed, and nothing that is at stake here needs one.
+function M.may_go_without(decision, target, err)
+  return err.handshake and decision.fallback and not target.auth and not target.to.implicit
 end
 
 --- The same without TLS.

@@ -1,7 +1,6 @@
 --- moonpost.send: a message to wherever its recipients are, found by MX or through a smarthost, with an outcome for each.
 ---
 ---     assert(moonpost.send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." })
-local Error = require "moonpost.error"
 local attempt = require "moonpost.attempt"
 local client = require "moonpost.client"
 local dane = require "moonpost.dane"
@@ -127,12 +126,12 @@ end
 -- ---- by MX ---------------------------------------------------------------------------------------------------------
 
 -- What is known of a host's TLS beforehand.
-local function found(settings, route, host, domain, sts)
+local function found(settings, route, host, domain, sts, requiretls)
   local source = settings.values.dns
   local level = settings.tls.level
-  local wants_dane, wants_sts = tlspolicy.wants(level, settings.auth ~= nil, true)
+  local wants_dane, wants_sts = tlspolicy.wants(level, settings.auth ~= nil, true, requiretls)
   return {
-    addresses = host.addresses,
+    addresses = host.addresses, requiretls = requiretls, unsigned = not route.secure and not route.implicit,
     dane = wants_dane and dane.find(route, host, { dns = source, port = settings.values.port or 25 }) or nil,
     sts = wants_sts and sts and sts:lookup(domain) or nil,
   }
@@ -140,6 +139,7 @@ end
 
 local function by_mx(provider, mail, domain, list, rows)
   local settings, values = mail.settings, mail.settings.values
+  local requiretls = mail.params and mail.params.requiretls
   local route, err = require("moonpost.route").mx(domain, {
     dns = values.dns, names = values.names, allow_local = values.allow_local,
   })
@@ -156,21 +156,18 @@ local function by_mx(provider, mail, domain, list, rows)
     if not host or i > HOSTS_MOST then
       return nil
     end
-    local know = found(settings, route, host, domain, sts)
-    local target = client.target(settings, {
+    return client.target(settings, {
       scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = values.port or 25,
-    }, know)
-    if target.tls.level == "refused" then
-      return nil, Error("tls", ("%s: %s"):format(host.host, target.tls.policy.why), { enhanced = "4.7.5" }), host.host
-    end
-    return target
+    }, found(settings, route, host, domain, sts, requiretls))
   end, mail, list, rows)
 end
 
 -- That of a pool's own URL is made once.
 local function via_target(mail)
   local settings = mail.settings
-  if mail.hop then
+  if mail.params and mail.params.requiretls then
+    return client.target(settings, mail.hop, { requiretls = true })
+  elseif mail.hop then
     return client.target(settings, mail.hop)
   end
   settings.target = settings.target or client.target(settings)

@@ -23,6 +23,8 @@ M.levels = levels
 ---@field sni? string
 ---@field dane? moonpost.Dane what dane.find found; nil: not looked for
 ---@field sts? moonpost.mtasts.Policy what a finder found; nil: there is none, or not looked for
+---@field requiretls? boolean the message asks for REQUIRETLS (RFC 8689): nothing short of a verified host will do
+---@field unsigned? boolean the host was found by MX records that are not signed: who it is nobody has said for certain
 
 ---@class moonpost.TlsDecision what the connection has to be
 ---@field level moonpost.TlsLevel|"refused" refused: mail must not go to this host now; the next host is tried, then the delivery is deferred
@@ -39,7 +41,7 @@ M.levels = levels
 local function base_level(wish)
   local level = wish.level or wish.credentials and "verified" or "opportunistic"
   if not known[level] then
-    error(("tlspolicy.decide: level: one of %s expected, got %s"):format(table.concat(levels, ", "), tostring(level)), 3)
+    error(("tlspolicy.decide: level: one of %s expected, got %s"):format(table.concat(levels, ", "), tostring(level)), 4)
   end
   return level
 end
@@ -92,10 +94,8 @@ local function without_sts(wish, level)
   return plain(wish, level, wish.level and asked(level) or "nothing was asked for")
 end
 
---- Decides.
----@param wish moonpost.TlsWish
----@return moonpost.TlsDecision
-function M.decide(wish)
+-- By DANE and MTA-STS, whatever the message asks for.
+local function by_policy(wish)
   local level = base_level(wish)
   local decision = without_sts(wish, level)
   local sts = wish.sts
@@ -119,15 +119,49 @@ function M.decide(wish)
   return decision
 end
 
+-- A message with REQUIRETLS goes nowhere but to a host that is verified and is the right one to ask (RFC 8689 4.2.1): its name comes from
+-- signed MX records, or is in the MTA-STS policy, or was given.
+local function by_requiretls(wish)
+  local why = "the message asks for REQUIRETLS"
+  local asked_for = base_level(wish)
+  local bare = setmetatable({ level = asked_for == "none" and "required" or wish.level }, { __index = wish })
+  local decision = by_policy(bare)
+  if decision.level == "refused" then
+    return decision
+  elseif decision.level ~= "dane" and decision.level ~= "verified" then
+    local testing = decision.testing
+    decision = verified(wish, why)
+    decision.testing = testing
+  end
+  if wish.unsigned and not (wish.sts and wish.sts.mode ~= "none" and wish.sts:matches(wish.host)) then
+    return refused(("%s, and neither signed MX records nor an MTA-STS policy say that %s is the host to ask"):format(why, wish.host))
+  end
+  return decision
+end
+
+--- Decides.
+---@param wish moonpost.TlsWish
+---@return moonpost.TlsDecision
+function M.decide(wish)
+  if wish.requiretls then
+    return by_requiretls(wish)
+  end
+  return by_policy(wish)
+end
+
 --- Which look-ups a level wants: DANE is for hosts found in the DNS that nobody has named otherwise, and not where a certificate's names
 --- decide; MTA-STS is for the mail exchangers of a domain.
 ---@param level? moonpost.TlsLevel
 ---@param credentials? boolean
 ---@param by_mx boolean
+---@param requiretls? boolean
 ---@return boolean dane
 ---@return boolean sts
-function M.wants(level, credentials, by_mx)
+function M.wants(level, credentials, by_mx, requiretls)
   level = base_level { level = level, credentials = credentials }
+  if requiretls and level == "none" then
+    level = "required"
+  end
   return level ~= "none" and level ~= "verified" and (by_mx or level == "dane"), level ~= "none" and by_mx
 end
 

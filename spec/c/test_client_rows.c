@@ -42,12 +42,12 @@ TEST(octets_behind_220_to_starttls_abort)
       cwire_feed(&c, "220 go\r\n250 injected\r\n", 22);
     }
     if (!with_event && slice == 0)
-      CHECK_CAME(&c, "starttls!TLS close");
+      CHECK_CAME(&c, "starttls!SYNTAX close");
     else if (!with_event)
       CHECK(c.closed);
     else
-      CHECK_CAME(&c, "starttls!TLS close");
-    CHECK_EQ_INT(c.rc, MP_E_TLS);
+      CHECK_CAME(&c, "starttls!SYNTAX close");
+    CHECK_EQ_INT(c.rc, MP_E_SYNTAX);
     CHECK_EQ_INT(mp_client_tls_done(c.cl, &c.facts, c.now), MP_E_MISUSE);
     cwire_close(&c);
   }

@@ -173,6 +173,39 @@ describe("moonpost.tlspolicy", function()
     end)
   end
 
+  -- RFC 8689 4.2.1. { asked for, DANE, MTA-STS, signed MX records, level }
+  for _, row in ipairs {
+    { nil, "usable", "no policy", true, "dane" },
+    { nil, "unusable", "no policy", true, "verified" },
+    { nil, "none", "no policy", true, "verified" },
+    { nil, "none", "no policy", false, "refused" },
+    { nil, "none", "enforce", false, "verified" },
+    { nil, "none", "testing", false, "verified" },
+    { nil, "none", "enforce, not listed", false, "refused" },
+    { nil, "none", "testing, not listed", false, "refused" },
+    { nil, "deferred", "enforce", true, "refused" },
+    { "required", nil, "no policy", true, "verified" },
+    { "opportunistic", nil, "no policy", true, "verified" },
+    { "none", nil, "no policy", true, "verified" },
+    { "none", "usable", "no policy", true, "dane" },
+    { "none", "deferred", "no policy", true, "refused" },
+    { "verified", nil, "no policy", true, "verified" },
+    { "dane", "none", "no policy", true, "refused" },
+  } do
+    it(("under REQUIRETLS: %s, DANE %s, MTA-STS %s, MX records %s: %s"):format(row[1] or "nothing asked", row[2] or "not looked for",
+      row[3], row[4] and "signed" or "not signed", row[5]), function()
+      local decision = decide(row[1], row[2], row[3], { requiretls = true, unsigned = not row[4] })
+      assert.equal(row[5], decision.level)
+      assert.is_false(decision.fallback)
+      assert.equal(row[5] ~= "refused", decision.names ~= nil)
+    end)
+  end
+
+  it("wants to know of DANE and MTA-STS under REQUIRETLS whatever was asked for", function()
+    assert.same({ true, true }, { tlspolicy.wants("none", false, true, true) })
+    assert.same({ false, false }, { tlspolicy.wants("none", false, false, true) })
+  end)
+
   it("raises for a level that there is not", function()
     assert.has_error(function() tlspolicy.decide { host = "a", level = "maybe" } end,
       "tlspolicy.decide: level: one of none, opportunistic, required, verified, dane expected, got maybe")
