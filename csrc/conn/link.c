@@ -219,7 +219,7 @@ static int begun(mp_link *link, int rc)
 
 static int may(const mp_link *link)
 {
-  if (link->state == LINK_GONE)
+  if (link->state == LINK_GONE || (link->cl && mp_client_closed(link->cl)))
     return MP_E_CLOSED;
   return link->state == LINK_TALK && !link->busy && !link->tracing ? 0 : MP_E_MISUSE;
 }

@@ -228,7 +228,7 @@ __attribute__((unused)) static bool cwire_open(cwire *c, size_t slice, const cha
   return cwire_start(c, NULL) && cwire_hello(c, ehlo);
 }
 
-static void cwire_close(cwire *c)
+__attribute__((unused)) static void cwire_close(cwire *c)
 {
   if (c->job)
     c->job->free(c->job);
