@@ -253,7 +253,7 @@ function events.closed(self, rc, why)
 end
 
 function events.trace(self, sent, octets, body)
-  self._trace(sent and "sent" or "received", octets, body)
+  self._trace(sent and "sent" or "received", octets, body, self)
 end
 
 -- A piece of a body that an iterator gives, which may wait.

@@ -222,11 +222,21 @@ local function addresses(out, name, value)
   end
 end
 
-local function more_fields(out, headers, has)
+--- Fields as lines: what a script adds of its own. `has` gets their names.
+---@param out string[]
+---@param headers table
+---@param has table<string, true>
+---@return string? why
+function M.more_fields(out, headers, has)
   for _, field in ipairs(headers) do
-    local name, value = field[1], field[2]
-    if type(field) == "string" then
+    local name, value
+    if type(field) == "table" then
+      name, value = field[1], field[2]
+    elseif type(field) == "string" then
       name, value = field:match("^([^:]*):%s*(.*)$")
+    end
+    if name == nil then
+      return ('headers: "Name: value" expected, got "%s"'):format(tostring(field):gsub("%c", "?"))
     end
     local line, why = M.field(name, type(value) == "string" and utf8.len(value) and M.encode(value) or value)
     if not line then
@@ -244,7 +254,7 @@ end
 ---@return string? why
 function M.message(of)
   local own, has = {}, {}
-  local why = more_fields(own, of.headers or {}, has)
+  local why = M.more_fields(own, of.headers or {}, has)
   if why then
     return nil, why
   end

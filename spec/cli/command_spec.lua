@@ -20,7 +20,7 @@ describe("moonpost", function()
       assert.matches("usage: moonpost COMMAND", result.out)
       assert.matches("return server", result.out, 1, true)
     end
-    for _, command in ipairs { "serve", "check", "passwd" } do
+    for _, command in ipairs { "serve", "check", "send", "passwd" } do
       local result = moonpost("help", command)
       assert.equal(0, result.code)
       assert.matches("usage: moonpost " .. command, result.out, 1, true)

@@ -33,6 +33,14 @@ describe("moonpost.compose", function()
     end
   end)
 
+  it("says what a field looks like that is none", function()
+    for _, field in ipairs { "no colon", 5, {} } do
+      local octets, why = compose.message { from = "a@example.org", to = "b@example.org", headers = { field } }
+      assert.is_nil(octets)
+      assert.matches('headers: "Name: value" expected, got "', why, 1, true)
+    end
+  end)
+
   it("lets headers stand in place of what it would add, in their order", function()
     local octets = assert(compose.message {
       from = "a@example.org", subject = "not this", text = "x",

@@ -13,7 +13,7 @@
 ---@field auth? moonpost.Login
 ---@field source? string|string[] addresses to connect from, one of each family
 ---@field timeouts? { connect?: moonpost.Duration, handshake?: moonpost.Duration, banner?: moonpost.Duration, hello?: moonpost.Duration, auth?: moonpost.Duration, mail?: moonpost.Duration, rcpt?: moonpost.Duration, data?: moonpost.Duration, block?: moonpost.Duration, final?: moonpost.Duration, operation?: moonpost.Duration }
----@field trace? fun(direction: "sent"|"received", octets: string, body: integer) hears everything but secrets; of a body how many octets
+---@field trace? fun(direction: "sent"|"received", octets: string, body: integer, client: moonpost.Client) hears everything but secrets; of a body how many octets
 ---@field dns? moonpost.dns.Resolver
 ---@field ignore? string[] extensions that are not used
 ---@field allow_local? boolean mail exchangers on loopback and link-local addresses may be dialled

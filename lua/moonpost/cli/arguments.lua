@@ -6,6 +6,7 @@ local M = {}
 
 ---@class moonpost.cli.Option
 ---@field name string without the dashes
+---@field short? string one letter; of switches
 ---@field value? string what stands for its value in the help; nil = a switch
 ---@field doc string
 ---@field many? boolean may be given again; the result is a list
@@ -17,6 +18,16 @@ local function by_name(options)
     known[option.name] = option
   end
   return known
+end
+
+-- "-v" is "--verbose".
+local function long(options, arg)
+  for _, option in ipairs(options) do
+    if option.short and arg == "-" .. option.short then
+      return "--" .. option.name
+    end
+  end
+  return arg
 end
 
 local function unknown(name, known)
@@ -51,7 +62,7 @@ function M.parse(args, command)
   local known, values, operands = by_name(command.options), {}, {}
   local i, only_operands = 1, false
   while i <= #args do
-    local arg = args[i]
+    local arg = only_operands and args[i] or long(command.options, args[i])
     local name, text = arg:match("^%-%-([^=]+)=(.*)$")
     name = name or arg:match("^%-%-(.+)$")
     local option = name and known[name]
@@ -102,10 +113,10 @@ end
 function M.describe(options)
   local lines, width = {}, 0
   for _, option in ipairs(options) do
-    width = math.max(width, #option.name + (option.value and #option.value + 1 or 0))
+    width = math.max(width, #option.name + (option.value and #option.value + 1 or 0) + (option.short and 4 or 0))
   end
   for i, option in ipairs(options) do
-    local left = "--" .. option.name .. (option.value and " " .. option.value or "")
+    local left = (option.short and "-" .. option.short .. ", " or "") .. "--" .. option.name .. (option.value and " " .. option.value or "")
     local doc = option.doc:gsub("\n", "\n" .. (" "):rep(width + 6))
     lines[i] = ("  %s%s  %s"):format(left, (" "):rep(width + 2 - #left), doc)
   end

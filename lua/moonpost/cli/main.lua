@@ -1,17 +1,19 @@
---- `moonpost COMMAND ...`. Exit status: 0 fine, 1 a policy, a start or the work failed, 2 the command line is wrong.
+--- `moonpost COMMAND ...`. Exit status: 0 fine, 1 a policy, a start or the work failed, 2 the command line is wrong; a command
+--- that mail programs start has those of sysexits(3), and says so by `misuse`.
 local arguments = require "moonpost.cli.arguments"
 local core = require "moonpost.core"
 local suggest = require "moonpost.suggest"
 
 local M = {}
 
-local commands = { "serve", "check", "passwd" }
+local commands = { "serve", "check", "send", "passwd" }
 
 local usage = [[
 usage: moonpost COMMAND [ARGUMENT...]
 
   serve POLICY.lua      serve mail as the policy says, until SIGTERM or SIGINT; SIGHUP loads the policy anew
   check POLICY.lua      load a policy, say what is wrong with it or what it comes to
+  send ...              send a message, and say what became of it for each recipient
   passwd [USER]         turn a password into a line for a file of users
   help [COMMAND]        this text, or all about a command
 
@@ -38,9 +40,9 @@ local function command_of(name)
   end
 end
 
-local function complain(text, hint)
+local function complain(text, hint, status)
   io.stderr:write(("moonpost: %s\n%s"):format(text, hint and hint .. "\n" or ""))
-  return 2
+  return status or 2
 end
 
 local function help_of(command)
@@ -80,13 +82,13 @@ function M.run(args)
   local command = command_of(name)
   if not command then
     local what = name:find("^%-") and "unknown option" or "there is no command"
-    local known = { "serve", "check", "passwd", "help", "--version", "--help" }
+    local known = { "serve", "check", "send", "passwd", "help", "--version", "--help" }
     return complain(("%s %q%s"):format(what, name, suggest.hint(name, known)), "`moonpost help` lists the commands")
   end
   local values, why = arguments.parse(rest, command)
   if not values then
     local hint = ("usage: moonpost %s\n`moonpost help %s` explains"):format(command.usage, name)
-    return complain(("%s: %s"):format(name, why), hint)
+    return complain(("%s: %s"):format(name, why), hint, command.misuse)
   elseif values.help then
     return help(name)
   end
