@@ -222,7 +222,12 @@ local function attempt(hop, mail)
     }
     hop.pool, hop.target = pool, require("moonpost.client").target(hop.settings)
   end
-  return require("moonpost.attempt").only(pool, hop.target, mail)
+  local target = hop.target
+  if mail.params.requiretls then -- over a connection to a host that was verified, whatever the plan says (RFC 8689 4.2.1)
+    target = hop.verified or require("moonpost.client").target(hop.settings, nil, { requiretls = true })
+    hop.verified = target
+  end
+  return require("moonpost.attempt").only(pool, target, mail)
 end
 
 -- Rows for everybody, where there was no transaction.
