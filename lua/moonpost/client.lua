@@ -524,7 +524,8 @@ function M.open(target)
     err.tls = tls_of.none(was, err.message)
     return nil, err
   end
-  local self, ok = make(target)
+  local self, ok
+  self = make(target)
   ok, err = converse(self, target, tls)
   if not ok and tls_of.may_go_without(tls, target, err) then
     local why = err.message

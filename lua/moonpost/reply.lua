@@ -7,9 +7,10 @@ local Reply = {}
 Reply.__index = Reply
 Reply.__name = "moonpost.Reply"
 
+--- One line, of however many the peer said.
 function Reply:__tostring()
-  return self.enhanced and ("%d %s %s"):format(self.code, self.enhanced, self.text)
-    or ("%d %s"):format(self.code, self.text)
+  local text = self.text:gsub("\n", " / ")
+  return self.enhanced and ("%d %s %s"):format(self.code, self.enhanced, text) or ("%d %s"):format(self.code, text)
 end
 
 local M = {}

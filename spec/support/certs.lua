@@ -1,6 +1,6 @@
 --- An authority and certificates for specs, made by the openssl command once per run and kept in one folder.
 ---
----     certs.ca, certs.server.certificate, certs.other (for sni.example.net), certs.client, certs.stranger (self-signed)
+---     certs.ca, certs.server.certificate, certs.other (for sni.example.net), certs.client, certs.stranger (self-signed), certs.expired
 local process = require "spec.support.process"
 local tmpdir = require "spec.support.tmpdir"
 
@@ -37,6 +37,20 @@ end
 
 function makers.other()
   return signed("other", "/CN=sni.example.net", "subjectAltName=DNS:sni.example.net")
+end
+
+function makers.two()
+  return signed("two", "/CN=two.example.net", "subjectAltName=DNS:two.example.net")
+end
+
+-- Over at the moment that it was made.
+function makers.expired()
+  local of, asked = pair("expired"), dir:join("expired.csr")
+  openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mx.example.org", "-addext",
+    "subjectAltName=DNS:mx.example.org,IP:127.0.0.1", "-keyout", of.key, "-out", asked)
+  openssl("x509", "-req", "-in", asked, "-days", "0", "-copy_extensions", "copyall", "-CA", M.ca, "-CAkey", dir:join("ca.key"),
+    "-CAcreateserial", "-out", of.certificate)
+  return of
 end
 
 function makers.web()
