@@ -104,11 +104,23 @@ void mp_link_lost(mp_link *link, int rc, const char *why)
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
 
+/* What the machine has said is gone for it, and it waits for more of a body, without a deadline since that is our turn. But it is the peer's as long
+ * as it does not read. */
+static int64_t stall_due(const mp_link *link)
+{
+  int64_t block = link->opts.machine.block_ms, whole = link->opts.machine.operation_ms;
+  int64_t due = link->stalled_ms + block;
+  return whole && link->begun_ms + whole < due ? link->begun_ms + whole : due;
+}
+
 static int64_t deadline(const mp_link *link)
 {
   if (link->state == LINK_GONE)
     return INT64_MAX;
-  return link->state == LINK_SECURING ? link->phase_due : mp_client_deadline(link->cl);
+  if (link->state == LINK_SECURING)
+    return link->phase_due;
+  int64_t due = mp_client_deadline(link->cl);
+  return mp_stream_queued(link->stream) && stall_due(link) < due ? stall_due(link) : due;
 }
 
 /* The timer moves only when something is due earlier than it: deadlines move later all the time, and it finds out when it fires. It is always set,
@@ -133,7 +145,15 @@ static void fire(mp_timer *timer, int64_t now_ms)
     return;
   }
   if (link->state == LINK_TALK) {
+    size_t queued = mp_stream_queued(link->stream);
+    if (queued < link->queued)
+      link->stalled_ms = now_ms;
+    link->queued = queued;
     mp_client_tick(link->cl, now_ms);
+    if (queued && stall_due(link) <= now_ms) {
+      mp_link_lost(link, MP_E_TIMEOUT, "the peer does not read");
+      return;
+    }
     mp_link_run(link);
   }
   mp_link_rearm(link);
@@ -169,6 +189,7 @@ int mp_link_open(mp_link **out, mp_worker *worker, mp_stream *stream, const mp_l
   if (link->opts.write_most < LINK_WRITE_LEAST)
     link->opts.write_most = LINK_WRITE_LEAST;
   link->phase_due = INT64_MAX;
+  link->begun_ms = link_now(link);
   link->busy = true;
   mp_timer_init(&link->timer, fire);
   mp_stream_attach(stream, &mp_link_stream_calls, link);
@@ -205,6 +226,7 @@ static int begun(mp_link *link, int rc)
   if (rc < 0)
     return rc;
   link->busy = true;
+  link->begun_ms = link_now(link);
   if (link->running) {
     link->again = true;
     return 0;

@@ -48,6 +48,9 @@ struct mp_link {
   link_source body;
   mp_timer timer;
   int64_t phase_due;
+  int64_t begun_ms;   /* the operation under way */
+  int64_t stalled_ms; /* since when `queued` octets have waited, and no fewer */
+  size_t queued;
   unsigned char state; /* link_state */
   bool busy; /* an operation was asked for, or GREET is under way, and `done` has not told what came of it */
   bool running, again, tracing, secure_now, closing;

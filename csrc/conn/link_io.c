@@ -106,6 +106,8 @@ bool mp_link_flush(mp_link *link)
     mp_client_sent(link->cl, out.len, link_now(link));
     if (link->tls && !mp_link_send_cipher(link))
       return false;
+    link->queued = mp_stream_queued(link->stream);
+    link->stalled_ms = link_now(link);
   }
   return false;
 }

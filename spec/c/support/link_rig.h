@@ -10,6 +10,7 @@
 #ifndef MP_SPEC_LINK_RIG_H
 #define MP_SPEC_LINK_RIG_H
 
+#include "base/base64.h"
 #include "conn/link.h"
 #include "support/client_wire.h"
 #include "support/pump.h"
@@ -283,6 +284,31 @@ RIG_FN void rig_close(rig *r)
 {
   rig_drop(r);
   mp_worker_free(r->worker);
+}
+
+/* What a SCRAM server says to the first message that is in `said`; its length, or 0. */
+RIG_FN size_t rig_challenge(mp_str said, char *out, size_t room)
+{
+  static const char verb[] = "SCRAM-SHA-256 ";
+  mp_buf first, line;
+  mp_buf_init(&first, 1000, NULL);
+  mp_buf_init(&line, 1000, NULL);
+  const char *at = said.len ? memmem(said.ptr, said.len, verb, sizeof verb - 1) : NULL;
+  const char *end = at ? memmem(at, (size_t)(said.ptr + said.len - at), "\r\n", 2) : NULL;
+  at = at ? at + sizeof verb - 1 : NULL;
+  size_t len = 0;
+  if (end && mp_base64_decode(&first, mp_str_of(at, (size_t)(end - at))) == 0) {
+    mp_str plain = mp_buf_view(&first);
+    const char *nonce = memmem(plain.ptr, plain.len, "r=", 2);
+    char challenge[300];
+    int n = snprintf(challenge, sizeof challenge, "%.*sx,s=c2FsdHNhbHQ=,i=4096",
+                     nonce ? (int)(plain.ptr + plain.len - nonce) : 0, nonce ? nonce : "");
+    if (nonce && mp_base64_encode(&line, mp_str_of(challenge, (size_t)n)) == 0)
+      len = (size_t)snprintf(out, room, "334 %.*s\r\n", (int)line.len, mp_buf_view(&line).ptr);
+  }
+  mp_buf_dispose(&first);
+  mp_buf_dispose(&line);
+  return len;
 }
 
 /* ---- a server of ours ---------------------------------------------------------------------------------------------- */
