@@ -3,201 +3,17 @@
 ---     local client <close> = assert(moonpost.connect { host = "smtp.example.org", port = 587, auth = { user = "me", password = "secret" } })
 ---     local result, err = client:send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." }
 local Error = require "moonpost.error"
-local compose = require "moonpost.compose"
-local destination = require "moonpost.destination"
 local mail_of = require "moonpost.mail"
 local network = require "moonpost.network"
 local options_of = require "moonpost.options"
 local reply = require "moonpost.reply"
+local settings_of = require "moonpost.client_options"
 local task = require "moonpost.task"
 local tls_of = require "moonpost.client_tls"
 
 local M = {}
 
-local FLIGHT = 32768 -- octets of a message that may go in one flight with its envelope
 local AGAIN_MOST = 1000 -- transactions for one message, for peers that take few recipients at a time
-
--- ---- options -------------------------------------------------------------------------------------------------------
-
-local function hostname()
-  local file = io.open("/proc/sys/kernel/hostname", "r")
-  local name = file and file:read("l")
-  if file then
-    file:close()
-  end
-  return name and name:find("^[%w.-]+$") and name or "localhost"
-end
-
-local function is_callable(value)
-  return type(value) ~= "function" and "a function expected" or nil
-end
-
-M.timeouts = {
-  { name = "connect", type = "duration", default = "30s", doc = "for one address" },
-  { name = "handshake", type = "duration", default = "30s", doc = "of TLS" },
-  { name = "banner", type = "duration", default = "5m" },
-  { name = "hello", type = "duration", default = "5m", doc = "EHLO, HELO, LHLO and STARTTLS" },
-  { name = "auth", type = "duration", default = "5m", doc = "each step" },
-  { name = "mail", type = "duration", default = "5m", doc = "and RSET, NOOP, VRFY" },
-  { name = "rcpt", type = "duration", default = "5m" },
-  { name = "data", type = "duration", default = "2m", doc = "until 354" },
-  { name = "block", type = "duration", default = "3m", doc = "a body that the peer does not read" },
-  { name = "final", type = "duration", default = "10m", doc = "the reply to a body" },
-  { name = "operation", type = "duration", default = "1h", doc = "anything as a whole" },
-}
-
-M.schema = {
-  { name = "url", type = "string" }, { name = "via", type = "string" }, { name = "host", type = "string" },
-  { name = "port", type = "integer" }, { name = "path", type = "string" },
-  { name = "protocol", type = "choice", values = { "smtp", "smtps", "submission", "submissions", "lmtp", "lmtps" } },
-  { name = "helo", type = "string", default = hostname },
-  { name = "tls", type = "any" }, { name = "auth", type = "table" },
-  { name = "source", type = "strings", default = {} },
-  { name = "timeouts", type = "table", fields = M.timeouts },
-  { name = "trace", type = "any", check = is_callable },
-  { name = "dns", type = "any" },
-  { name = "ignore", type = "strings", default = {} },
-  { name = "allow_local", type = "boolean", default = false },
-  { name = "names", type = "strings", default = {} },
-}
-
-local known -- the names of the schema
-function M.known()
-  if not known then
-    known = {}
-    for _, field in ipairs(M.schema) do
-      known[field.name] = true
-    end
-  end
-  return known
-end
-
-local auth_fields = {
-  { name = "user", type = "string", default = "" }, { name = "password", type = "string" },
-  { name = "token", type = "string" }, { name = "authzid", type = "string" },
-  { name = "mechanisms", type = "strings", default = {} }, { name = "in_clear", type = "strings", default = {} },
-}
-
--- Where the options say it goes: a URL, or its parts. Nil when they do not say.
-local function place(values)
-  local url = values.url or values.via
-  if url and (values.host or values.path or values.port or values.protocol) or values.url and values.via then
-    return nil, "one URL, or host, port, path and protocol; not both"
-  elseif url then
-    return destination.parse(url)
-  elseif not (values.host or values.path) then
-    return nil, values.protocol and "protocol: host or path is needed with it" or nil -- a port alone is that of mail exchangers
-  end
-  local scheme = values.protocol or "smtp"
-  if values.path then
-    return destination.parse(("%s://unix:%s"):format(scheme, values.path))
-  end
-  local host = values.host:find(":", 1, true) and ("[%s]"):format(values.host) or values.host
-  local to, why = destination.parse(("%s://%s"):format(scheme, host))
-  if to and values.port then
-    if values.port < 1 or values.port > 65535 then
-      return nil, "port: 1 to 65535 expected"
-    end
-    to.port = values.port
-  end
-  return to, why
-end
-
-local function sources(list)
-  local of = {}
-  for _, ip in ipairs(list) do
-    local family = ip:find(":", 1, true) and "source6" or "source4"
-    if of[family] then
-      return nil, "source: one address of each family at most"
-    end
-    of[family] = ip
-  end
-  return of
-end
-
-local function machine_options(values, lmtp)
-  local of = { hostname = values.helo, lmtp = lmtp, trace = values.trace ~= nil, flight = FLIGHT }
-  for _, field in ipairs(M.timeouts) do
-    of[field.name] = values.timeouts[field.name]
-  end
-  if values.ignore[1] then
-    of.ignore = {}
-    for _, name in ipairs(values.ignore) do
-      of.ignore[name] = true
-    end
-  end
-  return of
-end
-
---- Checks connection options, of which those that a place needs may be missing: `settings` for M.target.
----@param options table
----@param at string where they were written
----@return table? settings
----@return string? why
-function M.settings(options, at)
-  local values, why = options_of.resolve(M.schema, options, at)
-  if not values then
-    return nil, why
-  end
-  local auth
-  if values.auth then
-    auth, why = options_of.resolve(auth_fields, values.auth, at, "auth.")
-    if not auth then
-      return nil, why
-    elseif not (auth.password or auth.token) then
-      return nil, "auth: a password or a token is needed"
-    end
-  end
-  local to
-  to, why = place(values)
-  if why then
-    return nil, why
-  end
-  if to and to.user then
-    if auth then
-      return nil, "auth: the URL has credentials already"
-    elseif not to.password then
-      return nil, "a URL with a user needs a password too: \"smtp://user:secret@host\""
-    end
-    auth = { user = to.user, password = to.password, mechanisms = {}, in_clear = {} }
-  end
-  local source
-  source, why = sources(values.source)
-  if not source then
-    return nil, why
-  end
-  local tls
-  tls, why = tls_of.settings(values.tls, auth ~= nil, at)
-  if not tls then
-    return nil, why
-  end
-  return { values = values, auth = auth, to = to, tls = tls, source = source }
-end
-
-local count = 0
-
---- What is dialled: one host, with everything that is said to it. Connections of targets with one key are alike.
----@param settings table of M.settings
----@param to? moonpost.Destination in the place of the settings' own
----@param more? { addresses?: string[], dane?: table, sts?: table, requiretls?: boolean, unsigned?: boolean } of a route and of the message: what is
---- known already
----@return table target
-function M.target(settings, to, more)
-  to = to or settings.to
-  local values = settings.values
-  local target = {
-    to = to, host = to.host or to.path, auth = settings.auth, tls = tls_of.decide(settings.tls, to.host or to.path, more),
-    addresses = more and more.addresses, source = settings.source, dns = values.dns, trace = values.trace,
-    connect = values.timeouts.connect, lmtp = to.protocol == "lmtp",
-  }
-  target.machine = machine_options(values, target.lmtp)
-  if not settings.key then
-    count = count + 1
-    settings.key = count
-  end
-  target.key = ("%d %s %s"):format(settings.key, destination.show(to), target.tls.key)
-  return target
-end
 
 -- ---- a connection --------------------------------------------------------------------------------------------------
 
@@ -524,8 +340,8 @@ function M.open(target)
     err.tls = tls_of.none(was, err.message)
     return nil, err
   end
-  local self, ok
-  self = make(target)
+  local self = make(target)
+  local ok
   ok, err = converse(self, target, tls)
   if not ok and tls_of.may_go_without(tls, target, err) then
     local why = err.message
@@ -553,14 +369,14 @@ function M.connect(options)
   elseif type(options) ~= "table" then
     error(("moonpost.connect: a table of options or a URL expected, got a %s"):format(type(options)), 2)
   end
-  local settings, why = M.settings(options, options_of.place(2))
+  local settings, why = settings_of.settings(options, options_of.place(2))
   if settings and not settings.to then
     why = "host, path or url is needed"
   end
   if why then
     error("moonpost.connect: " .. why, 2)
   end
-  return M.open(M.target(settings))
+  return M.open(settings_of.target(settings))
 end
 
 -- ---- sending -------------------------------------------------------------------------------------------------------
@@ -676,146 +492,7 @@ function Client:spent()
   return not self.alive or self._counted and (select(3, self._core:facts())) ~= false
 end
 
--- ---- verbs ---------------------------------------------------------------------------------------------------------
-
---- Says EHLO (LHLO) again.
----@async
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:helo()
-  local heard, err = answer(self, "EHLO", operate(self, "EHLO", "hello"))
-  if heard and heard.ok then
-    heed(self)
-  end
-  return heard, err
-end
-
---- STARTTLS, and EHLO behind it.
----@async
----@param options? string|table as the `tls` option of moonpost.connect; "required" when left out
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:starttls(options)
-  local tls, why = tls_of.settings(options or "required", false, options_of.place(2))
-  if not tls then
-    error("client:starttls: " .. why, 2)
-  end
-  local decision, err = tls_of.settle(tls_of.decide(tls, self.host), self._target.to, self._target.dns)
-  if not decision then
-    return nil, err
-  end
-  local heard
-  heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, decision, self._target)))
-  if heard and heard.ok then
-    self.tls, err = secured(self, decision)
-    local ok = self.tls
-    if ok then
-      ok, err = hello(self)
-    end
-    if not ok then
-      self:close()
-      return nil, err
-    end
-  end
-  return heard, err
-end
-
---- AUTH, by the strongest mechanism that both sides know.
----@async
----@param login { user: string, password?: string, token?: string, mechanisms?: string[], in_clear?: string[], authzid?: string }
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:auth(login)
-  local values, why = options_of.resolve(auth_fields, login, options_of.place(2))
-  if not values then
-    error("client:auth: " .. why, 2)
-  end
-  local heard, err = answer(self, "AUTH", operate(self, "AUTH", "auth", values))
-  if heard and heard.ok then
-    self.user, self.mechanism = values.user, select(2, self._core:facts())
-  end
-  return heard, err
-end
-
---- MAIL. Recipients are offered by rcpt() and the message sent by data().
----@async
----@param from string "" is the null sender
----@param to string|string[] whom rcpt() may offer
----@param params? table
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:mail(from, to, params)
-  local list = type(to) == "table" and to or { to }
-  self._offered = {}
-  for i, address in ipairs(list) do
-    self._offered[address] = i
-  end
-  return answer(self, "MAIL", operate(self, "MAIL", "mail", { from = from, to = list, params = params }))
-end
-
---- RCPT, for one of those that mail() named.
----@async
----@param address string
----@return moonpost.Reply? reply a refusal is one too
----@return moonpost.Error? err
-function Client:rcpt(address)
-  local index = self._offered and self._offered[address]
-  if not index then
-    error(("client:rcpt: %s was not named by client:mail(from, to)"):format(tostring(address)), 2)
-  end
-  return answer(self, "RCPT", operate(self, "RCPT", "rcpt", index))
-end
-
---- DATA, or BDAT, and the message.
----@async
----@param message string
----@return moonpost.Reply? reply over LMTP the last recipient's
----@return moonpost.Error? err
-function Client:data(message)
-  if type(message) ~= "string" then
-    error(("client:data: a string expected, got a %s"):format(type(message)), 2)
-  end
-  self.messages = self.messages + 1
-  return answer(self, "DATA", operate(self, "DATA", "data", message))
-end
-
-for _, name in ipairs { "rset", "noop" } do
-  Client[name] = function(self)
-    return answer(self, name:upper(), operate(self, name:upper(), name))
-  end
-end
-
---- VRFY. A domain goes in A-labels where that makes an address ASCII; what is not ASCII all the same needs SMTPUTF8 (RFC 6531 3.7.4.2).
----@async
----@param what string
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:vrfy(what)
-  what = compose.ascii(what) or what
-  if what:find("[\x80-\xff]") and self.capabilities.extensions.SMTPUTF8 then
-    what = what .. " SMTPUTF8"
-  end
-  return answer(self, "VRFY", operate(self, "VRFY", "vrfy", what))
-end
-
---- Any line.
----@async
----@param line string without its end
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:raw(line)
-  return answer(self, "command", operate(self, "command", "command", line))
-end
-
---- QUIT, and the end of the connection.
----@async
----@return moonpost.Reply? reply
----@return moonpost.Error? err
-function Client:quit()
-  local heard, err = answer(self, "QUIT", operate(self, "QUIT", "quit"))
-  self.alive = false
-  return heard, err
-end
+-- ---- the end -------------------------------------------------------------------------------------------------------
 
 --- Says QUIT and waits for nothing.
 function Client:leave()
@@ -842,5 +519,9 @@ function Client_mt:__close(err)
     self:leave()
   end
 end
+
+require("moonpost.client_verbs")(Client, {
+  operate = operate, answer = answer, hello = hello, heed = heed, secured = secured, session = session,
+})
 
 return M

@@ -69,8 +69,8 @@ local function read(house, options)
       others[name] = value
     end
   end
-  local client = require "moonpost.client"
-  local known = client.known()
+  local settings_of = require "moonpost.client_options"
+  local known = settings_of.known()
   for name in pairs(others) do
     if not known[name] then
       for field in pairs(known) do
@@ -89,7 +89,7 @@ local function read(house, options)
   end
   others.helo = others.helo or helo_of(house)
   local settings
-  settings, why = client.settings(others, "")
+  settings, why = settings_of.settings(others, "")
   if not settings then
     return nil, why
   elseif not settings.to then
@@ -220,7 +220,7 @@ local function attempt(hop, mail)
     pool = require("moonpost.pool").new {
       connections = values.connections, per_connection = values.per_connection, idle = values.idle,
     }
-    hop.pool, hop.target = pool, require("moonpost.client").target(hop.settings)
+    hop.pool, hop.target = pool, require("moonpost.client_options").target(hop.settings)
   end
   local target = hop.target
   if mail.params.requiretls then -- over a connection to a host that was verified, whatever the plan says (RFC 8689 4.2.1)

@@ -27,12 +27,33 @@ local function is_plain(one)
   return type(one) == "string" and mailbox(one) ~= nil
 end
 
+local mail_params = {
+  size = true, body = true, smtputf8 = true, ret = true, envid = true, by = true, by_mode = true, by_trace = true, holdfor = true,
+  holduntil = true, holduntil_time = true, priority = true, requiretls = true, auth = true,
+}
+local rcpt_params = { notify = true, orcpt = true, orcpt_type = true }
+local notify = { NEVER = true, SUCCESS = true, FAILURE = true, DELAY = true }
+
+-- One line when a table has a name that is not among `known`.
+local function stranger(table, known, where)
+  if table ~= nil and type(table) ~= "table" then
+    return ("%s: a table expected, got a %s"):format(where, type(table))
+  end
+  for name in pairs(table or {}) do
+    if not known[name] then
+      return ('%s: unknown name "%s"%s'):format(where, tostring(name), suggest.hint(name, known))
+    end
+  end
+end
+
 local function recipient(one)
   if is_plain(one) then
     return one
   elseif type(one) == "table" then
     local address, why = compose.mailbox(one.address)
-    if not address then
+    why = not address and why or stranger(one.params, rcpt_params, "params")
+      or one.params and stranger(one.params.notify, notify, "params.notify")
+    if why then
       return nil, why
     end
     return { address = address, ascii = compose.ascii(address), params = one.params }
@@ -129,6 +150,12 @@ function M.prepare(mail, known)
     return nil, why
   end
   local params = mail.params
+  if params ~= nil then
+    why = stranger(params, mail_params, "params")
+    if why then
+      return nil, why
+    end
+  end
   if mail.size then
     params = { size = mail.size }
     for name, value in pairs(mail.params or {}) do

@@ -2,7 +2,7 @@
 ---
 ---     assert(moonpost.send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." })
 local attempt = require "moonpost.attempt"
-local client = require "moonpost.client"
+local client_options = require "moonpost.client_options"
 local dane = require "moonpost.dane"
 local mail_of = require "moonpost.mail"
 local options_of = require "moonpost.options"
@@ -47,7 +47,7 @@ end
 ---@return table mail
 local function settings_of(options, who, level, others)
   local own, mail = {}, {}
-  local names = client.known()
+  local names = client_options.known()
   for name, value in pairs(options) do
     if mail_of.names[name] then
       mail[name] = value
@@ -55,7 +55,7 @@ local function settings_of(options, who, level, others)
       own[name] = value
     end
   end
-  local settings, why = client.settings(own, options_of.place(level + 1))
+  local settings, why = client_options.settings(own, options_of.place(level + 1))
   if not settings then
     local hint = why:match('^unknown option "([^"]*)"')
     if hint then
@@ -156,7 +156,7 @@ local function by_mx(provider, mail, domain, list, rows)
     if not host or i > HOSTS_MOST then
       return nil
     end
-    return client.target(settings, {
+    return client_options.target(settings, {
       scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = values.port or 25,
     }, found(settings, route, host, domain, sts, requiretls))
   end, mail, list, rows)
@@ -166,11 +166,11 @@ end
 local function via_target(mail)
   local settings = mail.settings
   if mail.params and mail.params.requiretls then
-    return client.target(settings, mail.hop, { requiretls = true })
+    return client_options.target(settings, mail.hop, { requiretls = true })
   elseif mail.hop then
-    return client.target(settings, mail.hop)
+    return client_options.target(settings, mail.hop)
   end
-  settings.target = settings.target or client.target(settings)
+  settings.target = settings.target or client_options.target(settings)
   return settings.target
 end
 
@@ -237,7 +237,7 @@ end
 
 --- moonpost.send { from =, to =, ..., via = }
 ---@async
----@param options table what mail_of.prepare and client.settings take
+---@param options table what mail_of.prepare and client_options.settings take
 ---@return table? result
 ---@return moonpost.Error? err
 function M.send(options)

@@ -332,6 +332,10 @@ describe("moonpost.send, what a script gets wrong", function()
     ['did you mean "required"'] = { from = "a@example.org", to = "b@example.org", tls = "require" },
     ["auth: a password or a token"] = { from = "a@example.org", to = "b@example.org", auth = { user = "x" } },
     ['unknown option "auth.pasword"'] = { from = "a@example.org", to = "b@example.org", auth = { pasword = "x" } },
+    ['params: unknown name "envId" (did you mean "envid"?)'] = { from = "a@example.org", to = "b@example.org", params = { envId = "x" } },
+    ['params.notify: unknown name "success" (did you mean "SUCCESS"?)'] = {
+      from = "a@example.org", to = { { address = "b@example.org", params = { notify = { success = true } } } },
+    },
     ["timeouts.banner"] = { from = "a@example.org", to = "b@example.org", timeouts = { banner = "soon" } },
   } do
     it("is told at its line: " .. text, function()
