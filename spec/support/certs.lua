@@ -1,6 +1,7 @@
 --- An authority and certificates for specs, made by the openssl command once per run and kept in one folder.
 ---
 ---     certs.ca, certs.server.certificate, certs.other (for sni.example.net), certs.client, certs.stranger (self-signed), certs.expired
+---     certs.chained("name", "mx.example.net"), certs.digest(certs.ca, 1)
 local process = require "spec.support.process"
 local tmpdir = require "spec.support.tmpdir"
 
@@ -66,6 +67,39 @@ function makers.stranger()
   local of = pair("stranger")
   request(of, "/CN=stranger.example.net", "subjectAltName=DNS:stranger.example.net")
   return of
+end
+
+--- A certificate for any names, with its authority's behind it in the file.
+---@param name string of the files, and of the subject
+---@param ... string DNS names
+function M.chained(name, ...)
+  local ca, names = M.ca, {}
+  for i, one in ipairs { ... } do
+    names[i] = "DNS:" .. one
+  end
+  local of = signed(name, "/CN=" .. name, "subjectAltName=" .. table.concat(names, ","))
+  local leaf, authority = assert(io.open(of.certificate, "a")), assert(io.open(ca))
+  leaf:write(authority:read("a"))
+  leaf:close()
+  authority:close()
+  return of
+end
+
+--- SHA-256 in hex of a certificate (the first of the file), or of its public key: what TLSA records with selector 0, 1 hold.
+---@param certificate string a file
+---@param selector integer
+function M.digest(certificate, selector)
+  local der = dir:join("digest.der")
+  if selector == 0 then
+    openssl("x509", "-in", certificate, "-outform", "DER", "-out", der)
+  else
+    local key = dir:join("digest.key")
+    openssl("x509", "-in", certificate, "-pubkey", "-noout", "-out", key)
+    openssl("pkey", "-pubin", "-in", key, "-outform", "DER", "-out", der)
+  end
+  local result = process.run { "openssl", "dgst", "-sha256", "-r", der }
+  assert(result.code == 0, result.output)
+  return result.out:match("^%x+")
 end
 
 return setmetatable(M, {
