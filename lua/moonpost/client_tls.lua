@@ -116,11 +116,12 @@ end
 function M.session(decision, target)
   assert(decision.level ~= "refused", "no connection is made where the policy refuses one")
   local policy, settings = decision.policy, decision.settings
-  local literal = target.to.ip ~= nil
+  local literal, socket = target.to.ip ~= nil, target.to.path ~= nil -- a socket's path is nobody's name
   return {
-    level = decision.level, host = target.host, sni = not literal and (policy.sni or target.to.host) or nil,
-    names = policy.names, tlsa = policy.tlsa, pins = policy.pins, ca = policy.ca or settings.ca, certificate = settings.certificate,
-    key = settings.key, min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
+    level = decision.level, host = not socket and target.host or nil,
+    sni = not literal and (not socket and policy.sni or settings.sni or target.to.host) or nil,
+    names = (settings.names or not socket) and policy.names or nil, tlsa = policy.tlsa, pins = policy.pins,
+    ca = policy.ca or settings.ca, certificate = settings.certificate, key = settings.key, min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
     cache = destination.show(target.to),
   }
 end
