@@ -224,7 +224,7 @@ local function attempt(hop, mail)
   end
   local target = hop.target
   if mail.params.requiretls then -- over a connection to a host that was verified, whatever the plan says (RFC 8689 4.2.1)
-    target = hop.verified or require("moonpost.client").target(hop.settings, nil, { requiretls = true })
+    target = hop.verified or require("moonpost.client_options").target(hop.settings, nil, { requiretls = true })
     hop.verified = target
   end
   return require("moonpost.attempt").only(pool, target, mail)

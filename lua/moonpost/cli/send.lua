@@ -1,6 +1,6 @@
 --- moonpost send: one message from the command line, and what became of it for each recipient.
 local attempt = require "moonpost.attempt"
-local client = require "moonpost.client"
+local client_options = require "moonpost.client_options"
 local compose = require "moonpost.compose"
 local core = require "moonpost.core"
 local destination = require "moonpost.destination"
@@ -221,11 +221,11 @@ local function way(args, trace)
   end
   if args.timeout then
     options.timeouts = {}
-    for _, field in ipairs(client.timeouts) do
+    for _, field in ipairs(client_options.timeouts) do
       options.timeouts[field.name] = math.min(args.timeout, units.duration(field.default))
     end
   end
-  local settings, why = client.settings(options, "the command line")
+  local settings, why = client_options.settings(options, "the command line")
   if not settings then
     return nil, fail(USAGE, why)
   end
