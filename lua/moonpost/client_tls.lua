@@ -121,7 +121,8 @@ function M.session(decision, target)
     level = decision.level, host = not socket and target.host or nil,
     sni = not literal and (not socket and policy.sni or settings.sni or target.to.host) or nil,
     names = (settings.names or not socket) and policy.names or nil, tlsa = policy.tlsa, pins = policy.pins,
-    ca = policy.ca or settings.ca, certificate = settings.certificate, key = settings.key, min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
+    ca = policy.ca or settings.ca, certificate = settings.certificate, key = settings.key,
+    min_version = settings.min_version, ciphers = settings.ciphers, ciphersuites = settings.ciphersuites,
     cache = destination.show(target.to),
   }
 end
