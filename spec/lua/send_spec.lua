@@ -280,6 +280,62 @@ describe("moonpost.send, the message", function()
     assert.equal(table.concat(pieces) .. "\r\n", arrived.octets)
   end)
 
+  -- A piece may be longer than is taken at once: it was dropped, and the message waited for ever.
+  it("is not sent in part when a chunk is too long", function()
+    local one = test.server()
+    local _, err = test.run(function()
+      return moonpost.send { from = "me@example.org", to = "you@example.net", via = "smtp://one.example.net", message = function()
+        local chunks = { "Subject: x\r\n\r\n", ("x"):rep((16 << 20) + 1) }
+        return function()
+          return table.remove(chunks, 1)
+        end
+      end }
+    end, world { ["one.example.net"] = one })
+    assert.equal("deferred", err.recipients[1].state)
+    assert.matches("cannot be read: out of memory", err.recipients[1].reply.text)
+    assert.equal(0, #one.messages)
+  end)
+
+  -- A chunk of BDAT is refused while the next is still being made: that one was taken for a piece of the message behind it.
+  it("has nothing in it of the one before, whose iterator was late", function()
+    local one = test.server { extensions = { "PIPELINING", "CHUNKING", "SIZE" } }
+    local accept, refused = one.accept, false
+    function one:accept() -- its script answers the last chunk alone
+      local session = accept(self)
+      local take = session.take
+      function session.take(it)
+        local action = take(it)
+        if action and not refused and action.octets and action.octets:find("Go on", 1, true) then
+          refused, action.octets = true, "452 4.3.1 No room\r\n"
+        end
+        return action
+      end
+      return session
+    end
+    local function slow(text)
+      return function()
+        local i = 0
+        return function()
+          i = i + 1
+          if i == 2 then
+            moonpost.sleep(10)
+          end
+          return i < 3 and text or nil
+        end
+      end
+    end
+    test.run(function()
+      local client = assert(moonpost.connect { url = "smtp://one.example.net" })
+      local mail = { from = "me@example.org", to = "you@example.net", params = { size = 200000 }, message = slow(("a"):rep(1000)) }
+      local _, err = client:send(mail)
+      assert.equal("No room", err.recipients[1].reply.text)
+      mail.message = slow(("b"):rep(1000))
+      assert.is_true(assert(client:send(mail)).ok)
+      client:close()
+    end, world { ["one.example.net"] = one })
+    assert.equal(("b"):rep(2000), one.messages[1].octets:gsub("%s", ""))
+  end)
+
   it("is not sent in part when its iterator fails", function()
     local one = test.server()
     local _, err = test.run(function()
