@@ -69,13 +69,29 @@
 ---@field ok true
 ---@field recipients moonpost.SendRow[]
 
+--- What was promised of a connection, what was used and why: docs/tls-policy.md.
+---@class moonpost.TlsFacts
+---@field level moonpost.TlsLevel|"refused" what was demanded
+---@field policy string what decided it
+---@field used boolean
+---@field why? string it was not used; or nobody is verified
+---@field testing? string what MTA-STS would have said in mode "enforce"
+---@field verified? boolean
+---@field how? "names"|"pin"|"dane-ta"|"dane-ee"|"none"
+---@field version? string
+---@field cipher? string
+---@field resumed? boolean
+---@field subject? string
+---@field names? string[] of the certificate
+---@field fingerprint? string
+
 ---@class moonpost.Client
 ---@field host string
 ---@field ip? string
 ---@field alive boolean
 ---@field messages integer sent so far
 ---@field capabilities { name: string, lines: string, size: integer, extensions: table<string, true>, mechanisms: string[] }
----@field tls { used: boolean, level: string, policy: string, why?: string, version?: string, cipher?: string }
+---@field tls moonpost.TlsFacts
 ---@field user? string
 ---@field mechanism? string
 local Client = {}
