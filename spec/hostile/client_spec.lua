@@ -327,13 +327,25 @@ describe("a hostile server: control characters", function()
     end
   end)
 
-  it("are seen by a trace as they came, and print as one line each when quoted", function()
+  it("are cleaned in the dialogue that moonpost send -v prints", function()
+    local server <close> = hostile.start { banner = { "220 " .. DIRT .. "\r\n" }, MAIL = { "550 " .. DIRT .. "\r\n" } }
+    local run = process.run {
+      process.moonpost, "send", "-v", "--from", "me@example.org", "--to", "you@example.net", "--via", server.url, "--body", "x",
+    }
+    assert.equal(69, run.code, run.output)
+    assert.matches("220 5%.7%.1 a", run.output)
+    for _, line in ipairs(run.lines) do
+      is_clean(line)
+    end
+  end)
+
+  it("are heard by a trace as they came: it is given octets, and who prints them quotes them", function()
     local server <close> = hostile.start { MAIL = { "550 " .. DIRT .. "\r\n" } }
     local heard = {}
     send(server, { trace = function(direction, octets)
       heard[#heard + 1] = direction == "received" and octets or nil
     end })
-    assert.truthy(table.concat(heard):find("550 ", 1, true))
+    assert.truthy(table.concat(heard):find("550 " .. DIRT .. "\r\n", 1, true))
   end)
 end)
 
