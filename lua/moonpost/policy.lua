@@ -57,6 +57,10 @@ end
 ---@param line? integer where the policy was when it was raised
 ---@return string
 function M.reason(path, err, line)
+  local meta = type(err) == "table" and getmetatable(err)
+  if type(err) == "table" and not (meta and meta.__tostring) then
+    err = "a table was raised, and no text"
+  end
   local text = tostring(err):match("^[^\n]*"):gsub("not found:$", "not found") -- the places looked at would follow
   local tail, rest = text:match("^%.%.%.([^:]*)(:%d+: .*)") -- how Lua shortens a long path
   if tail and path:sub(-#tail) == tail then

@@ -42,7 +42,7 @@ function M.normal(code, enhanced, text)
   enhanced = enhanced or (number // 100) .. ".0.0"
   local why = core.check_reply(number, enhanced, text)
   if why then
-    return nil, why
+    return nil, ("%s: %d %s"):format(why, number, enhanced)
   end
   return number, enhanced, text
 end

@@ -92,7 +92,7 @@ function M.read(a, b, c, data)
   end
   if type(a) ~= "number" then
     local what = b == nil and text_of(a) or ("%s, %s"):format(text_of(a), text_of(b))
-    return nil, nil, nil, ("the hook returned %s: no verdict"):format(what)
+    return nil, nil, nil, ("the hook returned %s: no verdict (nothing, true, or a code and a text are)"):format(what)
   end
   local code, enhanced, text = reply.normal(a, b, c)
   if not code then

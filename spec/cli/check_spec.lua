@@ -160,6 +160,7 @@ describe("moonpost check", function()
     { "an error of its own", "local t = nil\nt.x = 1", "policy.lua:2: attempt to index a nil value (local 't')" },
     { "a raised table", "error(setmetatable({}, { __tostring = function() return 'no database' end }))",
       "policy.lua:1: no database" },
+    { "a raised table without a text", "error({})", "policy.lua:1: a table was raised, and no text" },
     { "an error without a place", "error('no database', 0)", "policy.lua:1: no database" },
     { "nothing returned", "local x = 1", "policy.lua: a policy returns moonpost.server { ... }; this one returns nothing" },
     { "something else returned", "return {}",

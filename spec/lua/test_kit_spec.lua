@@ -29,6 +29,49 @@ local function greeted(policy, how)
   return peer
 end
 
+describe("moonpost.test: slips of who writes a test", function()
+  for name, case in pairs {
+    ["an address that is none"] = { function(policy) policy:session "localhost" end,
+      'policy:session: ip: "localhost" is no IP address' },
+    ["a session after the end"] = { function(policy) policy:stop() policy:session() end,
+      "policy:session: the server has been stopped" },
+    ["a message to nobody"] = { function(policy) greeted(policy):send_message { from = "a@example.net" } end,
+      "peer:send_message: `to` is missing" },
+    ["a sender that would be a field"] = { function(policy)
+      greeted(policy):send_message { form = "a@example.net", to = "b@example.org" }
+    end, 'peer:send_message: "form" (did you mean "from"?)' },
+  } do
+    it("are named at the line of the test: " .. name, function()
+      local ok, err = pcall(case[1], load { message = deliver })
+      assert.is_false(ok)
+      assert.matches("^%.?/?spec/lua/test_kit_spec.lua:%d+: ", err)
+      assert.matches(case[2], err, 1, true)
+    end)
+  end
+
+  it("let a bounce be one", function()
+    assert.equal(250, greeted(load { message = deliver }):send_message({ to = "b@example.org" }).code)
+  end)
+
+  it("are told what a hook may return, and what it did", function()
+    local returned
+    local policy = load { rcpt = function() return table.unpack(returned, 1, 3) end }
+    local peer = greeted(policy)
+    peer:mail "a@example.net"
+    for words, values in pairs {
+      ["false: no verdict (nothing, true, or a code and a text are)"] = { false },
+      ["nil, no database: no verdict"] = { nil, "no database" },
+      ["a reply that cannot be sent: class of the enhanced status code does not fit the reply code: 550 2.1.5"] =
+        { 550, "2.1.5", "No" },
+    } do
+      returned = values
+      assert.equal(451, peer:rcpt("b@example.org").code)
+      local event = table.remove(policy.log)
+      assert.matches("the hook returned " .. words, event.fields.error, 1, true)
+    end
+  end)
+end)
+
 describe("moonpost.test.load", function()
   it("takes a file, a function and a server", function()
     local dir <close> = tmpdir.new()

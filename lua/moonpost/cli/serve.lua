@@ -84,6 +84,12 @@ local function close_all(bindings)
   end
 end
 
+local function url_of(listener, binding)
+  local at = binding:endpoint()
+  at.scheme = listener.scheme
+  return require("moonpost.endpoint").show(at)
+end
+
 -- Binds what is not bound yet. Returns all that the listeners need, and what is new of it; or nil and why.
 function Serve:bind(listeners)
   local all, fresh = {}, {}
@@ -100,7 +106,7 @@ function Serve:bind(listeners)
         close_all(fresh)
         return nil, ("cannot listen on %s://%s"):format(each.scheme, why)
       end
-      bound = { binding = binding, mode = each.mode }
+      bound = { binding = binding, mode = each.mode, url = url_of(each, binding) }
       fresh[key] = bound
     end
     all[key] = bound
@@ -114,12 +120,6 @@ local function in_order(listeners, bound)
     list[i] = bound[key].binding
   end
   return list
-end
-
-local function url_of(listener, binding)
-  local at = binding:endpoint()
-  at.scheme = listener.scheme
-  return require("moonpost.endpoint").show(at)
 end
 
 -- Says where it listens now and did not before.
@@ -168,6 +168,7 @@ function Serve:switch(id, report, all, done)
   self.id, self.bound, self.grace = id, all, report.grace
   for key, bound in pairs(before) do
     if not all[key] then
+      log.event("info", "endpoint closed", { "url", bound.url })
       bound.binding:close()
     end
   end

@@ -299,6 +299,14 @@ local own = { from = true, to = true, data = true, mail_params = true, rcpt_para
 ---@return moonpost.test.Reply[] recipients
 function Peer:send_message(message)
   local to = type(message.to) == "table" and message.to or { message.to }
+  if #to == 0 then
+    blame("peer:send_message: `to` is missing")
+  end
+  for key in pairs(message) do -- other names are fields; but a bounce by a slip of the pen is no test of anything
+    if message.from == nil and suggest.nearest(key, { "from" }) then
+      blame(("peer:send_message: %q (did you mean \"from\"?)"):format(key))
+    end
+  end
   local reply, recipients, taken = self:mail(message.from or "", message.mail_params), {}, false
   if reply.class ~= 2 then
     return reply, recipients

@@ -94,6 +94,15 @@ end
 
 --- The octets' end of a new connection.
 function Policy:_wire(index, address)
+  if not self.server._service then
+    blame("policy:session: the server has been stopped")
+  end
+  for _, key in ipairs { "ip", "local_ip" } do
+    local ip = address[key]
+    if ip ~= nil and core.in_network(tostring(ip), "::/0") == nil then
+      blame(("policy:session: %s: %q is no IP address"):format(key, tostring(ip)))
+    end
+  end
   return stage.act(self, function()
     return self.server._service:wire(self.server._configs[index], address)
   end)
