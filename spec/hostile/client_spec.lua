@@ -5,6 +5,7 @@ local hostile = require "spec.support.hostile"
 local moonpost = require "moonpost"
 local dns = require "moonpost.dns"
 local process = require "spec.support.process"
+local uv = require "luv"
 
 local SHORT = { operation = "60s" }
 for _, name in ipairs { "banner", "handshake", "hello", "auth", "mail", "rcpt", "data", "final" } do
@@ -303,12 +304,12 @@ describe("a hostile server: control characters", function()
 
   it("are cleaned in what is logged of them", function()
     local server <close> = hostile.start { MAIL = { "550 " .. DIRT .. "\r\n" } }
-    local run = process.run { "lua5.4", "-e", ([[
+    local run = process.run { uv.exepath(), "-e", ([[
       package.path, package.cpath = %q, %q
       local moonpost = require "moonpost"
       local result, err = moonpost.send { from = "me@example.org", to = "you@example.net", text = "x", via = %q }
       moonpost.log.warn("not sent", { reply = err.recipients[1].reply.text, err = tostring(err) })
-    ]]):format(package.path, package.cpath, server.url) }
+    ]]):format(package.path, package.cpath, server.url), "/dev/null", env = { ASAN_OPTIONS = "detect_leaks=0" } }
     assert.equal(0, run.code, run.output)
     assert.matches("not sent", run.output)
     for _, line in ipairs(run.lines) do
