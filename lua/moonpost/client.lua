@@ -13,6 +13,7 @@ local tls_of = require "moonpost.client_tls"
 
 local M = {}
 
+local OVER = "the connection has been closed" -- by ourselves
 local AGAIN_MOST = 1000 -- transactions for one message, for peers that take few recipients at a time
 
 -- ---- a connection --------------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ function events.done(self, ok, rc, ...)
 end
 
 function events.closed(self, rc, why)
-  self.alive, self.why = false, why
+  self.alive, self.why = false, self.why or why == "QUIT" and OVER or why
   local wake, last = self._wake, self._last
   self._wake, self._last = nil, nil
   if wake and last then
@@ -200,7 +201,8 @@ local function dial(target, worker)
     end, "a connection to " .. target.host)
   end
   if not stream then
-    return nil, Error("connect", ("%s: %s"):format(target.host, which), { enhanced = "4.4.1", error = rc or wire })
+    local why = which:find(target.host, 1, true) == 1 and which or ("%s: %s"):format(target.host, which) -- an address names itself
+    return nil, Error("connect", why, { enhanced = "4.4.1", error = rc or wire })
   end
   return stream, list[which], wire
 end
@@ -303,6 +305,9 @@ local function authenticate(self, login)
   if not heard then
     return nil, err
   elseif not heard.ok then
+    if heard.own and heard.code == 538 then
+      heard.text = heard.text .. "; auth.in_clear names those that may do without"
+    end
     return nil, refused(self, "auth", "AUTH", heard)
   end
   self.user = login.user
@@ -407,7 +412,8 @@ local function rows_of(self, mail, ok, rc, code, enhanced, text)
       ip = self.ip or nil, tls = self.tls }
     if not ok or self._target.lmtp or mail.params or type(one) == "table" then
       local state, stage, its_code, its_enhanced, its_text, own, dsn_lost = core:result(i)
-      row.ok, row.stage, row.own, row.dsn_lost = state == "delivered", stage, own or nil, dsn_lost or nil
+      row.ok, row.stage, row.own = state == "delivered", stage, own or nil
+      row.dsn_lost = dsn_lost and mail_of.wants_dsn(mail, one) or nil
       row.state = (state == "none" or state == "again" or state == "accepted") and "deferred" or state
       if its_code then
         row.reply = reply.heard(its_code, its_enhanced, its_text)
@@ -497,7 +503,7 @@ end
 --- Says QUIT and waits for nothing.
 function Client:leave()
   if self._core and self.alive then
-    self.alive = false
+    self.alive, self.why = false, OVER
     self._core:leave()
     network.pump(self)
   end
@@ -507,6 +513,7 @@ end
 function Client:close()
   if self._core and self.alive then
     self._core:close()
+    self.why = self.why or OVER
   end
   self.alive = false
   network.pump(self)

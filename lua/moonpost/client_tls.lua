@@ -104,6 +104,8 @@ function M.settle(decision, to, source)
       return nil, trouble, decision
     end
     settled = looked
+  elseif decision.level == "verified" and to.path and not (decision.settings.names or decision.settings.pins) then
+    return nil, Error("tls", to.path .. ": a socket has no name that a certificate could have: tls.names is needed", { enhanced = "4.7.5" }), decision
   end
   if settled.level == "refused" then
     local err = Error("tls", ("%s: %s"):format(to.host or to.path, settled.policy.why), { enhanced = settled.policy.enhanced, temporary = true })

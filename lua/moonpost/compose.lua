@@ -197,7 +197,7 @@ local function message_id(domain)
 end
 
 local function list(value)
-  if type(value) == "table" then
+  if type(value) == "table" and not value.address then
     return value
   end
   return { value }
@@ -209,9 +209,9 @@ local address_fields = { { "to", "To" }, { "cc", "Cc" }, { "reply_to", "Reply-To
 local function addresses(out, name, value)
   local shown = {}
   for i, one in ipairs(list(value)) do
-    local address, text = M.mailbox(one)
+    local address, text = M.mailbox(type(one) == "table" and one.address or one)
     if not address then
-      return ("%s: %s"):format(name:lower(), text)
+      return ("%s: %s"):format(name:lower():gsub("-", "_"), text)
     end
     shown[i] = text
   end

@@ -6,9 +6,10 @@ local Error = {}
 Error.__index = Error
 Error.__name = "moonpost.Error"
 
---- The text; with the reply code when a peer said one.
+--- The text; with the reply code when a peer said one, unless it is in there.
 function Error:__tostring()
-  return self.code and ("%s (%d)"):format(self.message, self.code) or self.message
+  local said = self.code and self.message:find("%f[%d]" .. self.code .. "%f[%D]")
+  return self.code and not said and ("%s (%d)"):format(self.message, self.code) or self.message
 end
 
 --- `err .. "text"` and `"text" .. err` read as expected.

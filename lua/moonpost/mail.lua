@@ -66,6 +66,38 @@ local function recipient(one)
   return ascii and { address = address, ascii = ascii } or address
 end
 
+-- Seconds since 1970 of "2026-03-02T10:15:00Z" or "2026-03-02T11:15:00+01:00" (RFC 3339); nil when it is no such thing.
+local function seconds(text)
+  local pattern = "^(%d%d%d%d)-(%d%d)-(%d%d)[Tt](%d%d):(%d%d):(%d%d)%.?%d*([Zz+-])(.*)$"
+  local year, month, day, hour, minute, second, sign, zone = text:match(pattern)
+  local zone_hour, zone_minute = (zone or ""):match("^(%d%d):(%d%d)$")
+  if not year or (sign:upper() == "Z") ~= (zone == "") or zone ~= "" and not zone_hour then
+    return nil
+  end
+  year, month = math.tointeger(year), math.tointeger(month)
+  local years = month > 2 and year or year - 1 -- that begin in March, so that a leap day is a year's last
+  local days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 1 - 719468
+  local offset = zone_hour and (sign == "-" and -1 or 1) * (zone_hour * 3600 + zone_minute * 60) or 0
+  return math.tointeger(days * 86400 + hour * 3600 + minute * 60 + second - offset)
+end
+
+-- With what C wants to be told beside what a script says.
+local function complete(params, size)
+  local out = {}
+  for name, value in pairs(params or {}) do
+    out[name] = value
+  end
+  out.size = out.size or size
+  local held = out.holduntil
+  if held ~= nil and not out.holduntil_time then
+    out.holduntil_time = type(held) == "string" and seconds(held) or nil
+    if not out.holduntil_time then
+      return nil, 'params.holduntil: a time such as "2026-03-02T10:15:00Z" expected'
+    end
+  end
+  return out
+end
+
 local function add(list, name, value)
   if type(value) ~= "table" or value.address then
     value = { value }
@@ -152,15 +184,12 @@ function M.prepare(mail, known)
   local params = mail.params
   if params ~= nil then
     why = stranger(params, mail_params, "params")
-    if why then
-      return nil, why
-    end
   end
-  if mail.size then
-    params = { size = mail.size }
-    for name, value in pairs(mail.params or {}) do
-      params[name] = value
-    end
+  if not why and (mail.size or params and params.holduntil) then
+    params, why = complete(params, mail.size)
+  end
+  if why then
+    return nil, why
   end
   return { from = from, from_ascii = compose.ascii(from), to = to, params = params, body = body }
 end
@@ -168,6 +197,15 @@ end
 --- The address of an entry of `to`.
 function M.address(one)
   return type(one) == "table" and one.address or one
+end
+
+--- True when one of its recipients, or all of them, were to hear more, or else, than usual of what becomes of it (RFC 3461).
+---@param mail moonpost.Mail
+---@param one string|table an entry of `to`
+---@return boolean
+function M.wants_dsn(mail, one)
+  local params = type(one) == "table" and one.params
+  return mail.params and (mail.params.ret or mail.params.envid) ~= nil or params and (params.notify or params.orcpt) ~= nil or false
 end
 
 -- ---- outcomes ------------------------------------------------------------------------------------------------------

@@ -109,11 +109,14 @@ end
 
 --- A connection for one message; the caller gives it back by release(). Waits while the destination has as many as it may have.
 ---@async
----@param target table of moonpost.client
+---@param target? string|table a URL; the pool's own when left out. A table is a target of moonpost.client
 ---@param fresh? boolean not one that was kept: those may have been closed by the peer while they were idle
 ---@return moonpost.Client? client
 ---@return moonpost.Error? err
 function Pool:lease(target, fresh)
+  if type(target) ~= "table" then
+    target = require("moonpost.send").target(self._defaults, target, 2)
+  end
   local site = site_of(self, target)
   while true do
     if self._closed then

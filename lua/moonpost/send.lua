@@ -99,23 +99,50 @@ function M.defaults(options, who, level, others)
   return settings
 end
 
+-- That of a pool's own URL is made once.
+local function via_target(mail)
+  local settings = mail.settings
+  if mail.params and mail.params.requiretls then
+    return client_options.target(settings, mail.hop, { requiretls = true })
+  elseif mail.hop then
+    return client_options.target(settings, mail.hop)
+  end
+  settings.target = settings.target or client_options.target(settings)
+  return settings.target
+end
+
+-- A destination beside the pool's own.
+local function hop_of(url, what, level)
+  local hop, why = require("moonpost.destination").parse(url)
+  if not hop then
+    error(("%s: %s"):format(what, why), level + 1)
+  elseif hop.user then
+    error(what .. ": credentials are the pool's, not a message's", level + 1)
+  end
+  return hop
+end
+
+--- What a pool connects to when a script asks for a connection.
+---@param settings table
+---@param url? string nil: the pool's own
+---@param level integer
+---@return table target
+function M.target(settings, url, level)
+  local hop = url ~= nil and hop_of(url, "pool:lease", level + 1) or nil
+  if not hop and not settings.to then
+    error("pool:lease: a URL is needed, for the pool has none of its own", level + 1)
+  end
+  return via_target { settings = settings, hop = hop }
+end
+
 --- A message for a pool, checked.
 ---@param settings table
 ---@param mail table
 ---@param level integer
 ---@return moonpost.Mail prepared with `settings`, and `hop` where it has a destination of its own
 function M.prepare(settings, mail, level)
-  local hop, why
-  if type(mail) == "table" and mail.via then
-    hop, why = require("moonpost.destination").parse(mail.via)
-    if not hop then
-      error("via: " .. why, level + 1)
-    elseif hop.user then
-      error("via: credentials are the pool's, not a message's", level + 1)
-    end
-  end
-  local prepared
-  prepared, why = mail_of.prepare(mail, hop and with_via or nil)
+  local hop = type(mail) == "table" and mail.via and hop_of(mail.via, "via", level + 1) or nil
+  local prepared, why = mail_of.prepare(mail, hop and with_via or nil)
   if not prepared then
     error("send: " .. why, level + 1)
   end
@@ -160,18 +187,6 @@ local function by_mx(provider, mail, domain, list, rows)
       scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = values.port or 25,
     }, found(settings, route, host, domain, sts, requiretls))
   end, mail, list, rows)
-end
-
--- That of a pool's own URL is made once.
-local function via_target(mail)
-  local settings = mail.settings
-  if mail.params and mail.params.requiretls then
-    return client_options.target(settings, mail.hop, { requiretls = true })
-  elseif mail.hop then
-    return client_options.target(settings, mail.hop)
-  end
-  settings.target = settings.target or client_options.target(settings)
-  return settings.target
 end
 
 -- The recipients by domain, in the order of the first of each.

@@ -140,3 +140,30 @@ for _, server in ipairs(servers) do
     end)
   end)
 end
+
+-- Failed as long as a connection to a socket was to be for a certificate with the socket's path as its name.
+describe("moonpost.send to a unix socket whose server has STARTTLS", function()
+  local sink
+
+  setup(function()
+    sink = require "spec.support.sinks.moonpost" {}
+  end)
+
+  teardown(function()
+    sink:close()
+  end)
+
+  it("uses it, and verifies where a name is given", function()
+    local result = assert(send { via = sink.unix, tls = { level = "verified", ca = certs.ca, names = { "mx.example.org" } } })
+    assert.same({ true, true }, { result.recipients[1].tls.used, result.recipients[1].tls.verified })
+    assert.is_nil((send { via = sink.unix, tls = { level = "verified", ca = certs.ca, names = { "other.example.org" } } }))
+    assert.is_true(assert(send { via = sink.unix }).recipients[1].tls.used)
+  end)
+
+  it("says that a name is needed", function()
+    local result, err = send { via = sink.unix, tls = "verified" }
+    assert.is_nil(result)
+    assert.same({ "deferred", "tls" }, { err.recipients[1].state, err.recipients[1].stage })
+    assert.matches("a socket has no name that a certificate could have: tls.names is needed", tostring(err), 1, true)
+  end)
+end)

@@ -222,11 +222,11 @@ function Pool:drain() end
 
 --- A connection for one message, for who speaks for himself.
 ---@async
----@param target table
----@param fresh? boolean
+---@param url? string where to; the pool's own `via` when left out
+---@param fresh? boolean not one that was kept
 ---@return moonpost.Client? client
 ---@return moonpost.Error? err
-function Pool:lease(target, fresh) end
+function Pool:lease(url, fresh) end
 
 --- Gives a connection back.
 ---@param one moonpost.Client
