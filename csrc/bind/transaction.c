@@ -19,31 +19,13 @@ void mpl_mail_dispose(mpl_mail *mail)
   mp_arena_dispose(&mail->strings);
 }
 
-enum { INHERIT_MOST = 8 };
-
-/* Pushes field `name` of the table at `index`, or of a table that it inherits from. No function is called for it: that could begin an operation on
- * the very connection that this one is read for. */
+/* Pushes field `name` of the table at `index`. No function is called for it: that could begin an operation on the very connection that this one
+ * is read for. */
 static int raw_field(lua_State *L, int index, const char *name)
 {
-  lua_pushvalue(L, index);
-  for (int i = 0; i < INHERIT_MOST; i++) {
-    lua_pushstring(L, name);
-    int kind = lua_rawget(L, -2);
-    if (kind != LUA_TNIL) {
-      lua_remove(L, -2);
-      return kind;
-    }
-    lua_pop(L, 1);
-    kind = luaL_getmetafield(L, -1, "__index");
-    if (kind != LUA_TTABLE) {
-      lua_pop(L, kind == LUA_TNIL ? 0 : 1);
-      break;
-    }
-    lua_remove(L, -2);
-  }
-  lua_pop(L, 1);
-  lua_pushnil(L);
-  return LUA_TNIL;
+  index = lua_absindex(L, index);
+  lua_pushstring(L, name);
+  return lua_rawget(L, index);
 }
 
 /* A copy of the string on top, which is popped. False: not a string. Raises when there is no memory. */

@@ -24,11 +24,30 @@ local function part(mail, list)
   if #list == #mail.to then
     return mail
   end
-  local to = {}
-  for i, at in ipairs(list) do
-    to[i] = mail.to[at]
+  local less = { to = {} }
+  for name, value in pairs(mail) do
+    less[name] = less[name] or value
   end
-  return setmetatable({ to = to }, { __index = mail })
+  for i, at in ipairs(list) do
+    less.to[i] = mail.to[at]
+  end
+  return less
+end
+
+--- The connection ended before the message did, by itself or by 421: nobody has it, and somebody else may be asked.
+---@param row moonpost.SendRow
+---@return boolean
+function M.unspoken(row)
+  return row.state == "deferred" and (row.stage == "connection" or row.reply.code == 421 and row.stage ~= "body")
+end
+
+local function nobody_served(rows)
+  for _, row in ipairs(rows) do
+    if not M.unspoken(row) then
+      return false
+    end
+  end
+  return true
 end
 
 local lent_mt = {
@@ -51,7 +70,7 @@ local function once(provider, target, mail, fresh)
   local _ <close> = lent
   local kept = one.messages > 0
   local rows = one:transact(mail)
-  return rows, kept and not one.alive and M.unspoken(rows[1])
+  return rows, kept and not one.alive and nobody_served(rows)
 end
 
 -- What a kept connection that was closed meanwhile does is no failure of the host's.
@@ -78,13 +97,6 @@ function M.only(provider, target, mail)
   end
   defer(rows, list, target.host, err)
   return rows
-end
-
---- The connection ended before the message did, by itself or by 421: nobody has it, and somebody else may be asked.
----@param row moonpost.SendRow
----@return boolean
-function M.unspoken(row)
-  return row.state == "deferred" and (row.stage == "connection" or row.reply.code == 421 and row.stage ~= "body")
 end
 
 --- Serves those of a message's recipients that `list` names (places in mail.to), and puts their rows into `rows`.

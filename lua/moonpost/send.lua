@@ -204,14 +204,22 @@ local function domains(mail)
   return order, of
 end
 
--- Several domains at a time; a task each.
+local tasks_mt = {
+  __close = function(running)
+    for _, one in ipairs(running) do
+      one:cancel()
+    end
+  end,
+}
+
+-- Several domains at a time; a task each. Who gives up waiting for them gives them up.
 local function everywhere(provider, mail, rows)
   local order, of = domains(mail)
   if not order[2] then
     by_mx(provider, mail, order[1], of[order[1]], rows)
     return
   end
-  local next_one, running = 1, {}
+  local next_one, running <close> = 1, setmetatable({}, tasks_mt)
   local function work()
     while order[next_one] do
       local domain = order[next_one]

@@ -127,6 +127,35 @@ describe("moonpost.send, by MX", function()
     assert.same({ "c@example.net" }, one.messages[2].recipients)
   end)
 
+  it("takes those who are left to the next host when the connection breaks, and asks for the others no more", function()
+    local one = test.server { rcpt = { "250 ok", "550 5.1.1 nobody", "250 ok" }, data = { close = true } }
+    local two = test.server { extensions = { "DSN" } }
+    local rows = outcome({ "a@example.net", "b@example.net", "c@example.net" },
+      world { ["one.example.net"] = one, ["two.example.net"] = two }, { params = { ret = "HDRS" } })
+    is(rows["a@example.net"], "delivered", "body", "250 2.0.0 Taken")
+    is(rows["b@example.net"], "refused", "rcpt", "550 5.1.1 nobody")
+    is(rows["c@example.net"], "delivered", "body", "250 2.0.0 Taken")
+    assert.same({ "a@example.net", "c@example.net" }, two.messages[1].recipients)
+    assert.matches("RET=HDRS", two.commands[2])
+  end)
+
+  it("is given up with who waits for it, for every domain", function()
+    local slow = function()
+      return test.server { data = { { "354 go", after = "60s" } } }
+    end
+    local one, other = slow(), slow()
+    test.run(function()
+      local result, err = moonpost.timeout(10, moonpost.send, {
+        from = "me@example.org", to = { "a@one.example", "b@other.example" }, text = "x",
+      })
+      assert.is_nil(result)
+      assert.equal("timeout", err.kind)
+      moonpost.sleep(600)
+    end, world({ ["one.example"] = one, ["other.example"] = other }, {}))
+    assert.same({ 1, 1 }, { one.sessions, other.sessions })
+    assert.same({ {}, {} }, { one.messages, other.messages })
+  end)
+
   it("has a transaction per domain, at the same time", function()
     local one, other = test.server { banner = { "220 one", after = "10s" } }, test.server { banner = { "220 other", after = "10s" } }
     local before, after
