@@ -1,29 +1,18 @@
 /* bind/client.c -- the client userdata: one operation at a time on an outgoing connection, its outcome told to one Lua function. */
 #include "bind/client.h"
 
-typedef struct client_box { /* kept in the registry while the connection lives */
-  mpl_leaving leaving;
-  mp_link *link; /* NULL: over */
-  mpl_state *state;
-  int self;      /* registry reference */
-  mpl_mail mail; /* of the transaction under way, or the last one */
-  bool has_mail;
-  mp_client_login login; /* of the AUTH under way; its strings are in HELD */
-  mp_tls *tls;           /* while the link is being made */
-} client_box;
-
 /* Uservalues. What an operation borrows from Lua stands in HELD, and a body in BODY, until the next one begins: nothing is put there while one is
  * under way. */
 enum { WHY_ROOM = 400, UV_ON = 1, UV_HELD = 2, UV_BODY = 3, UV_COUNT = 3 };
 
-static client_box *check(lua_State *L)
+static mpl_client *check(lua_State *L)
 {
   return luaL_checkudata(L, 1, MPL_CLIENT);
 }
 
-static client_box *check_open(lua_State *L)
+static mpl_client *check_open(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   luaL_argcheck(L, box->link, 1, "connection is closed");
   return box;
 }
@@ -31,7 +20,7 @@ static client_box *check_open(lua_State *L)
 /* ---- into Lua ------------------------------------------------------------------------------------------------------ */
 
 /* Pushes the function that hears of everything, and `kind`. */
-static lua_State *prepare(client_box *box, const char *kind)
+static lua_State *prepare(mpl_client *box, const char *kind)
 {
   lua_State *L = box->state->L;
   luaL_checkstack(L, 16, "client");
@@ -42,33 +31,16 @@ static lua_State *prepare(client_box *box, const char *kind)
   return L;
 }
 
-/* code, enhanced, text; three nils when there was no reply. */
-static void push_reply(lua_State *L, const mp_reply *reply)
-{
-  if (!reply->code) {
-    lua_pushnil(L);
-    lua_pushnil(L);
-    lua_pushnil(L);
-    return;
-  }
-  lua_pushinteger(L, reply->code);
-  if (reply->enhanced[0])
-    lua_pushfstring(L, "%d.%d.%d", reply->enhanced[0], reply->enhanced[1], reply->enhanced[2]);
-  else
-    lua_pushnil(L);
-  mpl_push_str(L, reply->text);
-}
-
 static void on_done(void *ctx, const mp_client_result *result)
 {
-  client_box *box = ctx;
+  mpl_client *box = ctx;
   lua_State *L = prepare(box, "done");
   lua_pushboolean(L, result->ok);
   if (result->rc)
     lua_pushstring(L, mp_error_name(result->rc));
   else
     lua_pushnil(L);
-  push_reply(L, &result->reply);
+  mpl_push_reply(L, &result->reply);
   lua_pushboolean(L, result->local);
   lua_pushinteger(L, (lua_Integer)result->again);
   mpl_call(box->state, 8, 0);
@@ -76,12 +48,12 @@ static void on_done(void *ctx, const mp_client_result *result)
 
 static void on_want(void *ctx)
 {
-  client_box *box = ctx;
+  mpl_client *box = ctx;
   prepare(box, "want");
   mpl_call(box->state, 1, 0);
 }
 
-static void release(client_box *box)
+static void release(mpl_client *box)
 {
   box->link = NULL;
   mp_list_remove(&box->leaving.node);
@@ -91,7 +63,7 @@ static void release(client_box *box)
 
 static void on_closed(void *ctx, int rc, const char *why)
 {
-  client_box *box = ctx;
+  mpl_client *box = ctx;
   lua_State *L = prepare(box, "closed");
   if (rc)
     lua_pushstring(L, mp_error_name(rc));
@@ -104,7 +76,7 @@ static void on_closed(void *ctx, int rc, const char *why)
 
 static void on_trace(void *ctx, bool sent, mp_str octets, size_t body)
 {
-  client_box *box = ctx;
+  mpl_client *box = ctx;
   lua_State *L = prepare(box, "trace");
   lua_pushboolean(L, sent);
   mpl_push_str(L, octets);
@@ -118,7 +90,7 @@ static const mp_link_calls calls = { .done = on_done, .want = on_want, .closed =
 
 static void drop(mpl_leaving *leaving)
 {
-  client_box *box = MP_CONTAINER(leaving, client_box, leaving);
+  mpl_client *box = MP_CONTAINER(leaving, mpl_client, leaving);
   if (!box->link)
     return;
   mp_link *link = box->link;
@@ -199,8 +171,8 @@ int mpl_worker_client(lua_State *L)
                         .pretend_tls = flag_at(L, "pretend_tls"),
                         .handshake_ms = ms_at(L, "handshake", 0) };
   read_machine(L, &opts.machine);
-  client_box *box = lua_newuserdatauv(L, sizeof *box, UV_COUNT);
-  *box = (client_box){ .state = mpl_state_of(L), .self = LUA_NOREF };
+  mpl_client *box = lua_newuserdatauv(L, sizeof *box, UV_COUNT);
+  *box = (mpl_client){ .state = mpl_state_of(L), .self = LUA_NOREF };
   mpl_mail_init(&box->mail);
   mpl_leaving_init(&box->leaving, worker, drop);
   luaL_setmetatable(L, MPL_CLIENT);
@@ -226,7 +198,7 @@ int mpl_worker_client(lua_State *L)
 
 /* ---- operations: true, or nil, why, name of the error --------------------------------------------------------------- */
 
-static int begun(lua_State *L, client_box *box, int rc)
+static int begun(lua_State *L, mpl_client *box, int rc)
 {
   if (rc == 0) {
     lua_pushboolean(L, 1);
@@ -244,7 +216,7 @@ static void hold(lua_State *L, int index, int where)
 }
 
 /* Fit for an operation. What it borrows is not touched before that is known. */
-static bool is_idle(const client_box *box)
+static bool is_idle(const mpl_client *box)
 {
   return box->link && mp_link_idle(box->link);
 }
@@ -256,13 +228,13 @@ static int busy(lua_State *L)
 
 static int client_hello(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   return begun(L, box, mp_link_hello(box->link));
 }
 
 static int client_starttls(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   lua_settop(L, 2);
   if (lua_isboolean(L, 2))
     return begun(L, box, mp_link_starttls(box->link, NULL));
@@ -306,7 +278,7 @@ static unsigned mechanisms(lua_State *L, const char *field)
 
 static int client_auth(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
   if (!is_idle(box))
@@ -328,7 +300,7 @@ static int client_auth(lua_State *L)
 
 static int client_command(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   mp_str line = mpl_check_str(L, 2);
   if (!is_idle(box))
     return busy(L);
@@ -338,19 +310,19 @@ static int client_command(lua_State *L)
 
 static int client_rset(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   return begun(L, box, mp_link_rset(box->link));
 }
 
 static int client_noop(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   return begun(L, box, mp_link_noop(box->link));
 }
 
 static int client_vrfy(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   mp_str what = mpl_check_str(L, 2);
   if (!is_idle(box))
     return busy(L);
@@ -360,13 +332,13 @@ static int client_vrfy(lua_State *L)
 
 static int client_quit(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   return begun(L, box, mp_link_quit(box->link));
 }
 
 /* ---- transactions --------------------------------------------------------------------------------------------------- */
 
-static void read_mail(lua_State *L, client_box *box)
+static void read_mail(lua_State *L, mpl_client *box)
 {
   luaL_checktype(L, 2, LUA_TTABLE);
   box->has_mail = false;
@@ -377,7 +349,7 @@ static void read_mail(lua_State *L, client_box *box)
 }
 
 /* Where the body at `index` comes from: a string, a received message with what stands in front of it, or nil: pieces will be given. */
-static mp_link_source source_at(lua_State *L, client_box *box, int index)
+static mp_link_source source_at(lua_State *L, mpl_client *box, int index)
 {
   mp_link_source source = { 0 };
   box->mail.tx.canonical = false; /* of the body before */
@@ -397,7 +369,7 @@ static mp_link_source source_at(lua_State *L, client_box *box, int index)
 /* client:send(mail, body) -- a whole transaction */
 static int client_send(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   if (!is_idle(box))
     return busy(L);
   read_mail(L, box);
@@ -407,23 +379,29 @@ static int client_send(lua_State *L)
   return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
 }
 
-/* client:again(body) -- the same transaction for recipients that are "again" */
-static int client_again(lua_State *L)
+/* The transaction that was read before, with the body at 2. */
+static int go_on(lua_State *L, bool whole)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   if (!is_idle(box))
     return busy(L);
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
   hold(L, 2, UV_BODY);
-  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, true));
+  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, whole));
+}
+
+/* client:again(body) -- the same transaction for recipients that are "again" */
+static int client_again(lua_State *L)
+{
+  return go_on(L, true);
 }
 
 /* client:mail(mail): MAIL alone. Its recipients are those that client:rcpt(index) may offer. */
 static int client_mail(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   if (!is_idle(box))
     return busy(L);
   read_mail(L, box);
@@ -432,27 +410,21 @@ static int client_mail(lua_State *L)
 
 static int client_rcpt(lua_State *L)
 {
-  client_box *box = check_open(L);
+  mpl_client *box = check_open(L);
   lua_Integer index = luaL_checkinteger(L, 2);
   luaL_argcheck(L, box->has_mail && index >= 1 && (size_t)index <= box->mail.tx.count, 2, "no such recipient");
   return begun(L, box, mp_link_rcpt(box->link, &box->mail.tx, (size_t)index - 1));
 }
 
+/* client:data(body) -- behind mail and rcpt */
 static int client_data(lua_State *L)
 {
-  client_box *box = check_open(L);
-  if (!is_idle(box))
-    return busy(L);
-  luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
-  lua_settop(L, 4);
-  mp_link_source source = source_at(L, box, 2);
-  hold(L, 2, UV_BODY);
-  return begun(L, box, mp_link_send(box->link, &box->mail.tx, &source, false));
+  return go_on(L, false);
 }
 
 static int client_body(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   if (!box->link)
     return mpl_fail(L, MP_E_CLOSED, NULL);
   return begun(L, box, mp_link_body(box->link, mpl_check_str(L, 2), lua_toboolean(L, 3)));
@@ -460,106 +432,10 @@ static int client_body(lua_State *L)
 
 static int client_body_failed(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   if (box->link)
     mp_link_body_failed(box->link, "the message cannot be read");
   return 0;
-}
-
-/* client:result(index) -> state, stage, code, enhanced, text, own, dsn_lost */
-static int client_result(lua_State *L)
-{
-  client_box *box = check(L);
-  lua_Integer index = luaL_checkinteger(L, 2);
-  if (!box->has_mail || index < 1 || (size_t)index > box->mail.tx.count)
-    return 0;
-  const mp_rcpt_result *result = &box->mail.tx.rcpts[index - 1].result;
-  lua_pushstring(L, mp_rcpt_state_name((mp_rcpt_state)result->state));
-  lua_pushstring(L, mp_stage_name((mp_stage)result->stage));
-  push_reply(L, &result->reply);
-  lua_pushboolean(L, result->local);
-  lua_pushboolean(L, result->dsn_lost);
-  return 7;
-}
-
-/* ---- facts ---------------------------------------------------------------------------------------------------------- */
-
-static int client_caps(lua_State *L)
-{
-  static const char *const names[] = {
-#define EXT_NAME(name, text) text,
-    MP_EXT_MAP(EXT_NAME)
-#undef EXT_NAME
-  };
-  client_box *box = check(L);
-  mp_client *machine = box->link ? mp_link_machine(box->link) : NULL;
-  if (!machine)
-    return 0;
-  const mp_client_caps *caps = mp_client_caps_of(machine);
-  lua_createtable(L, 0, 8);
-  mpl_push_str(L, caps->name);
-  lua_setfield(L, -2, "name");
-  mpl_push_str(L, caps->lines);
-  lua_setfield(L, -2, "lines");
-  lua_pushinteger(L, (lua_Integer)caps->size);
-  lua_setfield(L, -2, "size");
-  lua_newtable(L);
-  for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
-    if (caps->extensions & 1u << i) {
-      lua_pushboolean(L, 1);
-      lua_setfield(L, -2, names[i]);
-    }
-  lua_setfield(L, -2, "extensions");
-  lua_newtable(L);
-  for (int mech = 0, count = 0; mech < MP_MECH_COUNT; mech++)
-    if (caps->mechanisms & 1u << mech) {
-      lua_pushstring(L, mp_mech_name((mp_mech)mech));
-      lua_rawseti(L, -2, ++count);
-    }
-  lua_setfield(L, -2, "mechanisms");
-  return 1;
-}
-
-/* client:facts() -> esmtp, mechanism, spent */
-static int client_facts(lua_State *L)
-{
-  client_box *box = check(L);
-  mp_client *machine = box->link ? mp_link_machine(box->link) : NULL;
-  if (!machine)
-    return 0;
-  int mech = mp_client_mech(machine);
-  lua_pushboolean(L, mp_client_esmtp(machine));
-  if (mech >= 0)
-    lua_pushstring(L, mp_mech_name((mp_mech)mech));
-  else
-    lua_pushnil(L);
-  lua_pushboolean(L, mp_client_spent(machine));
-  return 3;
-}
-
-static int client_tls(lua_State *L)
-{
-  client_box *box = check(L);
-  mp_tls *tls = box->link ? mp_link_tls(box->link) : NULL;
-  return tls ? mpl_push_tls_facts(L, tls) : 0;
-}
-
-/* client:peer() -> ip, port, local_ip, local_port; nothing over a unix socket */
-static int client_peer(lua_State *L)
-{
-  client_box *box = check(L);
-  mp_stream_peer peer;
-  if (!box->link)
-    return 0;
-  mp_link_peer(box->link, &peer);
-  if (peer.is_unix)
-    return 0;
-  char text[MP_IP_TEXT];
-  lua_pushlstring(L, text, mp_ip_format(&peer.ip, text));
-  lua_pushinteger(L, peer.port);
-  lua_pushlstring(L, text, mp_ip_format(&peer.local_ip, text));
-  lua_pushinteger(L, peer.local_port);
-  return 4;
 }
 
 static int client_open(lua_State *L)
@@ -571,7 +447,7 @@ static int client_open(lua_State *L)
 /* Drops the connection; nobody is told. */
 static int client_close(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   drop(&box->leaving);
   return 0;
 }
@@ -579,7 +455,7 @@ static int client_close(lua_State *L)
 /* QUIT, when nothing is under way, and no waiting for what becomes of it. */
 static int client_leave(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   mp_link *link = box->link;
   if (link) {
     release(box);
@@ -591,7 +467,7 @@ static int client_leave(lua_State *L)
 /* The registry keeps an open one, so it is closed, or the whole state is: then its worker has seen to the connection, or does when it goes. */
 static int client_gc(lua_State *L)
 {
-  client_box *box = check(L);
+  mpl_client *box = check(L);
   if (box->link)
     mp_link_close(box->link);
   box->link = NULL;
@@ -606,14 +482,14 @@ static int client_gc(lua_State *L)
 int mpl_open_client(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "hello", client_hello },     { "starttls", client_starttls }, { "auth", client_auth },
-    { "command", client_command }, { "rset", client_rset },         { "noop", client_noop },
-    { "vrfy", client_vrfy },       { "quit", client_quit },         { "send", client_send },
-    { "again", client_again },     { "mail", client_mail },         { "rcpt", client_rcpt },
-    { "data", client_data },       { "body", client_body },         { "body_failed", client_body_failed },
-    { "result", client_result },   { "caps", client_caps },         { "facts", client_facts },
-    { "tls", client_tls },         { "peer", client_peer },         { "is_open", client_open },
-    { "close", client_close },     { "leave", client_leave },       { NULL, NULL },
+    { "hello", client_hello },       { "starttls", client_starttls }, { "auth", client_auth },
+    { "command", client_command },   { "rset", client_rset },         { "noop", client_noop },
+    { "vrfy", client_vrfy },         { "quit", client_quit },         { "send", client_send },
+    { "again", client_again },       { "mail", client_mail },         { "rcpt", client_rcpt },
+    { "data", client_data },         { "body", client_body },         { "body_failed", client_body_failed },
+    { "result", mpl_client_result }, { "caps", mpl_client_caps },     { "facts", mpl_client_facts },
+    { "tls", mpl_client_tls },       { "peer", mpl_client_peer },     { "is_open", client_open },
+    { "close", client_close },       { "leave", client_leave },       { NULL, NULL },
   };
   mpl_class(L, MPL_CLIENT, methods, client_gc);
   mpl_open_client_tls(L);

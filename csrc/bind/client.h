@@ -54,4 +54,22 @@ const char *mpl_mail_read(lua_State *L, int index, mpl_mail *mail);
 /* What a string says about itself: BODY, SMTPUTF8 (octets over 127 in its header) and SIZE where `params` did not, and `canonical`. */
 void mpl_mail_look(mpl_mail *mail, mp_str octets);
 
+typedef struct mpl_client { /* kept in the registry while the connection lives */
+  mpl_leaving leaving;
+  mp_link *link; /* NULL: over */
+  mpl_state *state;
+  int self;      /* registry reference */
+  mpl_mail mail; /* of the transaction under way, or the last one */
+  bool has_mail;
+  mp_client_login login; /* of the AUTH under way; its strings are in HELD */
+  mp_tls *tls;           /* while the link is being made */
+} mpl_client;
+
+void mpl_push_reply(lua_State *L, const mp_reply *reply); /* code, enhanced, text; three nils when there was no reply */
+int mpl_client_result(lua_State *L);                      /* client:result */
+int mpl_client_caps(lua_State *L);                        /* client:caps */
+int mpl_client_facts(lua_State *L);                       /* client:facts */
+int mpl_client_tls(lua_State *L);                         /* client:tls */
+int mpl_client_peer(lua_State *L);                        /* client:peer */
+
 #endif

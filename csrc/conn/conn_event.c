@@ -295,29 +295,9 @@ static void xclient(mp_conn *conn, const mp_xclient *given)
   say(conn, NULL);
 }
 
-/* A job on its way through the pool. It outlives the connection when it must. */
-struct conn_job {
-  mp_work work;
-  mp_job *job;
-  mp_conn *conn;
-};
-
-static void job_run(mp_work *work)
+static void job_back(void *ctx, mp_job *job)
 {
-  conn_job *box = MP_CONTAINER(work, conn_job, work);
-  box->job->run(box->job);
-}
-
-static void job_done(mp_work *work)
-{
-  conn_job *box = MP_CONTAINER(work, conn_job, work);
-  mp_conn *conn = box->conn;
-  mp_job *job = box->job;
-  mp_mem_free(box);
-  if (!conn) {
-    job->free(job);
-    return;
-  }
+  mp_conn *conn = ctx;
   conn->job = NULL;
   if (mp_server_worked(conn->srv, job, now_of(conn)) < 0)
     job->free(job);
@@ -326,24 +306,17 @@ static void job_done(mp_work *work)
 
 void conn_job_forget(mp_conn *conn)
 {
-  if (conn->job)
-    conn->job->conn = NULL;
+  mp_errand_forget(conn->job);
   conn->job = NULL;
 }
 
 static void start_job(mp_conn *conn, mp_job *job)
 {
-  conn_job *box = mp_mem_alloc(sizeof *box);
-  if (box)
-    *box = (conn_job){ .work = { .work = job_run, .done = job_done }, .job = job, .conn = conn };
-  if (!box || mp_loop_work(&conn->service->worker->loop, &box->work) < 0) {
-    mp_mem_free(box);
-    job->free(job);
-    mp_reply fault = MP_REPLY(421, 4, 3, 0, "Out of resources");
-    mp_server_close(conn->srv, &fault, "a password check could not be started");
+  conn->job = mp_errand_send(&conn->service->worker->loop, job, job_back, conn);
+  if (conn->job)
     return;
-  }
-  conn->job = box;
+  mp_reply fault = MP_REPLY(421, 4, 3, 0, "Out of resources");
+  mp_server_close(conn->srv, &fault, "a password check could not be started");
 }
 
 void conn_event(mp_conn *conn, mp_event *ev)

@@ -3,6 +3,7 @@
 #define MP_CONN_CONN_IMPL_H
 
 #include "conn/conn.h"
+#include "conn/errand.h"
 
 /* States. conn_enter (conn.c) is the only writer.
  *   PROXY ---> HANDSHAKE ---> TALK ---> ENDING ---> GONE
@@ -20,7 +21,6 @@ typedef enum conn_state {
 #undef CONN_STATE_ENUM
 } conn_state;
 
-typedef struct conn_job conn_job;
 typedef struct conn_pretended conn_pretended;
 
 struct mp_conn {
@@ -33,7 +33,7 @@ struct mp_conn {
   conn_pretended *pretended; /* in place of `tls`, on a service that pretends */
   mp_sink *sink;
   mp_message *msg; /* while MESSAGE is pending */
-  conn_job *job;
+  mp_errand *job;
   void *user;
   char *senders;
   const char *why; /* of the end; static */

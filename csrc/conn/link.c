@@ -34,8 +34,7 @@ void mp_link_closed(void *ctx)
     calls->closed(link->ctx, MP_E_CANCELLED, "the loop ended");
   }
   mp_timers_clear(&link->worker->loop.timers, &link->timer);
-  if (link->job)
-    link->job->link = NULL;
+  mp_errand_forget(link->job);
   free_link(link);
 }
 
@@ -46,8 +45,7 @@ void mp_link_end(mp_link *link, int rc, const char *why, bool at_once)
     return;
   mp_link_enter(link, LINK_GONE);
   mp_timers_clear(&link->worker->loop.timers, &link->timer);
-  if (link->job)
-    link->job->link = NULL;
+  mp_errand_forget(link->job);
   link->job = NULL;
   if (at_once)
     mp_stream_close(link->stream);

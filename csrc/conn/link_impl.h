@@ -3,6 +3,7 @@
 #ifndef MP_CONN_LINK_IMPL_H
 #define MP_CONN_LINK_IMPL_H
 
+#include "conn/errand.h"
 #include "conn/link.h"
 
 /* States. mp_link_enter is the only writer.
@@ -28,19 +29,13 @@ typedef struct link_source {
   char *scratch;
 } link_source;
 
-typedef struct link_job {
-  mp_work work;
-  mp_job *job;
-  mp_link *link; /* NULL: it is gone */
-} link_job;
-
 struct mp_link {
   mp_worker *worker;
   mp_stream *stream; /* NULL once closed() came */
   mp_client *cl;
   mp_tls *tls;
   mp_tls *next_tls; /* to be begun when the machine says so */
-  link_job *job;
+  mp_errand *job;
   const mp_link_calls *calls; /* NULL: nobody is called any more */
   void *ctx;
   mp_link_opts opts;

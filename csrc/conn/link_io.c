@@ -114,22 +114,9 @@ bool mp_link_flush(mp_link *link)
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
-static void job_run(mp_work *work)
+static void job_back(void *ctx, mp_job *job)
 {
-  link_job *box = MP_CONTAINER(work, link_job, work);
-  box->job->run(box->job);
-}
-
-static void job_done(mp_work *work)
-{
-  link_job *box = MP_CONTAINER(work, link_job, work);
-  mp_link *link = box->link;
-  mp_job *job = box->job;
-  mp_mem_free(box);
-  if (!link) {
-    job->free(job);
-    return;
-  }
+  mp_link *link = ctx;
   link->job = NULL;
   if (mp_client_worked(link->cl, job, link_now(link)) < 0)
     job->free(job);
@@ -138,16 +125,9 @@ static void job_done(mp_work *work)
 
 static void start_job(mp_link *link, mp_job *job)
 {
-  link_job *box = mp_mem_alloc(sizeof *box);
-  if (box)
-    *box = (link_job){ .work = { .work = job_run, .done = job_done }, .job = job, .link = link };
-  if (!box || mp_loop_work(&link->worker->loop, &box->work) < 0) {
-    mp_mem_free(box);
-    job->free(job);
+  link->job = mp_errand_send(&link->worker->loop, job, job_back, link);
+  if (!link->job)
     mp_client_lost(link->cl, MP_E_NOMEM, "a proof could not be computed");
-    return;
-  }
-  link->job = box;
 }
 
 static void event(mp_link *link, const mp_client_event *ev)
