@@ -138,7 +138,7 @@ function M.once.lease(_, target)
 end
 
 function M.once.release(_, one)
-  one:leave()
+  one:part()
 end
 
 return M

@@ -519,11 +519,21 @@ function Client:close()
   network.pump(self)
 end
 
+--- The end of a conversation that went well. In a task QUIT is answered while others go on; outside of tasks nobody turns the loop later, so it is
+--- waited for here (RFC 5321 4.1.1.10), or the peer would keep its end.
+---@async
+function Client:part()
+  if not task.current() and self.alive then
+    self:quit()
+  end
+  self:leave()
+end
+
 function Client_mt:__close(err)
   if err then
     self:close()
   else
-    self:leave()
+    self:part()
   end
 end
 

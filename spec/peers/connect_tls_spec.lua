@@ -9,6 +9,7 @@ describe("moonpost.connect over TLS", function()
     house = served.start {
       listen = { "smtp://127.0.0.1:0", "smtps://127.0.0.1:0" },
       options = ([[ tls = { certificate = %q, key = %q, client = "ask", client_ca = %q },
+        limits = { auth_delay = 0 },
         mechanisms = { "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
           "XOAUTH2", "OAUTHBEARER" },
       ]]):format(certs.server.certificate, certs.server.key, certs.ca),
@@ -136,5 +137,17 @@ function server.on.token(_, user, token) return token == "t0ken" end
     local client, err = connect("smtp", nil, { auth = { user = "me", password = "geheim" } })
     assert.is_nil(client)
     assert.equal("tls", err.kind)
+  end)
+
+  -- In a plain script nobody turned the loop once a message was sent: the connection stayed open, and the server waited for its end.
+  it("has said goodbye when a script goes on", function()
+    local heard
+    assert(moonpost.send {
+      via = "smtps://127.0.0.1:" .. house.port.smtps, tls = "required", from = "a@example.net", to = "bob@example.org", text = "x",
+      trace = function(direction, octets)
+        heard = direction == "received" and octets or heard
+      end,
+    })
+    assert.matches("^221 ", heard)
   end)
 end)

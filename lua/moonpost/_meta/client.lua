@@ -185,6 +185,10 @@ function Client:quit() end
 --- QUIT, and waits for nothing.
 function Client:leave() end
 
+--- The same in a task; elsewhere it waits for the peer's goodbye.
+---@async
+function Client:part() end
+
 --- Drops the connection.
 function Client:close() end
 
