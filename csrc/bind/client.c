@@ -151,6 +151,7 @@ static void read_machine(lua_State *L, mp_client_opts *opts)
   opts->data_ms = ms_at(L, "data", opts->data_ms);
   opts->block_ms = ms_at(L, "block", opts->block_ms);
   opts->final_ms = ms_at(L, "final", opts->final_ms);
+  opts->quit_ms = ms_at(L, "quit", opts->quit_ms);
   opts->operation_ms = ms_at(L, "operation", opts->operation_ms);
   const char *why = mp_client_opts_check(opts);
   if (why)

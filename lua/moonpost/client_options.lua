@@ -31,6 +31,7 @@ M.timeouts = {
   { name = "data", type = "duration", default = "2m", doc = "until 354" },
   { name = "block", type = "duration", default = "3m", doc = "a body that the peer does not read" },
   { name = "final", type = "duration", default = "10m", doc = "the reply to a body" },
+  { name = "quit", type = "duration", default = "10s", doc = "the reply to QUIT: nobody's message hangs on it" },
   { name = "operation", type = "duration", default = "1h", doc = "anything as a whole" },
 }
 

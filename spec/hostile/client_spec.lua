@@ -8,7 +8,7 @@ local process = require "spec.support.process"
 local uv = require "luv"
 
 local SHORT = { operation = "60s" }
-for _, name in ipairs { "banner", "handshake", "hello", "auth", "mail", "rcpt", "data", "final" } do
+for _, name in ipairs { "banner", "handshake", "hello", "auth", "mail", "rcpt", "data", "final", "quit" } do
   SHORT[name] = 0.7 * process.scale
 end
 local SECRET = "AG1lAGdlaGVpbQ==" -- PLAIN of me and geheim

@@ -12,7 +12,7 @@
 ---@field tls? moonpost.TlsLevel|moonpost.ClientTls "verified" where credentials are sent, else "opportunistic"
 ---@field auth? moonpost.Login
 ---@field source? string|string[] addresses to connect from, one of each family
----@field timeouts? { connect?: moonpost.Duration, handshake?: moonpost.Duration, banner?: moonpost.Duration, hello?: moonpost.Duration, auth?: moonpost.Duration, mail?: moonpost.Duration, rcpt?: moonpost.Duration, data?: moonpost.Duration, block?: moonpost.Duration, final?: moonpost.Duration, operation?: moonpost.Duration }
+---@field timeouts? { connect?: moonpost.Duration, handshake?: moonpost.Duration, banner?: moonpost.Duration, hello?: moonpost.Duration, auth?: moonpost.Duration, mail?: moonpost.Duration, rcpt?: moonpost.Duration, data?: moonpost.Duration, block?: moonpost.Duration, final?: moonpost.Duration, quit?: moonpost.Duration, operation?: moonpost.Duration }
 ---@field trace? fun(direction: "sent"|"received", octets: string, body: integer, client: moonpost.Client) hears everything but secrets; of a body how many octets
 ---@field dns? moonpost.dns.Resolver
 ---@field ignore? string[] extensions that are not used
