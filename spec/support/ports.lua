@@ -4,8 +4,9 @@ local socket = require "socket"
 local M = {}
 
 local given = {}
+local part = tonumber(os.getenv("MOONPOST_SPEC_PART")) -- of two runs side by side: every other 16 ports are the one's
 
---- A free TCP port; never the same one twice in a run.
+--- A free TCP port; never the same one twice in a run, nor one that the run beside it may take.
 ---@param address? string "127.0.0.1"
 ---@return integer
 function M.free(address)
@@ -15,7 +16,7 @@ function M.free(address)
     local _, port = listener:getsockname()
     listener:close()
     port = math.tointeger(tonumber(port))
-    if not given[port] then
+    if not given[port] and (not part or port // 16 % 2 == part) then
       given[port] = true
       return port
     end
