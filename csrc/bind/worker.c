@@ -210,6 +210,12 @@ static int worker_signal(lua_State *L)
     lua_setfield(L, 4, names[which]);
     return 0;
   }
+  if (lua_isboolean(L, 3) && !lua_toboolean(L, 3)) {
+    lua_pushnil(L);
+    lua_setfield(L, 4, names[which]);
+    signal(numbers[which], SIG_IGN);
+    return 0;
+  }
   luaL_checktype(L, 3, LUA_TFUNCTION);
   signal_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (signal_box){ .state = mpl_state_of(L), .fn = LUA_NOREF };

@@ -1,6 +1,7 @@
 local process = require "spec.support.process"
 local raw = require "spec.support.raw"
 local served = require "spec.support.served"
+local uv = require "luv"
 
 -- Until nobody new is let in; one that was in the queue is hung up on.
 local function refused(port)
@@ -52,6 +53,19 @@ describe("moonpost serve: the end", function()
     house:expect("stopping at once")
     busy:rest()
     assert.equal(0, house.process:wait())
+  end)
+
+  it("is a good one when somebody asks for it who did not see that it had come", function()
+    for _ = 1, 5 do
+      local house <close> = served.start {}
+      house.process:kill("sigterm")
+      house:expect("stopped")
+      while not house.process.code do
+        house.process:kill("sigterm")
+        uv.run("nowait")
+      end
+      assert.same({ 0, 0 }, { house.process:wait() })
+    end
   end)
 
   it("runs the retire hook, and takes its grace from the policy when the command line has none", function()

@@ -236,7 +236,7 @@ function worker:is_virtual() end
 function worker:advance(seconds) end
 ---@return number? seconds until the earliest timer, nil when none is set
 function worker:next_timer() end
---- Calls fn when the process is sent one of the named signals ("TERM", "INT", "HUP", "USR1"); nil fn restores the default.
+--- Calls fn when the process is sent one of the named signals ("TERM", "INT", "HUP", "USR1"); nil fn restores the default, false: it is ignored from now on.
 function worker:signal(name, fn) end
 ---@param config moonpost.core.service_config
 ---@return moonpost.core.service? service

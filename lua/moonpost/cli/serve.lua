@@ -366,6 +366,8 @@ function M.run(args)
   if self.failure then
     return complain(self.failure)
   end
+  self.worker:signal("TERM", false) -- who is impatient with an end that is over does not make it a bad one
+  self.worker:signal("INT", false)
   log.event("info", "stopped", {})
   if self.inspection then -- its thread may be inside a call that nothing can interrupt
     os.exit(0, false)
