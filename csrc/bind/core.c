@@ -2,9 +2,12 @@
 #include "bind/mpl.h"
 
 #include "bind/process.h"
+#include "mail/hmac.h"
 #include "smtp/scram.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #ifndef MOONPOST_VERSION
@@ -148,6 +151,27 @@ static int core_password(lua_State *L)
                 : 1;
 }
 
+static int core_hmac(lua_State *L)
+{
+  unsigned char code[MP_HMAC_SHA256];
+  int rc = mp_hmac_sha256(code, mpl_check_str(L, 1), mpl_check_str(L, 2));
+  if (rc < 0)
+    return luaL_error(L, "%s", mp_error_text(rc));
+  lua_pushlstring(L, (const char *)code, sizeof code);
+  return 1;
+}
+
+static int core_random(lua_State *L)
+{
+  char octets[256]; /* what getrandom(2) gives in one piece */
+  lua_Integer count = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, count >= 1 && count <= (lua_Integer)sizeof octets, 1, "1 to 256 octets");
+  if (getrandom(octets, (size_t)count, 0) != (ssize_t)count)
+    return luaL_error(L, "no random octets: %s", strerror(errno));
+  lua_pushlstring(L, octets, (size_t)count);
+  return 1;
+}
+
 /* The allocator of a state whose memory has a ceiling: past it Lua sees "not enough memory" after a full collection. Only inside of calls,
  * where that is an error like others; what C pushes between them is small and has nobody to catch it. */
 static void *limited_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
@@ -227,6 +251,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "check_reply", core_check_reply },
     { "selfsigned", core_selfsigned },
     { "password", core_password },
+    { "hmac", core_hmac },
+    { "random", core_random },
     { "memory", core_memory },
     { "dns_name", mpl_core_dns_name },
     { "dns_reverse", mpl_core_dns_reverse },

@@ -20,6 +20,8 @@ local parts = {
   send = { "moonpost.send", "send" },
   pool = { "moonpost.pool", "new" },
   http = { "moonpost.http" },
+  schedule = { "moonpost.schedule", "new" },
+  srs = { "moonpost.srs", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -65,6 +65,10 @@ describe("what can be called", function()
     ["a pending command"] = { getmetatable(select(2, house:start_session())).__index, "test", "Pending" },
     ["a peer"] = { require("moonpost.test.peer").methods, "test", "Peer" },
     ["a shared table"] = { moonpost.shared.methods, "shared", "Shared" },
+    ["a rewriter of senders"] = {
+      getmetatable(moonpost.srs { domain = "example.org", secrets = ("x"):rep(16) }).__index, "report", "Srs",
+    },
+    ["a schedule"] = { getmetatable(moonpost.schedule()).__index, "report", "Schedule" },
   } do
     it("is typed: " .. name, function()
       local types = typed(case[2], case[3])
@@ -184,7 +188,7 @@ describe("the pages", function()
   for _, case in ipairs {
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
-    { "message", "Selection" }, { "shared", "Shared" },
+    { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

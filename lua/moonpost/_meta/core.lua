@@ -39,6 +39,17 @@ function core.is_plain(text) end
 ---@return string
 function core.password(kind, password) end
 
+--- HMAC-SHA256.
+---@param key string of any length
+---@param text string
+---@return string code 32 octets
+function core.hmac(key, text) end
+
+--- Octets that nobody can foretell.
+---@param count integer 1 to 256
+---@return string octets
+function core.random(count) end
+
 --- Makes a self-signed development certificate unless both files are there.
 ---@return boolean? made false when it was there already
 ---@return string? why

@@ -37,6 +37,16 @@ function moonpost.send(options) end
 ---@return moonpost.Pool
 function moonpost.pool(options) end
 
+--- Sender rewriting, for who forwards mail.
+---@param options moonpost.SrsOptions
+---@return moonpost.Srs
+function moonpost.srs(options) end
+
+--- When a message is tried, tried again and given up.
+---@param options? moonpost.ScheduleOptions
+---@return moonpost.Schedule
+function moonpost.schedule(options) end
+
 --- Runs `fn(...)` as a task, and the loop with it until it is over.
 ---@param fn function
 ---@param ... any
