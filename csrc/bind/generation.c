@@ -285,6 +285,11 @@ void mpl_generation_stalled(const mpl_generation *gen, int64_t ms, const char *h
   mpl_thread_stalled(gen->thread, gen->id, ms, hook);
 }
 
+void mpl_generation_says(const mpl_generation *gen, mp_str what)
+{
+  mpl_thread_says(gen->thread, gen->id, what);
+}
+
 mpl_thread *mpl_generation_thread(const mpl_generation *gen)
 {
   return gen->thread;

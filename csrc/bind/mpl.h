@@ -111,6 +111,7 @@ int mpl_open_wire(lua_State *L);
 int mpl_open_watch(lua_State *L);
 int mpl_open_process(lua_State *L);
 int mpl_open_fresh(lua_State *L);
+int mpl_open_folder(lua_State *L);
 int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
 int mpl_open_dial(lua_State *L);
@@ -148,6 +149,7 @@ int mpl_worker_service(lua_State *L);       /* worker:service */
 int mpl_worker_dial(lua_State *L);          /* worker:dial */
 int mpl_worker_memory_stream(lua_State *L); /* worker:memory_stream */
 int mpl_worker_client(lua_State *L);        /* worker:client */
+int mpl_worker_folder(lua_State *L);        /* worker:folder */
 void mpl_leave_all(mp_list *leaving);
 int mpl_worker_dns(lua_State *L);                                  /* worker:dns */
 int mpl_core_dns_name(lua_State *L);                               /* core.dns_name */

@@ -87,6 +87,11 @@ void mpl_thread_stalled(mpl_thread *thread, unsigned id, int64_t ms, const char 
                               .why = hook ? mp_mem_dup(hook, strlen(hook)) : NULL });
 }
 
+void mpl_thread_says(mpl_thread *thread, unsigned id, mp_str what)
+{
+  tell_of(thread, (mpl_note){ .verb = MPL_TELLS, .id = id, .why = mp_mem_dup(what.ptr, what.len) });
+}
+
 static void note_arrived(mp_post *post)
 {
   mpl_note *note = MP_CONTAINER(post, mpl_note, post);
@@ -105,6 +110,8 @@ static void note_arrived(mp_post *post)
     thread->ending = true;
     mpl_generations_retire(thread, note->grace_ms);
     mp_loop_stop(&thread->worker->loop);
+    break;
+  case MPL_PING:
     break;
   default:
     thread->ending = true;
@@ -158,14 +165,28 @@ static void op_answered(mpl_threads *all, mpl_op *op, mpl_note *note)
   op_free(op);
 }
 
+static const char *event_name(mpl_verb verb)
+{
+  switch (verb) {
+  case MPL_STARVED:
+    return "starved";
+  case MPL_STALLED:
+    return "stalled";
+  case MPL_TELLS:
+    return "tells";
+  case MPL_PING:
+    return "alive";
+  default:
+    return "retired";
+  }
+}
+
 static void tell(mpl_threads *all, const mpl_note *note)
 {
   if (!all->state || all->event == LUA_NOREF)
     return;
   lua_State *L = all->state->L;
-  lua_pushstring(L, note->verb == MPL_STARVED   ? "starved"
-                    : note->verb == MPL_STALLED ? "stalled"
-                                                : "retired");
+  lua_pushstring(L, event_name(note->verb));
   lua_pushinteger(L, (lua_Integer)note->thread->number + 1);
   lua_pushinteger(L, (lua_Integer)note->id);
   lua_pushnumber(L, (lua_Number)note->grace_ms / 1000);
@@ -213,6 +234,8 @@ static void note_answered(mp_post *post)
   case MPL_RETIRED:
   case MPL_STARVED:
   case MPL_STALLED:
+  case MPL_TELLS:
+  case MPL_PING:
     tell(all, note);
     mp_mem_free(note->why);
     mp_mem_free(note);
@@ -379,6 +402,14 @@ static int threads_stop(lua_State *L)
   return 0;
 }
 
+/* ping(): each thread whose loop turns is told of, as "alive" */
+static int threads_ping(lua_State *L)
+{
+  if (!send_all(check_threads(L), &(mpl_note){ .verb = MPL_PING }))
+    luaL_error(L, "out of memory");
+  return 0;
+}
+
 /* events(fn) */
 static int threads_events(lua_State *L)
 {
@@ -498,12 +529,26 @@ static int core_place(lua_State *L)
   return 2;
 }
 
+/* tell(text): an event of who made the threads; elsewhere nobody is told */
+static int core_tell(lua_State *L)
+{
+  const mpl_state *state = mpl_state_of(L);
+  mp_str text = mpl_check_str(L, 1);
+  luaL_argcheck(L, text.len <= TEXT_MOST, 1, "too long");
+  if (state->generation)
+    mpl_generation_says(state->generation, text);
+  return 0;
+}
+
 int mpl_open_thread(lua_State *L)
 {
-  static const luaL_Reg functions[] = { { "threads", core_threads }, { "place", core_place }, { NULL, NULL } };
+  static const luaL_Reg functions[] = {
+    { "threads", core_threads }, { "place", core_place }, { "tell", core_tell }, { NULL, NULL }
+  };
   static const luaL_Reg methods[] = {
     { "load", threads_load }, { "serve", threads_serve },   { "retire", threads_retire },
-    { "stop", threads_stop }, { "events", threads_events }, { NULL, NULL },
+    { "stop", threads_stop }, { "events", threads_events }, { "ping", threads_ping },
+    { NULL, NULL },
   };
   mpl_class(L, MPL_THREAD, methods, threads_gc);
   luaL_setfuncs(L, functions, 0);

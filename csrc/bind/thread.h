@@ -30,6 +30,8 @@ typedef enum mpl_verb {
   MPL_RETIRED,
   MPL_STARVED,
   MPL_STALLED, /* a call in Lua does not return; from the watchdog's thread */
+  MPL_TELLS,   /* what a generation has to say to who made the threads */
+  MPL_PING,    /* comes back when the loop turns */
   MPL_ENDED
 } mpl_verb;
 
@@ -42,7 +44,7 @@ typedef struct mpl_note {
   mpl_job *job;     /* a reference */
   mpl_op *op;       /* NULL: nobody waits */
   bool ok;          /* the answer */
-  char *why;        /* when it is not: ours, NULL for want of memory. STALLED: the hook, or NULL */
+  char *why; /* when it is not: ours, NULL for want of memory. STALLED: the hook, or NULL. TELLS: what */
 } mpl_note;
 
 /* What a thread touches itself. */
@@ -84,6 +86,8 @@ void mpl_generation_starved(mpl_generation *gen); /* an allocation of this state
 void mpl_note_answer(mpl_note *note, bool ok, const char *why);
 void mpl_thread_tell(mpl_thread *thread, mpl_verb verb, unsigned id);
 void mpl_thread_stalled(mpl_thread *thread, unsigned id, int64_t ms, const char *hook); /* from any thread */
+void mpl_thread_says(mpl_thread *thread, unsigned id, mp_str what);
+void mpl_generation_says(const mpl_generation *gen, mp_str what); /* on its thread */
 /* A call in this generation's state has not returned for `ms`; `hook` is static, or NULL. Any thread, while the state is open. */
 void mpl_generation_stalled(const mpl_generation *gen, int64_t ms, const char *hook);
 

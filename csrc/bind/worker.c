@@ -185,7 +185,7 @@ static int signal_gc(lua_State *L)
   return 0;
 }
 
-/* The boxes stand in the worker's uservalue 1, by signal name: a second call for a name replaces the first. */
+/* The boxes stand in the worker's uservalue 1, by signal name (those of bind/folder.c by address): a second call for a name replaces the first. */
 static int worker_signal(lua_State *L)
 {
   static const char *const names[] = { "TERM", "INT", "HUP", "USR1", NULL };
@@ -247,9 +247,8 @@ static int worker_gc(lua_State *L)
   if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
     lua_pushnil(L);
     while (lua_next(L, -2)) {
-      lua_pushcfunction(L, signal_gc);
-      lua_insert(L, -2);
-      lua_call(L, 1, 0);
+      luaL_callmeta(L, -1, "__gc"); /* signals and folders */
+      lua_pop(L, 2);
     }
   }
   /* Services that were not stopped go now, and nobody in this state is told: it is closing. */
@@ -285,6 +284,7 @@ int mpl_open_worker(lua_State *L)
     { "advance", worker_advance },
     { "is_virtual", worker_is_virtual },
     { "signal", worker_signal },
+    { "folder", mpl_worker_folder },
     { "next_timer", worker_next_timer },
     { "time", worker_time },
     { "set_time", worker_set_time },

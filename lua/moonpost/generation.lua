@@ -1,6 +1,7 @@
 --- What runs in a serving thread: one policy, from its loading to the end of its last session. Called by C
 --- (csrc/bind/generation.c).
 local core = require "moonpost.core"
+local loader = require "moonpost.loader"
 local plain = require "moonpost.plain"
 local policy = require "moonpost.policy"
 local task = require "moonpost.task"
@@ -10,6 +11,11 @@ local M = {}
 local spec, server
 
 local function load(settings)
+  if settings.watch then
+    loader.watch(function(path)
+      core.tell(("%s %s"):format(core.file_mark(path) or "-", path))
+    end)
+  end
   local loaded, why = policy.load(settings)
   if not loaded then
     return nil, why

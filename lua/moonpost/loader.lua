@@ -3,6 +3,9 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local told -- fn(path) of M.watch
+local house = debug.getinfo(1, "S").source:match("^@(.*)loader%.lua$") -- who replaces the house's own files starts it anew
+
 local loading = {} -- name = { task =, waiting = { wake, ... } }
 
 local ENOENT, ENOTDIR = 2, 20
@@ -20,7 +23,29 @@ local function unreadable(name)
   end
 end
 
+local function tell(path)
+  if told and not (house and path:sub(1, #house) == house) then
+    told(path)
+  end
+end
+
+-- The file of a module, or every one in which it could have been.
+local function tell_of(name)
+  if not told or package.preload[name] then
+    return
+  end
+  local path = package.searchpath(name, package.path)
+  if path then
+    tell(path)
+    return
+  end
+  for template in package.path:gmatch("[^;]+") do
+    tell((template:gsub("%?", (name:gsub("%.", "/"):gsub("%%", "%%%%")))))
+  end
+end
+
 local function find(name)
+  tell_of(name)
   local tried = {}
   for _, searcher in ipairs(package.searchers) do
     local ok, loader, extra = pcall(searcher, name)
@@ -86,6 +111,26 @@ end
 --- For states of our own.
 function M.install()
   _G.require = M.require
+end
+
+--- For states of our own: fn is told of each source file that is asked for by require, dofile or loadfile, before it is read, be it there or not; the
+--- house's own and those of modules in C are left out.
+---@param fn fun(path: string)
+function M.watch(fn)
+  local first = told == nil
+  told = fn
+  if not first then
+    return
+  end
+  for _, name in ipairs { "dofile", "loadfile" } do
+    local original = _G[name]
+    _G[name] = function(path, ...)
+      if type(path) == "string" then
+        tell(path)
+      end
+      return original(path, ...)
+    end
+  end
 end
 
 return M

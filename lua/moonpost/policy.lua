@@ -16,6 +16,7 @@ M.LOADING_MOST = 60
 ---@field path string
 ---@field listen? string[] endpoints instead of those of the policy
 ---@field grace? number seconds
+---@field watch? boolean which files are read is told: those of inspections in their reports, those of workers by core.tell
 ---@field untouched? boolean nothing is written, a development certificate that is missing neither
 ---@field log? { level?: string, format?: string }
 

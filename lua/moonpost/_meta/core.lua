@@ -117,6 +117,27 @@ function core.memory(octets) end
 ---@return moonpost.core.threads
 function core.threads(count) end
 
+--- From a serving thread: an event "tells" of the state that started it. Elsewhere nobody hears it.
+---@param text string
+function core.tell(text) end
+
+--- What is another text when a file was written, or is another one; of a folder, when it is another folder. nil, why and the name of the error when
+--- there is none.
+---@param path string
+---@return string? mark without spaces
+---@return boolean|string folder_or_why
+---@return string? error
+function core.file_mark(path) end
+
+--- Where a symbolic link points, as it says; nil when it is none.
+---@param path string
+---@return string? target
+function core.link_target(path) end
+
+---@class moonpost.core.folder
+local folder = {}
+function folder:close() end
+
 --- Calls require(module)[name](text) in a Lua state made for it, in a thread of its own. The state that asks needs a worker, on whose loop
 --- it is told.
 ---@param done fun(result?: string, why?: string) `why`: what was raised
@@ -181,9 +202,12 @@ function threads:retire(id, grace, done) end
 ---@param grace number
 ---@param done? fun()
 function threads:stop(grace, done) end
---- fn("retired", thread, id): a generation's state was closed; fn("starved", thread, id): it is over its memory ceiling and stays so.
----@param fn fun(what: "retired"|"starved", thread: integer, id: integer)
+--- fn("retired", thread, id): a generation's state was closed; "starved": it is over its memory ceiling and stays so; "stalled": a call in Lua has not
+--- returned for `seconds`, in the hook `text`; "tells": core.tell(text); "alive": a ping came back.
+---@param fn fun(what: "retired"|"starved"|"stalled"|"tells"|"alive", thread: integer, id: integer, seconds: number, text?: string)
 function threads:events(fn) end
+--- Each thread whose loop turns is told of as "alive".
+function threads:ping() end
 
 --- Shared tables by name (csrc/conn/shared.h). `now` is the caller's monotonic clock; keys and values have ceilings, past which the result is
 --- nil and why.
@@ -249,6 +273,13 @@ function worker:advance(seconds) end
 function worker:next_timer() end
 --- Calls fn when the process is sent one of the named signals ("TERM", "INT", "HUP", "USR1"); nil fn restores the default, false: it is ignored from now on.
 function worker:signal(name, fn) end
+--- Calls fn after something happened in a folder or to the folder; once or more often, and without saying what. Does not keep the loop alive.
+---@param path string
+---@param fn fun()
+---@return moonpost.core.folder? folder watched until it is closed
+---@return string? why
+---@return string? error
+function worker:folder(path, fn) end
 ---@param config moonpost.core.service_config
 ---@return moonpost.core.service? service
 ---@return string? why one line for the user (a certificate that cannot be read, ...)

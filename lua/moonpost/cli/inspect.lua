@@ -26,7 +26,20 @@ local function effective(rows, built)
   return out
 end
 
-local function report(settings)
+-- What is read when a policy is loaded, beside the code.
+local function note_certificates(server, note)
+  local tls = server.options.tls
+  if type(tls) ~= "table" then
+    return
+  end
+  for _, cert in ipairs(tls.certs) do
+    note(cert.certificate)
+    note(cert.key)
+  end
+  note(tls.client_ca)
+end
+
+local function report(settings, note)
   local endpoint = require "moonpost.endpoint"
   local log = require "moonpost.log"
   log.event = function() end -- those who serve will say it
@@ -35,6 +48,7 @@ local function report(settings)
   if not server then
     return { why = why }
   end
+  note_certificates(server, note)
   local built
   why, built = server:_check(settings.untouched)
   if not built then
@@ -62,10 +76,22 @@ function M.run(text)
   local policy = require "moonpost.policy"
   core.watchdog(policy.CPU_MOST, true)
   local settings = plain.decode(text)
-  return plain.encode(task.run(function()
-    local result, why = policy.in_time(settings.path, report, settings)
-    return result or { why = why }
-  end))
+  local files = {}
+  local function note(path)
+    if path and files[path] == nil then
+      files[path] = core.file_mark(path) or false
+    end
+  end
+  if settings.watch then
+    require("moonpost.loader").watch(note)
+    note(settings.path)
+  end
+  local result = task.run(function()
+    local found, why = policy.in_time(settings.path, report, settings, note)
+    return found or { why = why }
+  end)
+  result.files = files
+  return plain.encode(result)
 end
 
 ---@class moonpost.cli.Listener
@@ -89,6 +115,7 @@ end
 ---@field hooks { hook: string, chain: string[] }[]
 ---@field grace number
 ---@field log { level: string, format: string }
+---@field files table<string, string|false> what was read, or would have been, and its core.file_mark before that; of settings that say `watch`
 
 -- Descriptors that loading takes at a time. Without them a module that is there is "not found", so they are counted
 -- before.
@@ -110,7 +137,7 @@ end
 
 --- Loads the policy in a thread of its own; this state's loop goes on.
 ---@param settings moonpost.PolicySettings
----@param done fun(report?: moonpost.cli.Report, why?: string) called once, on a later turn; `why` is one line
+---@param done fun(report?: moonpost.cli.Report, why?: string, files?: table<string, string|false>) called once, on a later turn; `why` is one line
 ---@return moonpost.core.fresh? job what can be cancelled
 function M.start(settings, done)
   local why = starved()
@@ -124,7 +151,7 @@ function M.start(settings, done)
     end
     local result = plain.decode(text)
     if result.why then
-      return done(nil, result.why)
+      return done(nil, result.why, result.files)
     end
     done(result)
   end)

@@ -5,6 +5,7 @@ local inspect = require "moonpost.cli.inspect"
 local log = require "moonpost.log"
 local plain = require "moonpost.plain"
 local units = require "moonpost.units"
+local watched = require "moonpost.cli.watched"
 
 local M = {}
 
@@ -17,7 +18,9 @@ Each worker is a thread that loads the policy for itself; what they have in comm
 
 SIGHUP loads the policy and its certificates anew: sessions that are open finish with the old ones, within the grace
 period, and when something is wrong with the new ones the old ones stay. SIGTERM and SIGINT stop: idle peers are told
-421, busy ones may finish within the grace period; the second signal ends them at once.]]
+421, busy ones may finish within the grace period; the second signal ends them at once.
+
+With --watch the policy is loaded anew too when its file changes, a module that it required, or a certificate.]]
 
 local function one_of(names)
   return function(text)
@@ -39,6 +42,7 @@ M.options = {
     end,
   },
   check.listen_option,
+  { name = "watch", doc = "load the policy anew when its files change" },
   { name = "user", value = "USER", doc = "become this user once the ports are bound" },
   { name = "group", value = "GROUP", doc = "and this group, instead of the user's own" },
   {
@@ -180,11 +184,30 @@ function Serve:switch(id, report, all, done)
   end
 end
 
-local function finish_reload(self, why)
+-- What the next change is told from. `files` nil: nothing could be read for want of descriptors, which is no fault of the files.
+local function watch(self, why, files)
+  if not self.watched then
+    return
+  end
+  self.watched:learn(files, not why)
+  for _, of_worker in pairs(self.told) do
+    for path, mark in pairs(of_worker) do
+      self.watched:add(path, mark)
+    end
+  end
+  self.told = {}
+  if not files then
+    self:later(STARVED_PAUSE)
+  end
+end
+
+local function finish_reload(self, why, files)
   self.loading = false
   if self.stopping then
     return
-  elseif why then
+  end
+  watch(self, why, files)
+  if why then
     log.event("error", "policy not loaded; the one before serves on", { "why", why })
   else
     log.event("info", "policy loaded", { "policy", self.settings.path })
@@ -206,9 +229,12 @@ function Serve:reload()
     return
   end
   self.loading = true
-  self:inspect(function(report, why)
+  if self.watched then
+    self.watched:hold()
+  end
+  self:inspect(function(report, why, files)
     if not report then
-      return finish_reload(self, why)
+      return finish_reload(self, why, files)
     end
     local before = self.bound
     self:load(report, function(trouble)
@@ -216,17 +242,17 @@ function Serve:reload()
         self.starved = false
         announce(report.listeners, self.bound, before)
       end
-      finish_reload(self, trouble)
+      finish_reload(self, trouble, report.files)
     end)
   end)
 end
 
---- What the policy comes to; done(report, why) is not called any more once the server stops.
+--- What the policy comes to; done(report, why, files) is not called any more once the server stops.
 function Serve:inspect(done)
-  self.inspection = inspect.start(self.settings, function(report, why)
+  self.inspection = inspect.start(self.settings, function(...)
     self.inspection = nil
     if not self.stopping then
-      done(report, why)
+      done(...)
     end
   end)
 end
@@ -240,8 +266,21 @@ function Serve:later(seconds)
   end
 end
 
+-- A worker has read a file: while it was loaded, or in a hook that required something for the first time.
+function Serve:note_file(id, text)
+  local mark, path = text:match("^(%S+) (.*)$")
+  if id == self.id and not self.loading then
+    self.watched:add(path, mark ~= "-" and mark)
+  else
+    self.told[id] = self.told[id] or {}
+    self.told[id][path] = mark ~= "-" and mark
+  end
+end
+
 function Serve:event(what, thread, id, seconds, hook)
-  if what == "stalled" then
+  if what == "tells" then
+    self:note_file(id, hook)
+  elseif what == "stalled" then
     log.event("error", "a call in Lua does not return; it is inside C code that cannot be interrupted", {
       "worker", thread, "seconds", seconds, hook and "hook", hook,
     })
@@ -270,6 +309,9 @@ function Serve:stop()
   local grace = self.stopping and 0 or self.grace
   log.event("info", self.stopping and "stopping at once" or "stopping", { "grace", units.show_duration(grace) })
   self.stopping = true
+  if self.watched then
+    self.watched:close()
+  end
   close_all(self.bound)
   self.bound = {}
   if self.inspection then
@@ -335,6 +377,7 @@ function Serve:begin(report, args)
     elseif not trouble then
       log.event("info", "serving", { "policy", args.POLICY, "workers", self.workers, "version", core.VERSION })
       announce(report.listeners, self.bound, {})
+      watch(self, nil, report.files)
     end
   end)
 end
@@ -346,11 +389,15 @@ function M.run(args)
   end
   local self = setmetatable({
     settings = {
-      path = args.POLICY, listen = args.listen, grace = args.grace,
+      path = args.POLICY, listen = args.listen, grace = args.grace, watch = args.watch,
       log = { level = args["log-level"], format = args["log-format"] },
     },
-    workers = args.workers or 1, bound = {}, worker = core.worker(), grace = 0, loading = true,
+    workers = args.workers or 1, bound = {}, worker = core.worker(), grace = 0, loading = true, told = {},
   }, Serve)
+  self.watched = args.watch and watched.new(self.worker, function(files)
+    log.event("info", "files have changed", { "files", table.concat(files, " ") })
+    self:reload()
+  end)
   log.configure(self.settings.log)
   self:signals()
   self:inspect(function(report, why)
