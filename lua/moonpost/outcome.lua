@@ -68,9 +68,12 @@ end
 
 local TEXT_MOST = 400
 
--- What a next hop said, as we may say it. 421 would announce that we hang up.
+-- What a next hop said, as we may say it to a body. 421 would announce that we hang up, and 3xx, with which a broken server refuses, asks for more.
 local function passed_on(heard)
-  local code = heard.code == 421 and 451 or heard.code
+  local code = heard.code
+  if code == 421 or code >= 300 and code < 400 then
+    code = 451
+  end
   local text = heard.text:gsub("%c+", " "):gsub("[\x80-\xff]", "?"):sub(1, TEXT_MOST)
   if not text:find "%S" then
     text = code < 300 and "Accepted" or "Refused by the next server"

@@ -88,6 +88,8 @@ describe("moonpost.forward", function()
       ["without an enhanced code"] = { { body = "552 Too large" }, "552 5.0.0 Too large" },
       ["of another class"] = { { body = "552 4.3.4 Odd" }, "552 5.0.0 4.3.4 Odd" },
       ["as 421, which would mean that we hang up"] = { { body = "421 4.3.2 Going down" }, "451 4.3.2 Going down" },
+      ["as 354, which would ask for more"] = { { rcpt = "354 Go on" }, "451 4.0.0 Go on" },
+      ["as 334, to MAIL"] = { { mail = "334 VXNlcm5hbWU6" }, "451 4.0.0 VXNlcm5hbWU6" },
       ["without a text"] = { { body = "550 " }, "550 5.0.0 Refused by the next server" },
     } do
       it(where, function()
