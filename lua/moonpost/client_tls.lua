@@ -58,6 +58,17 @@ function M.settings(value, credentials, at)
   return settings
 end
 
+-- Under a DANE-TA record a certificate may be for the domain that the mail is for (RFC 7672 3.2.2): a connection that was proved so is good for no
+-- other domain at the same host.
+local function also(policy)
+  for _, record in ipairs(policy.tlsa or {}) do
+    if record.usage == 2 then
+      return " " .. table.concat(policy.names, " ")
+    end
+  end
+  return ""
+end
+
 --- What a connection to `host` has to be.
 ---@param settings table
 ---@param host string
@@ -73,7 +84,7 @@ function M.decide(settings, host, found)
   return {
     level = policy.level, policy = policy, settings = settings, found = found, fallback = policy.fallback,
     required = policy.level ~= "none" and policy.level ~= "opportunistic",
-    key = ("%d %s %s"):format(settings.id, policy.level, policy.sni or ""),
+    key = ("%d %s %s%s"):format(settings.id, policy.level, policy.sni or "", also(policy)),
   }
 end
 
