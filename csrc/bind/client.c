@@ -222,8 +222,11 @@ static bool is_idle(const mpl_client *box)
   return box->link && mp_link_idle(box->link);
 }
 
-static int busy(lua_State *L)
+static int busy(lua_State *L, const mpl_client *box)
 {
+  const mp_client *machine = box->link ? mp_link_machine(box->link) : NULL;
+  if (machine && mp_client_closed(machine)) /* which is told next */
+    return mpl_fail(L, MP_E_CLOSED, mp_client_why(machine));
   return mpl_fail(L, MP_E_MISUSE, "another operation is under way");
 }
 
@@ -283,7 +286,7 @@ static int client_auth(lua_State *L)
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   lua_newtable(L);
   mp_client_login login = { .mechanisms = mechanisms(L, "mechanisms"),
                             .in_clear = mechanisms(L, "in_clear"),
@@ -304,7 +307,7 @@ static int client_command(lua_State *L)
   mpl_client *box = check_open(L);
   mp_str line = mpl_check_str(L, 2);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   hold(L, 2, UV_HELD);
   return begun(L, box, mp_link_command(box->link, line));
 }
@@ -326,7 +329,7 @@ static int client_vrfy(lua_State *L)
   mpl_client *box = check_open(L);
   mp_str what = mpl_check_str(L, 2);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   hold(L, 2, UV_HELD);
   return begun(L, box, mp_link_vrfy(box->link, what));
 }
@@ -372,7 +375,7 @@ static int client_send(lua_State *L)
 {
   mpl_client *box = check_open(L);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   read_mail(L, box);
   lua_settop(L, 5);
   mp_link_source source = source_at(L, box, 3);
@@ -385,7 +388,7 @@ static int go_on(lua_State *L, bool whole)
 {
   mpl_client *box = check_open(L);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   luaL_argcheck(L, box->has_mail, 1, "there is no transaction");
   lua_settop(L, 4);
   mp_link_source source = source_at(L, box, 2);
@@ -404,7 +407,7 @@ static int client_mail(lua_State *L)
 {
   mpl_client *box = check_open(L);
   if (!is_idle(box))
-    return busy(L);
+    return busy(L, box);
   read_mail(L, box);
   return begun(L, box, mp_link_mail(box->link, &box->mail.tx));
 }

@@ -265,17 +265,24 @@ static void decrypt(mp_link *link, const char *in, size_t len)
     return;
   char plain[PLAIN]; /* of its own: what is called out of here may come to another link */
   while (link->state == LINK_TALK) {
-    mp_ssize n = mp_tls_read(link->tls, plain, sizeof plain);
+    /* Records that came together are heard together: what stands behind a reply was said before whatever is asked next. */
+    size_t have = 0;
+    mp_ssize n = 1;
+    while (n > 0 && have < sizeof plain) {
+      n = mp_tls_read(link->tls, plain + have, sizeof plain - have);
+      have += n > 0 ? (size_t)n : 0;
+    }
+    if (have)
+      take_plain(link, plain, have);
+    if (n > 0 || link->state != LINK_TALK)
+      continue;
     if (n == 0) {
       mp_link_send_cipher(link);
       return;
     }
-    if (n < 0) {
-      mp_link_lost(link, n == MP_E_EOF ? MP_E_EOF : (int)n,
-                   n == MP_E_EOF ? "the peer closed the connection" : mp_tls_why(link->tls));
-      return;
-    }
-    take_plain(link, plain, (size_t)n);
+    mp_link_lost(link, n == MP_E_EOF ? MP_E_EOF : (int)n,
+                 n == MP_E_EOF ? "the peer closed the connection" : mp_tls_why(link->tls));
+    return;
   }
 }
 

@@ -125,6 +125,7 @@ int mp_cl_begin(mp_client *cl, mp_client_op op, int64_t now_ms)
   if (cl->op != MP_OP_NONE || cl->pending)
     return MP_E_MISUSE;
   cl->op = (unsigned char)op;
+  cl->early = mp_reader_begun(&cl->reader);
   cl->now_ms = cl->since_ms = cl->start_ms = now_ms;
   return 0;
 }
@@ -249,7 +250,7 @@ static void closing(mp_client *cl, const mp_reply *reply)
     }
     mp_cl_done(cl, false, reply);
   }
-  mp_cl_close(cl, 0, "peer said 421");
+  mp_cl_close(cl, 0, MP_CL_BYE);
 }
 
 static void react(mp_client *cl, const mp_reply *reply)
@@ -257,6 +258,10 @@ static void react(mp_client *cl, const mp_reply *reply)
   cl->since_ms = cl->now_ms;
   if (reply->code == 421 && cl->state != CL_QUIT) {
     closing(cl, reply);
+    return;
+  }
+  if (cl->early) { /* its first octets were there before what it would be the answer to */
+    mp_cl_fail(cl, MP_E_SYNTAX, MP_CL_UNASKED);
     return;
   }
   switch ((enum mp_cl_state)cl->state) {
@@ -301,7 +306,7 @@ static void react(mp_client *cl, const mp_reply *reply)
   case CL_JOB:
   case CL_HANDSHAKE:
   case CL_CLOSED:
-    mp_cl_fail(cl, MP_E_SYNTAX, "peer sent a reply that nothing had asked for");
+    mp_cl_fail(cl, MP_E_SYNTAX, MP_CL_UNASKED);
     return;
   }
 }
@@ -320,6 +325,12 @@ mp_ssize mp_client_feed(mp_client *cl, const void *octets, size_t len, int64_t n
       cl->pending = 0;
       mp_cl_fail(cl, MP_E_SYNTAX,
                  "peer spoke between 220 and the handshake"); /* somebody between, or no server worth it */
+      return (mp_ssize)len;
+    }
+    if (at < len && cl->state == CL_IDLE && cl->pending == PENDING_DONE) {
+      /* Behind the last reply that was asked for. Whoever heard it later would take it for the answer to what is asked next. */
+      bool bye = mp_str_istarts(mp_str_sub(in, at, len), MP_STR("421"));
+      mp_cl_close(cl, bye ? 0 : MP_E_SYNTAX, bye ? MP_CL_BYE : MP_CL_UNASKED);
       return (mp_ssize)len;
     }
     if (at == len || cl->pending || cl->state == CL_CLOSED)

@@ -33,6 +33,9 @@ enum mp_cl_state {
 /* What a transaction consists of, in order. */
 enum mp_cl_step { STEP_RSET, STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_END };
 
+#define MP_CL_BYE     "peer said 421"
+#define MP_CL_UNASKED "peer sent a reply that nothing had asked for"
+
 enum {
   MP_CL_HIGH_WATER = 64 * 1024,        /* of output: above it nothing is added of one's own accord */
   MP_CL_OUTPUT = 4 * MP_CL_HIGH_WATER, /* its ceiling */
@@ -76,6 +79,7 @@ struct mp_client {
   unsigned char state, op, pending;
   unsigned char send, reply; /* mp_cl_step of the two cursors */
   bool tls : 1, esmtp : 1;
+  bool early : 1; /* a reply had begun to come before the operation did */
   bool dirty : 1; /* the peer holds a transaction that is not wanted any more */
   bool begun : 1; /* its MAIL was accepted */
   bool bdat : 1;

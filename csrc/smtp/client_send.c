@@ -410,7 +410,7 @@ void mp_cl_envelope_reply(mp_client *cl, const mp_reply *reply)
 {
   mp_transaction *tx = cl->tx;
   if (cl->flight == 0) {
-    mp_cl_fail(cl, MP_E_SYNTAX, "peer sent a reply that nothing had asked for");
+    mp_cl_fail(cl, MP_E_SYNTAX, MP_CL_UNASKED);
     return;
   }
   cl->flight--;

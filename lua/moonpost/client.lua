@@ -134,6 +134,9 @@ local function operate(self, what, method, ...)
       error(("%s: %s"):format(what, why), 3)
     end
     local kind = rc == "MISUSE" and "busy" or rc == "TLS" and "tls" or "connection"
+    if rc == "CLOSED" then -- of which events.closed is yet to tell
+      self.alive, self.why = false, self.why or why
+    end
     return nil, Error(kind, ("%s: %s: %s"):format(where(self), what, why), { error = rc })
   end
   return wait(self, what)
@@ -209,7 +212,9 @@ end
 
 -- What came of a handshake; nil and an error where its terms are not kept, which over a real network ends it.
 local function secured(self, tls)
-  if not self._wire then
+  if not self.alive then
+    return nil, broken(self, "TLS", "CLOSED")
+  elseif not self._wire then
     return tls_of.facts(self._core:tls(), tls)
   end
   local facts = network.secured(self)
@@ -261,6 +266,8 @@ local function hello(self)
     return nil, err
   elseif not heard.ok then
     return nil, refused(self, "refused", what, heard)
+  elseif not self.alive then -- it ended in the same breath, and what it can do nobody needs to know
+    return nil, broken(self, what, "CLOSED")
   end
   heed(self)
   return true
@@ -467,8 +474,13 @@ function Client:transact(mail)
       ok = false -- each transaction had a reply of its own
     end
   end
+  if ok and again > 0 then
+    ok = false -- it is closed, or takes no further transaction: whoever is left was not served by the one that was
+  end
   self.messages = self.messages + 1
-  if ok == nil then
+  if ok == nil and left < AGAIN_MOST then
+    ok, rc = false, "CLOSED" -- between two transactions: what the first one came to stands
+  elseif ok == nil then
     local rows = {}
     for i, one in ipairs(mail.to) do
       rows[i] = mail_of.row(mail_of.address(one), "connection", 451, "4.4.2", rc.message)

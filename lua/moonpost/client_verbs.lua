@@ -17,7 +17,7 @@ return function(Client, inside)
   ---@return moonpost.Error? err
   function Client:helo()
     local heard, err = answer(self, "EHLO", operate(self, "EHLO", "hello"))
-    if heard and heard.ok then
+    if heard and heard.ok and self.alive then
       heed(self)
     end
     return heard, err

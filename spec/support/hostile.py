@@ -9,6 +9,7 @@ it does not name is done as a decent server does it. A list of lists is one list
   "text"                  these octets, as they are (latin-1)
   {"tls": true}           the handshake; {"tls": "close" | "garbage" | "silence" | "reset"}: what comes in its place
   {"flood": T, "octets": N}  T again and again, N octets in all or until the peer has gone
+  {"cork": true}, {"cork": false}  what is sent between them goes in one segment, each in a TLS record of its own
   {"close": true}, {"reset": true}, {"silence": true}
 
 "certificate", "key", "extensions" (a list), "most" ("1.2", of TLS) and "implicit" (TLS from the first octet) are settings of a script.
@@ -144,6 +145,8 @@ class Session:
                 self.tls(action["tls"])
             elif "flood" in action:
                 self.flood(action["flood"], action["octets"])
+            elif "cork" in action:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, action["cork"])
             elif "silence" in action:
                 self.silence()
             elif "reset" in action:
