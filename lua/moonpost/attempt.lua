@@ -10,11 +10,15 @@ local M = {}
 
 local enhanced_of = { dns = "4.4.3", connect = "4.4.1", tls = "4.7.5", auth = "4.7.0", timeout = "4.4.2", connection = "4.4.2" }
 
--- What recipients hear of a host that could not be spoken to: never final.
+-- What recipients hear of a host that could not be spoken to: never final. A banner or EHLO of 4xx is what it said; a 5xx would look as if it were.
 local function defer(rows, list, host, err)
+  local heard = err.kind == "refused" and err.temporary and err.reply
   for _, at in ipairs(list) do
     local row = mail_of.row(rows[at].address, err.kind, 451, enhanced_of[err.kind] or "4.4.0", err.message)
     row.host, row.cause, row.tls = host, err, err.tls
+    if heard then
+      row.reply, row.own = heard, nil
+    end
     rows[at] = row
   end
 end

@@ -229,6 +229,16 @@ local function session(self, tls, target)
   return not self._wire and tls_of.session(tls, target)
 end
 
+-- A port that speaks TLS from the start is silent to who waits for its banner, and one that does not says what is no TLS.
+local function mistaken(to, err)
+  if not to.implicit and to.port == 465 and err.error == "TIMEOUT" then
+    return "; port 465 speaks TLS from the start: smtps:// or submissions://"
+  elseif to.implicit and err.message:find("wrong version number", 1, true) then
+    return "; there is no TLS from the start: smtp:// and submission:// begin it by STARTTLS"
+  end
+  return ""
+end
+
 local function connect(self, target, tls)
   local worker = task.worker()
   local stream, at, wire = dial(target, worker)
@@ -245,6 +255,7 @@ local function connect(self, target, tls)
   self._core = core
   local heard, err = answer(self, target.to.implicit and "TLS or banner" or "banner", wait(self, "the banner of " .. target.host))
   if not heard then
+    err.message = err.message .. mistaken(target.to, err)
     return nil, err
   elseif not heard.ok then
     return nil, refused(self, "refused", "banner", heard)
@@ -307,14 +318,23 @@ local function secure(self, target, tls)
   return hello(self)
 end
 
+-- What may be done about it, where there was nothing to try.
+local function explain(self, heard)
+  if heard.own and heard.code == 538 then
+    heard.text = heard.text .. "; auth.in_clear names those that may do without"
+  elseif heard.own and heard.code == 504 then
+    local offered = table.concat(self.capabilities.mechanisms, " ")
+    local clear = not (self.tls and self.tls.used) and " without TLS" or ""
+    heard.text = ("%s: it offers %s%s"):format(heard.text, offered ~= "" and offered or "none", clear)
+  end
+end
+
 local function authenticate(self, login)
   local heard, err = answer(self, "AUTH", operate(self, "AUTH", "auth", login))
   if not heard then
     return nil, err
   elseif not heard.ok then
-    if heard.own and heard.code == 538 then
-      heard.text = heard.text .. "; auth.in_clear names those that may do without"
-    end
+    explain(self, heard)
     return nil, refused(self, "auth", "AUTH", heard)
   end
   self.user = login.user
@@ -550,7 +570,7 @@ function Client_mt:__close(err)
 end
 
 require("moonpost.client_verbs")(Client, {
-  operate = operate, answer = answer, hello = hello, heed = heed, secured = secured, session = session,
+  operate = operate, answer = answer, hello = hello, heed = heed, secured = secured, session = session, explain = explain,
 })
 
 return M

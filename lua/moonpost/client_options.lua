@@ -1,6 +1,10 @@
 --- What a connection is asked to be: the options of moonpost.connect and its kin, checked, and the targets that are made of them.
+local core = require "moonpost.core"
 local destination = require "moonpost.destination"
+local lookups = require "moonpost.dns.lookups"
 local options_of = require "moonpost.options"
+local schema = require "moonpost.schema"
+local suggest = require "moonpost.suggest"
 local tls_of = require "moonpost.client_tls"
 
 local M = {}
@@ -13,12 +17,54 @@ local function hostname()
   if file then
     file:close()
   end
-  return name and name:find("^[%w.-]+$") and name or "localhost"
+  return name and core.mailbox("x@" .. name) and name or "localhost"
 end
 
 local function is_callable(value)
   return type(value) ~= "function" and "a function expected" or nil
 end
+
+local function resolver(value)
+  return not lookups.is_source(value) and "what dns.resolver or dns.zone returned is expected" or nil
+end
+
+-- What is said with EHLO (RFC 5321 4.1.1.1) is what may stand behind the "@" of an address.
+local function is_our_name(name)
+  return core.mailbox("x@" .. name) ~= nil
+end
+
+local function our_name(name)
+  return not is_our_name(name) and ('%q is neither a host name nor an address such as "[192.0.2.1]"'):format(name) or nil
+end
+
+local function ips(list)
+  for _, ip in ipairs(list) do
+    if core.in_network(ip, "0.0.0.0/0") == nil then
+      return ('"%s" is no IP address'):format(ip)
+    end
+  end
+end
+
+local function among(known)
+  return function(list)
+    for _, name in ipairs(list) do
+      local fits = false
+      for _, one in ipairs(known) do
+        fits = fits or one == name:upper()
+      end
+      if not fits then
+        return ('unknown name "%s"%s'):format(name, suggest.hint(name, known))
+      end
+    end
+  end
+end
+
+local extensions = {}
+for name in pairs(schema.extensions) do
+  extensions[#extensions + 1] = name
+end
+table.sort(extensions)
+local CLEAR = { "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER" } -- that show a secret to whoever listens
 
 M.timeouts = {
   { name = "connect", type = "duration", default = "30s", doc = "for one address" },
@@ -39,13 +85,13 @@ M.schema = {
   { name = "url", type = "string" }, { name = "via", type = "string" }, { name = "host", type = "string" },
   { name = "port", type = "integer" }, { name = "path", type = "string" },
   { name = "protocol", type = "choice", values = { "smtp", "smtps", "submission", "submissions", "lmtp", "lmtps" } },
-  { name = "helo", type = "string", default = hostname },
+  { name = "helo", type = "string", default = hostname, check = our_name },
   { name = "tls", type = "any" }, { name = "auth", type = "table" },
-  { name = "source", type = "strings", default = {} },
+  { name = "source", type = "strings", default = {}, check = ips },
   { name = "timeouts", type = "table", fields = M.timeouts },
   { name = "trace", type = "any", check = is_callable },
-  { name = "dns", type = "any" },
-  { name = "ignore", type = "strings", default = {} },
+  { name = "dns", type = "any", check = resolver },
+  { name = "ignore", type = "strings", default = {}, check = among(extensions) },
   { name = "allow_local", type = "boolean", default = false },
   { name = "names", type = "strings", default = {} },
 }
@@ -64,7 +110,8 @@ end
 M.auth_fields = {
   { name = "user", type = "string", default = "" }, { name = "password", type = "string" },
   { name = "token", type = "string" }, { name = "authzid", type = "string" },
-  { name = "mechanisms", type = "strings", default = {} }, { name = "in_clear", type = "strings", default = {} },
+  { name = "mechanisms", type = "strings", default = {}, check = among(schema.mechanisms) },
+  { name = "in_clear", type = "strings", default = {}, check = among(CLEAR) },
 }
 
 -- Where the options say it goes: a URL, or its parts. Nil when they do not say.
@@ -112,7 +159,7 @@ local function machine_options(values, lmtp)
   if values.ignore[1] then
     of.ignore = {}
     for _, name in ipairs(values.ignore) do
-      of.ignore[name] = true
+      of.ignore[name:upper()] = true
     end
   end
   return of

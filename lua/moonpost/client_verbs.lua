@@ -1,12 +1,22 @@
 --- The steps of a conversation one by one: the methods of a client beside client:send. A refusal is a reply, not an error.
 local compose = require "moonpost.compose"
 local options_of = require "moonpost.options"
+local params_of = require "moonpost.mail_params"
 local settings_of = require "moonpost.client_options"
 local tls_of = require "moonpost.client_tls"
 
+-- An address as it goes on the wire. What is none may go there too: the steps are for who wants to see what a server says.
+local function unwritable(address)
+  if type(address) ~= "string" then
+    return ("an address expected, got a %s"):format(type(address))
+  elseif address:find("[\r\n\0]") then
+    return "a line break in an address"
+  end
+end
+
 --- Puts them among the methods.
 ---@param Client table
----@param inside table operate, answer, hello, heed, secured, session of moonpost.client
+---@param inside table operate, answer, hello, heed, secured, session, explain of moonpost.client
 return function(Client, inside)
   local operate, answer, hello, heed = inside.operate, inside.answer, inside.hello, inside.heed
   local secured, session = inside.secured, inside.session
@@ -37,6 +47,9 @@ return function(Client, inside)
     if not decision then
       return nil, err
     end
+    if self.tls and self.tls.used then
+      error("client:starttls: TLS is in use", 2)
+    end
     local heard
     heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, decision, self._target)))
     if heard and heard.ok then
@@ -59,13 +72,21 @@ return function(Client, inside)
   ---@return moonpost.Reply? reply
   ---@return moonpost.Error? err
   function Client:auth(login)
+    if type(login) ~= "table" then
+      error(("client:auth: { user =, password = } expected, got a %s"):format(type(login)), 2)
+    end
     local values, why = options_of.resolve(settings_of.auth_fields, login, options_of.place(2))
+    if values and not (values.password or values.token) then
+      values, why = nil, "a password or a token is needed"
+    end
     if not values then
       error("client:auth: " .. why, 2)
     end
     local heard, err = answer(self, "AUTH", operate(self, "AUTH", "auth", values))
     if heard and heard.ok then
       self.user, self.mechanism = values.user, select(2, self._core:facts())
+    elseif heard then
+      inside.explain(self, heard)
     end
     return heard, err
   end
@@ -79,6 +100,17 @@ return function(Client, inside)
   ---@return moonpost.Error? err
   function Client:mail(from, to, params)
     local list = type(to) == "table" and to or { to }
+    local why = unwritable(from) or not list[1] and "to: at least one recipient is needed"
+      or params ~= nil and params_of.check_mail(params) or nil
+    for _, address in ipairs(list) do
+      why = why or unwritable(address)
+    end
+    if not why and params ~= nil then
+      params, why = params_of.complete(params)
+    end
+    if why then
+      error("client:mail: " .. why, 2)
+    end
     self._offered = {}
     for i, address in ipairs(list) do
       self._offered[address] = i
@@ -124,6 +156,9 @@ return function(Client, inside)
   ---@return moonpost.Reply? reply
   ---@return moonpost.Error? err
   function Client:vrfy(what)
+    if type(what) ~= "string" then
+      error(("client:vrfy: a string expected, got a %s"):format(type(what)), 2)
+    end
     what = compose.ascii(what) or what
     if what:find("[\x80-\xff]") and self.capabilities.extensions.SMTPUTF8 then
       what = what .. " SMTPUTF8"
@@ -137,6 +172,9 @@ return function(Client, inside)
   ---@return moonpost.Reply? reply
   ---@return moonpost.Error? err
   function Client:raw(line)
+    if type(line) ~= "string" then
+      error(("client:raw: a string expected, got a %s"):format(type(line)), 2)
+    end
     return answer(self, "command", operate(self, "command", "command", line))
   end
 

@@ -6,6 +6,7 @@ local M = {}
 
 local LINE = 78 -- octets that a header line has where it can be folded (RFC 5322 2.1.1)
 local HARD = 998
+local DATE_END = 253402300800 -- seconds; a Date field has four digits for the year
 local WORD = 42 -- octets of text in an encoded word: 56 in base64, 68 with what stands around them (RFC 2047 2: at most 75), and "Subject: "
 
 local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -119,7 +120,9 @@ function M.mailbox(text)
   local name, address = text:match("^%s*(.-)%s*<([^<>]*)>%s*$")
   address = address or text:match("^%s*(.-)%s*$")
   if not core.mailbox(address, true) then
-    return nil, ('"%s" is no address'):format(text)
+    local hint = text:find("[,;]") and "; several are a list of strings"
+      or text ~= "" and not text:find("@", 1, true) and "; its domain is missing" or ""
+    return nil, ('"%s" is no address%s'):format(text, hint)
   end
   local shown = M.ascii(address) or address -- so that a peer without SMTPUTF8 can carry the header
   if not name or name == "" then
@@ -141,17 +144,18 @@ end
 -- One line of quoted-printable, in pieces of 76 octets (RFC 2045 6.7).
 local function quote_line(line, out)
   line = line:gsub("[^\t\x20-\x3c\x3e-\x7e]", quoted):gsub("[\t ]$", quoted)
-  while #line > 76 do
-    local cut = 75
+  local from = 1 -- nothing is cut off: of a line of many megabytes that would take hours
+  while #line - from >= 76 do
+    local cut = from + 74
     if line:byte(cut) == 61 then -- "=" of an escape that would be cut
       cut = cut - 1
     elseif line:byte(cut - 1) == 61 then
       cut = cut - 2
     end
-    out[#out + 1] = line:sub(1, cut) .. "=\r\n"
-    line = line:sub(cut + 1)
+    out[#out + 1] = line:sub(from, cut) .. "=\r\n"
+    from = cut + 1
   end
-  out[#out + 1] = line .. "\r\n"
+  out[#out + 1] = line:sub(from) .. "\r\n"
 end
 
 --- Text as a body and the encoding it needs: every line ends with CRLF.
@@ -228,6 +232,14 @@ end
 ---@param has table<string, true>
 ---@return string? why
 function M.more_fields(out, headers, has)
+  if type(headers) ~= "table" then
+    return ('headers: a list such as { "Name: value" } expected, got a %s'):format(type(headers))
+  end
+  for name in pairs(headers) do
+    if type(name) == "string" then -- a table has no order, and a header does
+      return ('headers: a list such as { "Name: value" } expected, got one with the name "%s"'):format((name:gsub("%c", "?")))
+    end
+  end
   for _, field in ipairs(headers) do
     local name, value
     if type(field) == "table" then
@@ -258,6 +270,10 @@ function M.message(of)
   if why then
     return nil, why
   end
+  local date = of.date == nil and core.time() or of.date
+  if not math.type(date) or date < 0 or date >= DATE_END then
+    return nil, ("date: seconds since 1970 expected, got %s"):format(math.type(date) and tostring(date) or "a " .. type(date))
+  end
   local out = {}
   local function add(name, value)
     if value ~= nil and not why and not has[name:lower()] then
@@ -270,7 +286,7 @@ function M.message(of)
   if not from_address and of.from ~= "" and of.from ~= nil then
     return nil, "from: " .. from
   end
-  add("Date", M.date(of.date or core.time()))
+  add("Date", M.date(date))
   add("From", from_address and from or nil)
   for _, field in ipairs(address_fields) do
     if of[field[1]] ~= nil and not why and not has[field[2]:lower()] then

@@ -2,6 +2,7 @@
 local Error = require "moonpost.error"
 local compose = require "moonpost.compose"
 local core = require "moonpost.core"
+local params_of = require "moonpost.mail_params"
 local reply = require "moonpost.reply"
 local suggest = require "moonpost.suggest"
 
@@ -27,21 +28,13 @@ local function is_plain(one)
   return type(one) == "string" and mailbox(one) ~= nil
 end
 
-local mail_params = {
-  size = true, body = true, smtputf8 = true, ret = true, envid = true, by = true, by_mode = true, by_trace = true, holdfor = true,
-  holduntil = true, holduntil_time = true, priority = true, requiretls = true, auth = true,
-}
-local rcpt_params = { notify = true, orcpt = true, orcpt_type = true }
-local notify = { NEVER = true, SUCCESS = true, FAILURE = true, DELAY = true }
+local recipient_names = { address = true, params = true, ascii = true }
 
 -- One line when a table has a name that is not among `known`.
-local function stranger(table, known, where)
-  if table ~= nil and type(table) ~= "table" then
-    return ("%s: a table expected, got a %s"):format(where, type(table))
-  end
-  for name in pairs(table or {}) do
-    if not known[name] then
-      return ('%s: unknown name "%s"%s'):format(where, tostring(name), suggest.hint(name, known))
+local function stranger(table, known)
+  for name in pairs(table) do
+    if type(name) == "string" and not known[name] then
+      return ('unknown name "%s"%s'):format(name, suggest.hint(name, known))
     end
   end
 end
@@ -50,9 +43,13 @@ local function recipient(one)
   if is_plain(one) then
     return one
   elseif type(one) == "table" then
-    local address, why = compose.mailbox(one.address)
-    why = not address and why or stranger(one.params, rcpt_params, "params")
-      or one.params and stranger(one.params.notify, notify, "params.notify")
+    local why = stranger(one, recipient_names)
+    if why then
+      return nil, why
+    end
+    local address
+    address, why = compose.mailbox(one.address)
+    why = not address and why or one.params ~= nil and params_of.check_rcpt(one.params)
     if why then
       return nil, why
     end
@@ -66,44 +63,17 @@ local function recipient(one)
   return ascii and { address = address, ascii = ascii } or address
 end
 
--- Seconds since 1970 of "2026-03-02T10:15:00Z" or "2026-03-02T11:15:00+01:00" (RFC 3339); nil when it is no such thing.
-local function seconds(text)
-  local pattern = "^(%d%d%d%d)-(%d%d)-(%d%d)[Tt](%d%d):(%d%d):(%d%d)%.?%d*([Zz+-])(.*)$"
-  local year, month, day, hour, minute, second, sign, zone = text:match(pattern)
-  local zone_hour, zone_minute = (zone or ""):match("^(%d%d):(%d%d)$")
-  if not year or (sign:upper() == "Z") ~= (zone == "") or zone ~= "" and not zone_hour then
-    return nil
-  end
-  year, month = math.tointeger(year), math.tointeger(month)
-  local years = month > 2 and year or year - 1 -- that begin in March, so that a leap day is a year's last
-  local days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 1 - 719468
-  local offset = zone_hour and (sign == "-" and -1 or 1) * (zone_hour * 3600 + zone_minute * 60) or 0
-  return math.tointeger(days * 86400 + hour * 3600 + minute * 60 + second - offset)
-end
-
--- With what C wants to be told beside what a script says.
-local function complete(params, size)
-  local out = {}
-  for name, value in pairs(params or {}) do
-    out[name] = value
-  end
-  out.size = out.size or size
-  local held = out.holduntil
-  if held ~= nil and not out.holduntil_time then
-    out.holduntil_time = type(held) == "string" and seconds(held) or nil
-    if not out.holduntil_time then
-      return nil, 'params.holduntil: a time such as "2026-03-02T10:15:00Z" expected'
-    end
-  end
-  return out
-end
-
 local function add(list, name, value)
   if type(value) ~= "table" or value.address then
     value = { value }
   end
+  local why = stranger(value, recipient_names)
+  if why then
+    return ("%s: %s"):format(name, why)
+  end
   for _, one in ipairs(value) do
-    local to, why = recipient(one)
+    local to
+    to, why = recipient(one)
     if not to then
       return ("%s: %s"):format(name, why)
     end
@@ -133,6 +103,16 @@ local function body_of(mail)
     :format(type(message))
 end
 
+local envelope_names = { from = true, to = true }
+
+local function wrong_envelope(envelope)
+  if type(envelope) ~= "table" then
+    return ("envelope: { from =, to = } expected, got a %s"):format(type(envelope))
+  end
+  local why = stranger(envelope, envelope_names)
+  return why and "envelope: " .. why
+end
+
 --- Checks and completes what a script says. `sender` or `envelope.from` is the reverse-path where it is not `from`.
 ---@param mail table
 ---@param known? table<string, any> further names that are somebody else's
@@ -144,18 +124,24 @@ function M.prepare(mail, known)
   end
   for name in pairs(mail) do
     if not M.names[name] and not (known and known[name] ~= nil) then
+      if require("moonpost.client_options").known()[name] then
+        return nil, ("%s is said where the connection is made, not of a message"):format(name)
+      end
       return nil, ("unknown option %q%s"):format(tostring(name), suggest.hint(name, known or M.names))
     end
   end
   local envelope = mail.envelope
+  local why = envelope ~= nil and wrong_envelope(envelope) or nil
+  if why then
+    return nil, why
+  end
   local from = mail.sender or envelope and envelope.from or mail.from
-  local why
   if from == nil then
     return nil, "from is needed: an address, or \"\" for the null sender"
   elseif from ~= "" and not is_plain(from) then
     from, why = compose.mailbox(from)
     if not from then
-      return nil, "from: " .. why
+      return nil, ("%s: %s"):format(mail.sender and "sender" or envelope and envelope.from and "envelope.from" or "from", why)
     end
   end
   local to = {}
@@ -175,7 +161,7 @@ function M.prepare(mail, known)
     why = "to: at least one recipient is needed"
   end
   local body = mail.message
-  if not why and (type(body) ~= "string" or mail.subject or mail.text) then
+  if not why and (type(body) ~= "string" or mail.subject or mail.text or mail.headers or mail.reply_to or mail.date) then
     body, why = body_of(mail)
   end
   if why then
@@ -183,10 +169,13 @@ function M.prepare(mail, known)
   end
   local params = mail.params
   if params ~= nil then
-    why = stranger(params, mail_params, "params")
+    why = params_of.check_mail(params)
   end
-  if not why and (mail.size or params and params.holduntil) then
-    params, why = complete(params, mail.size)
+  if not why and mail.size ~= nil and not (type(mail.size) == "number" and math.tointeger(mail.size) and mail.size >= 0) then
+    why = "size: a whole number of octets expected"
+  end
+  if not why and (mail.size ~= nil or params and params.holduntil ~= nil) then
+    params, why = params_of.complete(params, mail.size)
   end
   if why then
     return nil, why

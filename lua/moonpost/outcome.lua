@@ -94,7 +94,7 @@ end
 function M.forwarded(one, plan, row)
   local heard, url = row.reply, plan.hop.url
   local of, relayed = nil, false
-  if row.ok or row.state == "refused" or not row.own then
+  if row.ok or row.state == "refused" or not row.own and row.stage ~= "refused" then
     of, relayed = passed_on(heard), true
   end
   if not row.ok and (heard.code == 530 or heard.code == 534 or heard.code == 535 or heard.code == 538) then

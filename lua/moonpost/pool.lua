@@ -234,6 +234,9 @@ end
 ---@param mail table as moonpost.send takes it
 ---@param done? fun(result: moonpost.SendResult?, err: moonpost.Error?)
 function Pool:post(mail, done)
+  if done ~= nil and type(done) ~= "function" then
+    error(("pool:post: done: a function expected, got a %s"):format(type(done)), 2)
+  end
   local job = require("moonpost.send").prepare(self._defaults, mail, 2)
   job.done = done
   while self._last - self._first + 1 >= self._backlog do

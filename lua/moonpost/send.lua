@@ -57,7 +57,7 @@ local function settings_of(options, who, level, others)
   end
   local settings, why = client_options.settings(own, options_of.place(level + 1))
   if not settings then
-    local hint = why:match('^unknown option "([^"]*)"')
+    local hint = why:match('^unknown option "([^".]*)"') -- of one in a table it has been said
     if hint then
       local both = {}
       for name in pairs(names) do
@@ -77,7 +77,11 @@ local function settings_of(options, who, level, others)
   if mtasts == nil or mtasts == false or is_finder(mtasts) then
     settings.mtasts = mtasts
   elseif type(mtasts) == "table" then
-    settings.mtasts = require("moonpost.mtasts").new(mtasts)
+    local ok, finder = pcall(require("moonpost.mtasts").new, mtasts) -- what is wrong with it is our caller's too
+    if not ok then
+      error(("%s: %s"):format(who, finder), level + 1)
+    end
+    settings.mtasts = finder
   else
     error(("%s: mtasts: false, a table of options or a finder expected"):format(who), level + 1)
   end

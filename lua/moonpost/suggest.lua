@@ -22,6 +22,12 @@ local function distance(a, b)
   return row[#b]
 end
 
+-- What others call it.
+local kin = {
+  attachments = "message", body = "text", cafile = "ca", cert = "certificate", html = "message", keyfile = "key", pass = "password", relay = "via",
+  server = "host", smarthost = "via", username = "user",
+}
+
 --- The name that was probably meant, or nil when none is near. Names over 40 octets are not compared.
 ---@param name any
 ---@param known table<any, any> its keys, and the strings in its list part, are the names
@@ -29,6 +35,9 @@ end
 function M.nearest(name, known)
   if type(name) ~= "string" or #name > 40 then
     return nil
+  end
+  if kin[name] and known[kin[name]] ~= nil then
+    return kin[name]
   end
   local best, least
   for key, value in pairs(known) do

@@ -96,4 +96,18 @@ assert (a.display_name, a.addr_spec) == ("Ann, the first", "ann@example.org"), a
     folder:remove()
     assert.equal(0, run.code, run.output)
   end)
+
+  -- What was left of a line used to be copied for each 75 octets of it: a text of 60 MB without line breaks kept a sender busy for hours.
+  it("folds a text that is one line of megabytes", function()
+    local text = ("0123456789 =\xc3\xbc"):rep(300000)
+    local body, encoding = compose.body(text)
+    assert.equal("quoted-printable", encoding)
+    for line in body:gmatch("([^\n]*)\r\n") do
+      assert.is_true(#line <= 76)
+    end
+    local back = body:gsub("=\r\n", ""):gsub("=(%x%x)", function(hex)
+      return string.char(tonumber(hex, 16))
+    end)
+    assert.is_true(back == text .. "\r\n")
+  end)
 end)
