@@ -86,14 +86,21 @@ function M.is_development(tls, needed)
   return tls == "development" or (tls == nil and needed)
 end
 
+--- What the state that inspects a policy has done, in silence, and the state that serves it says.
+M.made = nil ---@type true? the last development certificate that was asked for was not there before
+M.made_for_us = nil ---@type true? it was made a moment ago
+
 local function development(hostname)
   local certificate, key = M.development_files()
   local made, why = core.selfsigned(certificate, key, hostname)
   if made == nil then
     return nil, "tls: no development certificate: " .. why
   end
+  M.made = made or nil
   if core.place() == 1 then -- once is enough for all workers
-    log.warn(made and "made a development certificate" or "using a development certificate",
+    local fresh = made or M.made_for_us
+    M.made_for_us = nil
+    log.warn(fresh and "made a development certificate" or "using a development certificate",
       { certificate = certificate, hint = "no client trusts it: set tls = { certificate =, key = }" })
   end
   return { certs = { { certificate = certificate, key = key } }, min_version = "1.2", client = "off", tickets = true }

@@ -108,7 +108,7 @@ local function settle(one, result)
   if not result.ok and result.disposition ~= "refuse" then
     log.event(result.relayed and "info" or "error", result.relayed and "next hop refused" or "delivery failed", {
       "message", one._message.id, "to", one.address, "by", result.disposition, "why", result.why or result.text,
-        "code", result.code,
+        "code", result.code, "session", one._message.session.id,
     })
   end
 end

@@ -17,6 +17,7 @@ M.LOADING_MOST = 60
 ---@field listen? string[] endpoints instead of those of the policy
 ---@field grace? number seconds
 ---@field watch? boolean which files are read is told: those of inspections in their reports, those of workers by core.tell
+---@field made? true a development certificate was made by who inspected the policy
 ---@field untouched? boolean nothing is written, a development certificate that is missing neither
 ---@field log? { level?: string, format?: string }
 
@@ -121,6 +122,7 @@ function M.load(settings)
   if not chunk then
     return nil, M.reason(path, why)
   end
+  require("moonpost.certificates").made_for_us = settings.made
   override(settings)
   log.configure(settings.log or {})
   local ok, server, line = traced(chunk, path)

@@ -163,6 +163,7 @@ describe("moonpost check", function()
     { "a raised table without a text", "error({})", "policy.lua:1: a table was raised, and no text" },
     { "an error without a place", "error('no database', 0)", "policy.lua:1: no database" },
     { "nothing returned", "local x = 1", "policy.lua: a policy returns moonpost.server { ... }; this one returns nothing" },
+    { "os.exit", "os.exit(0)", "policy.lua:1: os.exit: a policy cannot end the process that loads it" },
     { "something else returned", "return {}",
       "policy.lua: a policy returns moonpost.server { ... }; this one returns a table" },
     { "a missing module", 'require "nothing.there"', "policy.lua:1: module 'nothing.there' not found\n" },

@@ -175,6 +175,49 @@ describe("moonpost send --tls", function()
     assert.equal(0, result.code, result.output)
   end)
 
+  describe("without TLS", function()
+    local open
+
+    setup(function()
+      open = served.start { listen = { "smtp://127.0.0.1:0" }, options = "auth_in_clear = true", hooks = hooks .. [[
+        function server.on.token(_, user, token)
+          return user == "ann" and token == "a.b.c"
+        end
+      ]] }
+    end)
+
+    teardown(function()
+      open:close()
+    end)
+
+    local function in_clear(env, ...)
+      return as_ann { via = "smtp://ann@" .. open.at.smtp, env = env, "--tls", "none", "--body", "x", "-v", ... }
+    end
+
+    it("sends a password by a mechanism that was allowed by name", function()
+      local result = in_clear(nil, "--auth-in-clear", "PLAIN")
+      assert.equal(0, result.code, result.output)
+      assert.matches("> AUTH PLAIN ***\n", result.err, 1, true)
+    end)
+
+    it("sends a bearer token, of a file or the environment", function()
+      local file = dir:write("token", "a.b.c\n")
+      local result = in_clear({ MOONPOST_PASSWORD = "wrong" }, "--auth-token-file", file, "--auth-in-clear", "oauthbearer")
+      assert.equal(0, result.code, result.output)
+      assert.matches("> AUTH OAUTHBEARER ***\n", result.err, 1, true)
+      result = in_clear({ MOONPOST_PASSWORD = false, MOONPOST_TOKEN = "a.b.c" }, "--auth-in-clear", "XOAUTH2")
+      assert.equal(0, result.code, result.output)
+      assert.matches("> AUTH XOAUTH2 ***\n", result.err, 1, true)
+    end)
+
+    it("sends neither of them when nothing was said, and says what would help", function()
+      local result = in_clear({ MOONPOST_PASSWORD = false, MOONPOST_TOKEN = "a.b.c" })
+      assert.equal(75, result.code)
+      assert.matches("538 5.7.11 Encryption is required for the mechanisms that are left; --auth-in-clear names", result.out, 1, true)
+      assert.is_nil(result.err:find("> AUTH", 1, true))
+    end)
+  end)
+
   it("defers where the password is wrong", function()
     local result = as_ann { env = { MOONPOST_PASSWORD = "wrong" }, "--ca", certs.ca, "--body", "x" }
     assert.equal(75, result.code)
@@ -241,6 +284,11 @@ describe("moonpost send: the command line", function()
     { { "--body", "x", "--via", "smtp://ann@a.example", "--auth-user", "ann" }, "--auth-user: the URL of --via names a user" },
     { { "--body", "x", "--via", "smtp://ann@a.example" }, "a password is needed: --auth-password-file FILE, or MOONPOST_PASSWORD" },
     { { "--body", "x", "--via", "smtp://a.example", "--auth-password-file", "/dev/null" }, "--auth-user is missing" },
+    { { "--body", "x", "--via", "smtp://a.example", "--auth-token-file", "/dev/null" }, "--auth-token-file: --auth-user is missing" },
+    { { "--body", "x", "--via", "smtp://ann@a.example", "--auth-token-file", "/dev/null" }, "/dev/null: it is empty", status = 66 },
+    { { "--body", "x", "--via", "smtp://ann@a.example", "--auth-token-file", "a", "--auth-password-file", "b" }, "one of --auth-password-file" },
+    { { "--body", "x", "--via", "smtp://a.example", "--helo", "my host" }, '--helo: "my host" is neither a host name' },
+    { { "--body", "x", "--via", "smtp://a.example", "--source", "here" }, '--source: "here" is no IP address' },
     { { "--body", "x", "--via", "smtp://ann@a.example", "--auth-password-file", "/dev/null" }, "/dev/null: it is empty", status = 66 },
     { { "--body", "x", "--source", "127.0.0.1", "--source", "127.0.0.2" }, "--source: one address of each family" },
     { { "--body", "x", "--timeout", "soon" }, "--timeout: a duration" },

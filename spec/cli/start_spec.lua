@@ -185,3 +185,17 @@ describe("moonpost serve", function()
     assert.equal(0, p:stop())
   end)
 end)
+
+-- The certificate was made in silence where the policy is inspected, and whoever served with it found it there.
+describe("moonpost serve: a development certificate", function()
+  it("is said to be made when it was, and to be used the next time", function()
+    local state <close> = tmpdir.new()
+    for _, said in ipairs { "made", "using" } do
+      local house <close> = served.start {
+        listen = { "smtp://127.0.0.1:0" }, options = 'tls = "development"', env = { XDG_STATE_HOME = state.path }, args = { "--workers", "2" },
+      }
+      assert.equal(1, house:count(said .. " a development certificate"))
+      assert.equal(1, house:count "a development certificate")
+    end
+  end)
+end)

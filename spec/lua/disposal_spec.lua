@@ -176,7 +176,7 @@ describe("moonpost.disposal", function()
       local reply, house = send(function(_, m) m:deliver { maildir = dir:join("file/bob") } end)
       assert.matches("^451 4.3.0 ", reply)
       assert.is_nil(reply:find(dir.path, 1, true))
-      assert.equal(1, #house:logged("delivery failed", "bob@example.org", dir.path))
+      assert.equal(1, #house:logged("delivery failed", "bob@example.org", dir.path, '"session"'))
     end)
 
     it("is not made when it may not be", function()

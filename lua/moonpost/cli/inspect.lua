@@ -65,7 +65,7 @@ local function report(settings, note)
   end
   return {
     listeners = listeners, options = effective(server:describe(), built), hooks = server:chains(), grace = server.options.grace,
-    log = log.settings(),
+    log = log.settings(), made = require("moonpost.certificates").made,
   }
 end
 
@@ -74,6 +74,10 @@ function M.run(text)
   local task = require "moonpost.task"
   task.install()
   local policy = require "moonpost.policy"
+  -- It would end the thread's process without a word. With this it is a fault of the policy's, with its place.
+  os.exit = function() -- luacheck: ignore
+    error("os.exit: a policy cannot end the process that loads it; error(...) says what is wrong", 2)
+  end
   core.watchdog(policy.CPU_MOST, true)
   local settings = plain.decode(text)
   local files = {}
@@ -116,6 +120,7 @@ end
 ---@field grace number
 ---@field log { level: string, format: string }
 ---@field files table<string, string|false> what was read, or would have been, and its core.file_mark before that; of settings that say `watch`
+---@field made? true a development certificate was made
 
 -- Descriptors that loading takes at a time. Without them a module that is there is "not found", so they are counted
 -- before.

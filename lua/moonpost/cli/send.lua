@@ -30,7 +30,7 @@ What --file or standard input (-) holds is a whole message when it begins with h
 is sent as it stands, with the fields of --header on top. Otherwise it is text, UTF-8, and gets a header.
 
 A password is never an argument: it is the first line of --auth-password-file, or the environment's MOONPOST_PASSWORD, or is
-asked for on the terminal.
+asked for on the terminal. A bearer token is that of --auth-token-file or MOONPOST_TOKEN.
 
 Exit status: 0 everybody's was delivered; 75 somebody's was not, and may be when it is sent again; 69 somebody's was not, and
 will not be; 64 the command line is wrong, 65 the message is, 66 a file cannot be read. Where some failed for now and others
@@ -72,6 +72,11 @@ M.options = {
   { name = "ca", value = "FILE", doc = "authorities to believe instead of the system's; a file or folder", parse = readable },
   { name = "auth-user", value = "USER", doc = "log in as this user" },
   { name = "auth-password-file", value = "FILE", doc = "the password is its first line" },
+  {
+    name = "auth-token-file", value = "FILE",
+    doc = "a bearer token is its first line, for XOAUTH2 and OAUTHBEARER, in the\nplace of a password",
+  },
+  { name = "auth-in-clear", value = "MECHANISM", many = true, doc = "may be used without TLS; may be repeated" },
   { name = "helo", value = "NAME", doc = "what we call ourselves (the machine's name)" },
   { name = "source", value = "IP", many = true, doc = "connect from this address; one of each family" },
   { name = "timeout", value = "TIME", parse = units.duration, doc = "no step takes longer; else as RFC 5321 says" },
@@ -176,18 +181,34 @@ end
 
 -- ---- the way -------------------------------------------------------------------------------------------------------
 
-local function password_of(args, user)
-  if args["auth-password-file"] then
-    local file, why = io.open(args["auth-password-file"], "r")
-    local line
-    if file then
-      line, why = file:read("l"), args["auth-password-file"] .. ": it is empty, or a folder"
-      file:close()
-    end
-    return line and line:gsub("\r$", ""), fail(NOINPUT, why)
+local function first_line(path)
+  local file, why = io.open(path, "r")
+  local line
+  if file then
+    line, why = file:read("l"), path .. ": it is empty, or a folder"
+    file:close()
   end
-  local password = os.getenv "MOONPOST_PASSWORD" or core.read_secret(("Password of %s: "):format(user))
-  return password or nil, fail(USAGE, "a password is needed: --auth-password-file FILE, or MOONPOST_PASSWORD in the environment")
+  return line and line:gsub("\r$", ""), fail(NOINPUT, why)
+end
+
+-- What proves the user: password or token, one of them nil.
+local function secret_of(args, user)
+  local password_file, token_file = args["auth-password-file"], args["auth-token-file"]
+  if password_file and token_file then
+    return nil, nil, fail(USAGE, "one of --auth-password-file and --auth-token-file says who it is")
+  elseif token_file then
+    local token, failure = first_line(token_file)
+    return nil, token, failure
+  elseif password_file then
+    local password, failure = first_line(password_file)
+    return password, nil, failure
+  end
+  local password, token = os.getenv "MOONPOST_PASSWORD", os.getenv "MOONPOST_TOKEN"
+  if not password and not token then
+    password = core.read_secret(("Password of %s: "):format(user))
+  end
+  return password or nil, not password and token or nil,
+    fail(USAGE, "a password is needed: --auth-password-file FILE, or MOONPOST_PASSWORD in the environment")
 end
 
 -- Options of a connection, and the `auth` in them.
@@ -211,13 +232,17 @@ local function way(args, trace)
     return nil, fail(USAGE, "auth-user: it needs --via; mail exchangers get no password")
   end
   if user then
-    local password, failure = password_of(args, user)
-    if not password then
+    local password, token, failure = secret_of(args, user)
+    if not password and not token then
       return nil, failure
     end
-    options.auth = { user = user, password = password }
-  elseif args["auth-password-file"] then
-    return nil, fail(USAGE, "auth-password-file: --auth-user is missing")
+    options.auth = { user = user, password = password, token = token, in_clear = args["auth-in-clear"] }
+  else
+    for _, name in ipairs { "auth-password-file", "auth-token-file", "auth-in-clear" } do
+      if args[name] then
+        return nil, fail(USAGE, name .. ": --auth-user is missing")
+      end
+    end
   end
   if args.timeout then
     options.timeouts = {}
@@ -273,14 +298,15 @@ local function show(rows)
   end
   for _, row in ipairs(rows) do
     local pad = (" "):rep(width - (utf8.len(row.address) or #row.address))
-    print(dialogue.clean(("%-9s  %s%s  %s%s"):format(row.state, row.address, pad, row.reply, where(row))))
+    local said = row.own and tostring(row.reply):gsub("auth%.in_clear names", "--auth-in-clear names") or tostring(row.reply)
+    print(dialogue.clean(("%-9s  %s%s  %s%s"):format(row.state, row.address, pad, said, where(row))))
   end
 end
 
 local function complain(failure)
   local why = failure.why
   if failure.code == USAGE then -- what the library calls by its names is called by ours
-    why = why:gsub("^headers:", "header:"):gsub("^tls%.ca:", "ca:"):gsub("^Subject:", "subject:")
+    why = why:gsub("^headers:", "header:"):gsub("^tls%.ca:", "ca:"):gsub("^Subject:", "subject:"):gsub("^auth%.in_clear:", "auth-in-clear:")
     local name = why:match("^([%w-]+):")
     for _, option in ipairs(M.options) do
       if option.name == name then

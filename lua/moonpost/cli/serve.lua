@@ -249,10 +249,11 @@ end
 
 --- What the policy comes to; done(report, why, files) is not called any more once the server stops.
 function Serve:inspect(done)
-  self.inspection = inspect.start(self.settings, function(...)
+  self.inspection = inspect.start(self.settings, function(report, ...)
     self.inspection = nil
+    self.settings.made = report and report.made or nil
     if not self.stopping then
-      done(...)
+      done(report, ...)
     end
   end)
 end
