@@ -61,7 +61,9 @@ M.schema = {
 local function header_lines(headers, body)
   local lines, seen = {}, {}
   for name, values in pairs(headers) do
-    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+    if math.type(name) then
+      return nil, 'headers: { Name = "value" } expected, no list'
+    elseif type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
       return nil, ("headers: %q is no name of a header"):format(tostring(name))
     end
     seen[name:lower()] = true

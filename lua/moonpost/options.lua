@@ -70,7 +70,7 @@ function parsers.choice(value, field)
   for i, known in ipairs(field.values) do
     names[i] = type(known) == "string" and ('"%s"'):format(known) or tostring(known)
   end
-  return nil, ("one of %s%s"):format(table.concat(names, ", "), suggest.hint(value, field.values))
+  return nil, "one of " .. table.concat(names, ", "), suggest.hint(value, field.values)
 end
 
 local function show_list(value)
@@ -138,9 +138,9 @@ local function take(field, value, path, at, values, rows)
     end
   end
   if value ~= nil then
-    local parsed, expected = parsers[field.fields and "table" or field.type](value, field)
+    local parsed, expected, hint = parsers[field.fields and "table" or field.type](value, field)
     if parsed == nil then
-      return false, ("%s: %s expected, got %s"):format(path, expected, got(value))
+      return false, ("%s: %s expected, got %s%s"):format(path, expected, got(value), hint or "")
     end
     local why = field.check and field.check(parsed)
     if why then

@@ -71,6 +71,17 @@ describe("moonpost send", function()
     assert.equal(("X-Top: 1\r\n" .. whole):gsub("\r\n", "\n"), (served.strip(house:take "bob")))
   end)
 
+  it("sends to --cc and --bcc too, of whom a text's header names the former", function()
+    local result = send_to { "--cc", "Carol <carol@example.org>", "--bcc", "dave@example.org", "--body", "x" }
+    assert.equal(0, result.code, result.output)
+    assert.equal(3, select(2, result.out:gsub("delivered", "")))
+    for _, who in ipairs { "bob", "carol", "dave" } do
+      local mail = house:take(who)
+      assert.matches("\nTo: bob@example.org\nCc: Carol <carol@example.org>\n", mail, 1, true)
+      assert.is_nil(mail:match("^.-\n\n"):find("Bcc", 1, true))
+    end
+  end)
+
   it("takes a text for what it is, whatever it begins with, when there is a --subject", function()
     assert.equal(0, send_to({ "--subject", "Hi", "-", stdin = "Reminder: milk\n\nBuy it.\n" }).code)
     assert.matches("Subject: Hi\n.*\n\nReminder: milk\n\nBuy it.\n$", house:take "bob")
@@ -277,7 +288,8 @@ describe("moonpost send: the command line", function()
     { { "--body", "x", "--header", "A: b\nBcc: you@example.org" }, "--header: A: a line break or control character" },
     { { "--body", "x", "--subject", "a\nb" }, "--subject: a line break or control character" },
     { { "you@example.com" }, 'unexpected argument "you@example.com"' },
-    { { "--body", "x", "--tls", "verifed" }, "--tls: none, opportunistic, required, verified or dane (did you mean verified?) expected" },
+    { { "--body", "x", "--tls", "verifed" },
+      "--tls: none, opportunistic, required, verified or dane expected, got \"verifed\" (did you mean \"verified\"?)" },
     { { "--body", "x", "--via", "smpt://relay.example.org" }, 'unknown protocol "smpt" (did you mean "smtp"?)' },
     { { "--body", "x", "--via", "smtp://ann:geheim@relay.example.org" }, "--via: a password is never an argument" },
     { { "--body", "x", "--auth-user", "ann" }, "--auth-user: it needs --via" },

@@ -274,6 +274,7 @@ describe("moonpost.http", function()
       ["another scheme"] = { { url = "ftp://a/", insecure = true }, "url: https:// or http:// is needed" },
       ["no host"] = { { url = "https:///a" }, "url: a scheme and a host" },
       ["a line break in a header"] = { { headers = { ["X-A"] = "b\r\nX-C: d" } }, "headers: a line of text" },
+      ["a list of headers"] = { { headers = { "X-A: b" } }, 'headers: { Name = "value" } expected, no list' },
       ["a header's name with a colon"] = { { headers = { ["X-A: b\r\nX"] = "c" } }, "is no name of a header" },
       ["a header that is a table of tables"] = { { headers = { A = { {} } } }, "headers: a line of text" },
       ["a method with a space"] = { { method = "GET /" }, "method: upper case" },

@@ -57,7 +57,7 @@ describe("moonpost.options", function()
       'wait: a duration such as "5m", "1h30m" or a number of seconds expected, got "soon"' },
     ["a table where there is none"] = { { inner = 3 }, "inner: a table expected, got 3" },
     ["a choice that is none"] = { { how = "refues" },
-      'how: one of "refuse", "accept" (did you mean "refuse"?) expected, got "refues"' },
+      'how: one of "refuse", "accept" expected, got "refues" (did you mean "refuse"?)' },
     ["a list with other things in it"] = { { list = { "a", 2 } }, "list: a list of strings expected, got a table" },
     ["a list with names"] = { { list = { a = "b" } }, "list: a list of strings expected, got a table" },
     ["a negative count"] = { { count = -1 }, "count: a whole number, 0 or more expected, got -1" },

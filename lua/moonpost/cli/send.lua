@@ -42,8 +42,8 @@ local function level(text)
       return text
     end
   end
-  return nil, table.concat(tlspolicy.levels, ", ", 1, #tlspolicy.levels - 1) .. " or " .. tlspolicy.levels[#tlspolicy.levels]
-    .. suggest.hint(text, tlspolicy.levels):gsub('"', "")
+  local levels = table.concat(tlspolicy.levels, ", ", 1, #tlspolicy.levels - 1) .. " or " .. tlspolicy.levels[#tlspolicy.levels]
+  return nil, nil, ("%s expected, got %q%s"):format(levels, text, suggest.hint(text, tlspolicy.levels))
 end
 
 local function readable(path)
@@ -57,6 +57,8 @@ end
 M.options = {
   { name = "from", value = "ADDRESS", doc = 'the sender, who hears of failures; "" is nobody' },
   { name = "to", value = "ADDRESS", many = true, doc = "a recipient; may be repeated" },
+  { name = "cc", value = "ADDRESS", many = true, doc = "a recipient too, whom a text's header names as Cc" },
+  { name = "bcc", value = "ADDRESS", many = true, doc = "a recipient too, whom no header names" },
   {
     name = "via", value = "URL",
     doc = "the server that takes it: smtp://host:25, submission://host,\nsmtps://host, lmtp://unix:/path; user@host names a user to log in as",
@@ -160,7 +162,7 @@ local function message(args)
   if failure then
     return nil, failure
   end
-  local mail = { from = args.from, to = args.to }
+  local mail = { from = args.from, to = args.to, cc = args.cc, bcc = args.bcc }
   if octets then
     local why
     mail.message, why = on_top(args.header, octets)
