@@ -46,9 +46,14 @@ local function address(value)
   return not (value == "<>" or type(value) == "string" and core.mailbox(value)) and 'an address, or "<>"' or nil
 end
 
+-- Characters of a text as xtext has it (RFC 3461 4): three for each that is not itself.
+local function xtext_size(text)
+  return #text + 2 * select(2, text:gsub("[^\x21-\x7e]", "")) + 2 * select(2, text:gsub("[+=]", ""))
+end
+
 local function original(value)
-  local fits = type(value) == "string" and #value >= 1 and #value <= ORCPT_MOST and not value:find("%c") and utf8.len(value)
-  return not fits and "an address" or nil
+  local fits = type(value) == "string" and value ~= "" and not value:find("[^\x20-\x7e]")
+  return not fits and "an address in ASCII" or nil
 end
 
 local function atom(value)
@@ -109,6 +114,8 @@ function M.check_rcpt(params)
   local wanted = not why and params.notify or {}
   if wanted.NEVER and (wanted.SUCCESS or wanted.FAILURE or wanted.DELAY) then
     return "params.notify: NEVER stands alone"
+  elseif not why and params.orcpt and xtext_size(params.orcpt) + #(params.orcpt_type or "rfc822") + 1 > ORCPT_MOST then
+    return ("params.orcpt: at most %d characters, its type among them, expected"):format(ORCPT_MOST)
   end
   return why
 end

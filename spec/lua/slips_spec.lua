@@ -48,7 +48,9 @@ local slips = {
   { of_recipient { notify = { "FAILURE" } }, 'to: params.notify: unknown name "1": { FAILURE = true, DELAY = true }, no list' },
   { of_recipient { notify = { FAIL = true } }, 'to: params.notify: unknown name "FAIL"' },
   { of_recipient { notify = { NEVER = true, DELAY = true } }, "to: params.notify: NEVER stands alone" },
-  { of_recipient { orcpt = 5 }, "to: params.orcpt: an address expected" },
+  { of_recipient { orcpt = 5 }, "to: params.orcpt: an address in ASCII expected" },
+  { of_recipient { orcpt = "jörg@example.net" }, "to: params.orcpt: an address in ASCII expected" },
+  { of_recipient { orcpt = ("x"):rep(494) }, "to: params.orcpt: at most 500 characters" },
   { of_recipient { orcpt = TO, orcpt_type = "a;b" }, "to: params.orcpt_type: a type" },
   { { to = { adress = TO } }, 'to: unknown name "adress" (did you mean "address"?)' },
   { { to = { { address = TO, parms = {} } } }, 'to: unknown name "parms" (did you mean "params"?)' },
@@ -94,6 +96,7 @@ describe("moonpost.send, a slip", function()
         params = { ret = "hdrs", envid = "a b+c", by = -5, by_mode = "N", priority = -9 }, ignore = "chunking", helo = "[192.0.2.1]",
         headers = { "X-One: 1" }, date = 0,
       }))
+      assert(moonpost.send(with { to = { { address = TO, params = { orcpt = ("+"):rep(164) } } } })) -- 499
       assert(moonpost.send(with { params = { holdfor = 60 }, helo = "[IPv6:2001:db8::1]" }))
     end, { servers = { ["one.example.net"] = one } })
     assert.matches("RET=HDRS ENVID=a+20b+2Bc BY=-5;N MT-PRIORITY=-9", table.concat(one.commands, "\n"), 1, true)
