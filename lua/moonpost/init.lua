@@ -22,6 +22,7 @@ local parts = {
   http = { "moonpost.http" },
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
+  report = { "moonpost.report" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -68,6 +68,7 @@ describe("what can be called", function()
     ["a rewriter of senders"] = {
       getmetatable(moonpost.srs { domain = "example.org", secrets = ("x"):rep(16) }).__index, "report", "Srs",
     },
+    ["moonpost.report"] = { moonpost.report, "report", "Reports" },
     ["a schedule"] = { getmetatable(moonpost.schedule()).__index, "report", "Schedule" },
   } do
     it("is typed: " .. name, function()
@@ -183,12 +184,16 @@ describe("the pages", function()
     check(fields("message", "moonpost.Delivery"), "docs/recipients-and-dispositions.md")
     check(fields("message", "moonpost.Result"), "docs/recipients-and-dispositions.md")
     check(fields("server", "moonpost.Credentials"), "docs/auth.md")
+    for class in ("Notice ReportedMessage ReportedRecipient ReportFacts ReportRow SrsOptions ScheduleOptions Times"):gmatch "%a+" do
+      check(fields("report", "moonpost." .. class), "docs/bounces.md")
+    end
   end)
 
   for _, case in ipairs {
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
+    { "report", "Reports" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

@@ -23,6 +23,13 @@ function M.python(ask)
   return answers(process.run { peers.python3, folder .. "send.py", json.encode(ask), timeout = 60 })[1]
 end
 
+--- What Python's email package makes of a message.
+---@param octets string
+---@return table answer
+function M.parse(octets)
+  return answers(process.run { peers.python3, folder .. "parse.py", stdin = octets, timeout = 60 })[1]
+end
+
 --- Sends mails by nodemailer.
 ---@return table[] answers
 function M.node(ask)

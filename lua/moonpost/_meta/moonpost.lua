@@ -9,6 +9,7 @@
 ---@field shared fun(name: string, how?: { memory?: moonpost.Size, entries?: integer }): moonpost.Shared
 ---@field dns moonpost.dns
 ---@field http moonpost.http
+---@field report moonpost.Reports
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 

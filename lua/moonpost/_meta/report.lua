@@ -1,5 +1,117 @@
 ---@meta moonpost.report
 
+---@alias moonpost.ReportKind "failed"|"delayed"|"delivered"|"relayed"|"expanded"
+
+--- What a report is about.
+---@class moonpost.Notice
+---@field kind moonpost.ReportKind
+---@field message moonpost.ReportedMessage
+---@field recipients moonpost.ReportedRecipient[]
+---@field reporting_mta string the name of this host
+---@field from? string "Mail Delivery System <MAILER-DAEMON@host>" when left out
+---@field now? number seconds since 1970
+---@field texts? moonpost.ReportTexts|fun(facts: moonpost.ReportFacts): (moonpost.ReportText|string)?, string?, string? in the place of ours
+---@field limit? moonpost.Size of a message that is returned whole ("64KiB"); of a longer one the header
+---@field eight_bit? boolean 8-bit octets may go back; when left out, if the message came with BODY=8BITMIME
+---@field smtputf8? boolean addresses beyond ASCII may go back; when left out, if the message came with SMTPUTF8
+---@field random? fun(count: integer): string octets, for tests
+
+---@class moonpost.ReportedMessage
+---@field sender string who is told; for "" there is no report
+---@field params? table of MAIL: ret, envid, body and smtputf8 may stand there
+---@field ret? "FULL"|"HDRS"
+---@field envid? string
+---@field smtputf8? boolean
+---@field body_type? "7BIT"|"8BITMIME"|"BINARYMIME"
+---@field head? string header as it came
+---@field body? string|fun(): (fun(): string?) what follows the blank line
+---@field size? integer octets, where that is known before the body is read
+---@field received? number seconds since 1970
+---@field deadline? number of DELIVERBY
+---@field id? string as in the log
+---@field received_from? string host that it came from
+
+---@class moonpost.ReportedRecipient
+---@field address string where it was to go
+---@field original? string what the sender has written, where that was another address
+---@field orcpt? string decoded
+---@field orcpt_type? string "rfc822"
+---@field notify? table<"NEVER"|"SUCCESS"|"FAILURE"|"DELAY", boolean>
+---@field params? table of RCPT: notify may stand there
+---@field status? string "5.1.1"; that of the reply when left out
+---@field reply? moonpost.Reply|string
+---@field own? boolean the reply is ours, not that host's
+---@field host? string who said it
+---@field attempted? number time of the last attempt
+---@field expired? boolean it was tried for too long
+---@field will_retry_until? number
+---@field log_id? string
+
+--- What moonpost.send takes.
+---@class moonpost.Report
+---@field from ""
+---@field to string
+---@field message string
+---@field params { smtputf8?: true, body?: "8BITMIME" }
+
+--- In subject and text stand %{sender}, %{host}, %{postmaster}, %{subject}, %{date}, %{id}, %{count}, %{recipients}; %{subject:none} has a default.
+---@class moonpost.ReportText
+---@field subject string one line
+---@field text string
+---@field language? string "de"
+
+---@alias moonpost.ReportTexts table<moonpost.ReportKind, moonpost.ReportText|fun(facts: moonpost.ReportFacts): moonpost.ReportText?>
+
+--- What a text may speak of: clean lines.
+---@class moonpost.ReportFacts
+---@field kind moonpost.ReportKind
+---@field sender string
+---@field host string who tells
+---@field postmaster string
+---@field subject? string of the message, decoded
+---@field date? string when it arrived
+---@field id? string
+---@field count integer
+---@field recipients moonpost.ReportRow[]
+---@field returned "message"|"header"|"nothing"
+
+---@class moonpost.ReportRow
+---@field address string as the sender has written it
+---@field host? string who said the words
+---@field words? string
+---@field own? boolean
+---@field status string
+---@field expired? boolean
+---@field waited? string since it arrived: "5 days"
+---@field retry_until? string
+
+--- Delivery status notifications.
+---@class moonpost.Reports
+local Reports = {}
+
+--- Makes a report for the sender of a message.
+---@param notice moonpost.Notice
+---@return moonpost.Report? report
+---@return string? why there is none; with one, why a text of the caller's was not used
+function Reports.make(notice) end
+
+--- Whether a recipient's NOTIFY asks for a report of this kind.
+---@param recipient table
+---@param kind moonpost.ReportKind
+---@return boolean
+function Reports.wanted(recipient, kind) end
+
+--- Puts recipients that can share a report together, without those that none is wanted for.
+---@param recipients table[] each with its `kind`
+---@return { kind: moonpost.ReportKind, recipients: table[] }[]
+function Reports.group(recipients) end
+
+--- Whether texts can take the place of ours.
+---@param texts any
+---@return boolean ok
+---@return string? why
+function Reports.check(texts) end
+
 ---@class moonpost.SrsOptions
 ---@field domain string of the addresses that are made
 ---@field secrets string|string[] 16 octets each at least; the first signs, all of them are believed
