@@ -279,6 +279,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_process(L);
   mpl_open_fresh(L);
   mpl_open_folder(L);
+  mpl_open_supervise(L);
   mpl_open_shared(L);
   mpl_open_thread(L);
   mpl_open_dns(L);

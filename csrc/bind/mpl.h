@@ -112,6 +112,7 @@ int mpl_open_watch(lua_State *L);
 int mpl_open_process(lua_State *L);
 int mpl_open_fresh(lua_State *L);
 int mpl_open_folder(lua_State *L);
+int mpl_open_supervise(lua_State *L);
 int mpl_open_shared(lua_State *L);
 int mpl_open_thread(lua_State *L);
 int mpl_open_dial(lua_State *L);

@@ -26,6 +26,10 @@ typedef struct mp_binding {
  * ("0.0.0.0:25: permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"); nothing is left open then. */
 int mp_binding_open(mp_binding *binding, const mp_endpoint *at, unsigned workers, int backlog, char *why,
                     size_t room);
+/* A socket that somebody else has bound and that listens; one for all workers, and its file stays whose it was. *any_family: it is [::] and takes IPv4
+ * too. Owns `fd` on success. Returns 0, MP_E_NOMEM, or MP_E_INVALID with the end of a sentence about the descriptor in `why` ("does not listen
+ * (Accept=no)"). */
+int mp_binding_adopt(mp_binding *binding, int fd, bool *any_family, char *why, size_t room);
 /* Removes a unix socket's file, unless another has taken its place. */
 void mp_binding_close(mp_binding *binding);
 

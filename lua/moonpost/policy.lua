@@ -106,6 +106,7 @@ end
 ---@param settings moonpost.PolicySettings
 ---@return moonpost.Server? server
 ---@return string? why one line, with file and line
+---@return true? unread its file cannot be read
 function M.load(settings)
   local path = settings.path
   local folder = path:match("^(.*)/[^/]*$") or "."
@@ -116,7 +117,7 @@ function M.load(settings)
     file:close()
   end
   if not readable and missing then
-    return nil, missing
+    return nil, missing, true
   end
   local chunk, why = loadfile(path, "t")
   if not chunk then

@@ -97,6 +97,50 @@ describe("moonpost serve: a start that fails", function()
   end)
 end)
 
+describe("moonpost serve: the exit status", function()
+  local plain = [[return require("moonpost").server { listen = { "lmtp://unix:%s" } }]]
+
+  local function status(...)
+    local result = process.run { ... }
+    return result.code, result.err
+  end
+
+  it("is 66 when the policy cannot be read", function()
+    local dir <close> = tmpdir.new()
+    assert.equal(66, (status(process.moonpost, "serve", dir:join("absent.lua"))))
+  end)
+
+  it("is 75 when no descriptors are left to load it", function()
+    local dir <close> = tmpdir.new()
+    local path = dir:write("policy.lua", plain:format(dir:join("socket")))
+    local code, err = status("prlimit", "--nofile=20", process.moonpost, "serve", path)
+    assert.equal(75, code)
+    assert.matches("no descriptors are left to load it", err, 1, true)
+  end)
+
+  it("is 77 when what it needs is for others", function()
+    if process.run({ "id", "-u" }).out ~= "0\n" then
+      pending("needs root")
+      return
+    end
+    local dir <close> = tmpdir.new()
+    os.execute("chmod 755 " .. dir.path)
+    local path = dir:write("policy.lua", plain:format(dir:join("socket")))
+    os.execute("chmod 644 " .. path)
+    local nobody = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups" }
+    local function as_nobody(...)
+      local command = table.move(nobody, 1, #nobody, 1, {})
+      return status(table.unpack(table.move({ ... }, 1, select("#", ...), #command + 1, command)))
+    end
+    local code, err = as_nobody(process.moonpost, "serve", path)
+    assert.matches("permission denied", err, 1, true)
+    assert.equal(77, code)
+    code, err = as_nobody(process.moonpost, "serve", "--user", "daemon", "--listen", "smtp://127.0.0.1:0", path)
+    assert.matches("--user: ", err, 1, true)
+    assert.equal(77, code)
+  end)
+end)
+
 describe("moonpost serve", function()
   it("says where it listens, serves, and stops on SIGTERM with status 0", function()
     local house <close> = served.start { listen = { "smtp://127.0.0.1:0", "lmtp://unix:DIR/socket" } }

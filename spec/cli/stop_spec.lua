@@ -102,7 +102,6 @@ describe("moonpost serve: the end", function()
   end
 
   local function seconds_until(fn)
-    local uv = require "luv"
     local begin = uv.hrtime()
     fn()
     return (uv.hrtime() - begin) / 1e9

@@ -117,6 +117,27 @@ function core.memory(octets) end
 ---@return moonpost.core.threads
 function core.threads(count) end
 
+--- A datagram for the supervisor of this process, sd_notify(3).
+---@param address string NOTIFY_SOCKET
+---@param text string
+---@return boolean? ok
+---@return string? why
+---@return string? error
+function core.notify(address, text) end
+---@return integer microseconds CLOCK_MONOTONIC
+function core.monotonic() end
+---@return integer pid
+function core.pid() end
+--- A variable of the environment, which is gone then. Before there are threads.
+---@param name string
+---@return string? value
+function core.take_environment(name) end
+--- A binding made of a socket that was handed to this process. It is shared by all workers.
+---@param fd integer
+---@return moonpost.core.binding? binding
+---@return boolean|string any_family_or_why it is [::] and takes IPv4 too; else the end of a sentence about the descriptor
+function core.adopt(fd) end
+
 --- From a serving thread: an event "tells" of the state that started it. Elsewhere nobody hears it.
 ---@param text string
 function core.tell(text) end

@@ -5,6 +5,8 @@ local plain = require "moonpost.plain"
 
 local M = {}
 
+local NO_INPUT, TRY_AGAIN = 66, 75 -- of sysexits(3)
+
 -- The rows of options whose value is known only when certificates and hooks are.
 local function effective(rows, built)
   local certificates = require "moonpost.certificates"
@@ -44,9 +46,9 @@ local function report(settings, note)
   local log = require "moonpost.log"
   log.event = function() end -- those who serve will say it
   local policy = require "moonpost.policy"
-  local server, why = policy.load(settings)
+  local server, why, unread = policy.load(settings)
   if not server then
-    return { why = why }
+    return { why = why, status = unread and NO_INPUT }
   end
   note_certificates(server, note)
   local built
@@ -142,12 +144,13 @@ end
 
 --- Loads the policy in a thread of its own; this state's loop goes on.
 ---@param settings moonpost.PolicySettings
----@param done fun(report?: moonpost.cli.Report, why?: string, files?: table<string, string|false>) called once, on a later turn; `why` is one line
+---@param done fun(report?: moonpost.cli.Report, why?: string, files?: table<string, string|false>, status?: integer) called once, on a later
+--- turn; `why` is one line, `status` an exit status when there is one that says more than 1
 ---@return moonpost.core.fresh? job what can be cancelled
 function M.start(settings, done)
   local why = starved()
   if why then
-    done(nil, ("%s: %s"):format(settings.path, why))
+    done(nil, ("%s: %s"):format(settings.path, why), nil, TRY_AGAIN)
     return
   end
   return core.fresh("moonpost.cli.inspect", "run", plain.encode(settings), function(text, raised)
@@ -156,7 +159,7 @@ function M.start(settings, done)
     end
     local result = plain.decode(text)
     if result.why then
-      return done(nil, result.why, result.files)
+      return done(nil, result.why, result.files, result.status)
     end
     done(result)
   end)

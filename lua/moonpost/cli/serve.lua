@@ -1,9 +1,11 @@
 --- moonpost serve: this state reads the command line, binds and gives orders; threads serve (csrc/bind/thread.c).
 local check = require "moonpost.cli.check"
 local core = require "moonpost.core"
+local endpoints = require "moonpost.cli.endpoints"
 local inspect = require "moonpost.cli.inspect"
 local log = require "moonpost.log"
 local plain = require "moonpost.plain"
+local supervisor = require "moonpost.cli.supervisor"
 local units = require "moonpost.units"
 local watched = require "moonpost.cli.watched"
 
@@ -20,7 +22,14 @@ SIGHUP loads the policy and its certificates anew: sessions that are open finish
 period, and when something is wrong with the new ones the old ones stay. SIGTERM and SIGINT stop: idle peers are told
 421, busy ones may finish within the grace period; the second signal ends them at once.
 
-With --watch the policy is loaded anew too when its file changes, a module that it required, or a certificate.]]
+With --watch the policy is loaded anew too when its file changes, a module that it required, or a certificate.
+
+What systemd hands over is understood without options: sockets (LISTEN_FDS), readiness (NOTIFY_SOCKET), watchdog
+(WATCHDOG_USEC).
+
+Exit status: 0 stopped as asked; 1 the policy is wrong, or what it needs could not be had; 2 the command line is wrong;
+66 the policy's file cannot be read; 71 threads cannot be started; 75 no descriptors are left to load it; 77 a port or
+another user may not be had; 78 the sockets handed over are not those of the policy.]]
 
 local function one_of(names)
   return function(text)
@@ -65,83 +74,19 @@ local STARVED_PAUSE = 10 -- seconds between two loadings for want of memory
 local HASTE = 0.5 -- seconds to end before anything was served
 local DEAF = 5 -- seconds past the grace period for a worker to end
 
+-- Exit statuses; 66 and 75 come from inspections. What sysexits(3) has no better word for is 1.
+local FAILED, MISUSE, OS_ERROR, DENIED, CONFIG = 1, 2, 71, 77, 78
+
 ---@class moonpost.cli.Serve
 local Serve = {}
 Serve.__index = Serve
-
--- ---- endpoints ----------------------------------------------------------------------------------------------------
-
--- What is bound once is found again by this. Two listeners on port 0 are two endpoints.
-local function keys_of(listeners)
-  local keys, seen = {}, {}
-  for i, each in ipairs(listeners) do
-    local key = each.path or ("%s %d"):format(each.ip, each.port)
-    seen[key] = (seen[key] or 0) + 1
-    keys[i] = seen[key] > 1 and ("%s (%d)"):format(key, seen[key]) or key
-  end
-  return keys
-end
-
-local function close_all(bindings)
-  for _, bound in pairs(bindings) do
-    bound.binding:close()
-  end
-end
-
-local function url_of(listener, binding)
-  local at = binding:endpoint()
-  at.scheme = listener.scheme
-  return require("moonpost.endpoint").show(at)
-end
-
--- Binds what is not bound yet. Returns all that the listeners need, and what is new of it; or nil and why.
-function Serve:bind(listeners)
-  local all, fresh = {}, {}
-  for i, key in ipairs(keys_of(listeners)) do
-    local each = listeners[i]
-    local bound = self.bound[key]
-    if bound and bound.mode ~= each.mode then
-      close_all(fresh)
-      return nil, ("%s: its mode cannot change while it is bound; restart"):format(each.url)
-    elseif not bound then
-      local at = { ip = each.ip, port = each.port, path = each.path, mode = each.mode }
-      local binding, why = core.bind(at, self.workers)
-      if not binding then
-        close_all(fresh)
-        return nil, ("cannot listen on %s://%s"):format(each.scheme, why)
-      end
-      bound = { binding = binding, mode = each.mode, url = url_of(each, binding) }
-      fresh[key] = bound
-    end
-    all[key] = bound
-  end
-  return all, fresh
-end
-
-local function in_order(listeners, bound)
-  local list = {}
-  for i, key in ipairs(keys_of(listeners)) do
-    list[i] = bound[key].binding
-  end
-  return list
-end
-
--- Says where it listens now and did not before.
-local function announce(listeners, bound, before)
-  for i, key in ipairs(keys_of(listeners)) do
-    if not before[key] then
-      local listener = listeners[i]
-      log.event("info", "listening on " .. url_of(listener, bound[key].binding), { "name", listener.name })
-    end
-  end
-end
 
 -- ---- generations ----------------------------------------------------------------------------------------------------
 
 -- Loads the policy in every thread, has it served, retires the one before. done(why) is called once; on a failure the
 -- one before serves on.
 function Serve:load(report, done)
-  local all, fresh = self:bind(report.listeners)
+  local all, fresh = self.endpoints:bind(report.listeners)
   if not all then
     return done(fresh)
   end
@@ -150,10 +95,10 @@ function Serve:load(report, done)
     if not self.stopping then -- else all of them are retired
       self.threads:retire(id, grace)
     end
-    close_all(fresh)
+    endpoints.close(fresh)
     done(why)
   end
-  id = self.threads:load(plain.encode(self.settings), in_order(report.listeners, all), function(why)
+  id = self.threads:load(plain.encode(self.settings), endpoints.in_order(report.listeners, all), function(why)
     if why or self.stopping then
       return failed(why, 0)
     end
@@ -168,14 +113,9 @@ end
 
 -- `id` is served; done() is called when it alone is.
 function Serve:switch(id, report, all, done)
-  local old, before = self.id, self.bound
-  self.id, self.bound, self.grace = id, all, report.grace
-  for key, bound in pairs(before) do
-    if not all[key] then
-      log.event("info", "endpoint closed", { "url", bound.url })
-      bound.binding:close()
-    end
-  end
+  local old = self.id
+  self.id, self.grace = id, report.grace
+  self.endpoints:serve(all)
   log.configure(report.log)
   if old then
     self.threads:retire(old, report.grace, done)
@@ -201,6 +141,10 @@ local function watch(self, why, files)
   end
 end
 
+local function serving(self)
+  return ("Serving %s with %d worker%s"):format(self.settings.path, self.workers, self.workers == 1 and "" or "s")
+end
+
 local function finish_reload(self, why, files)
   self.loading = false
   if self.stopping then
@@ -209,8 +153,10 @@ local function finish_reload(self, why, files)
   watch(self, why, files)
   if why then
     log.event("error", "policy not loaded; the one before serves on", { "why", why })
+    self.supervisor:ready("The policy was not loaded, the one before serves on: " .. why)
   else
     log.event("info", "policy loaded", { "policy", self.settings.path })
+    self.supervisor:ready(serving(self))
   end
   if self.again then
     self.again = false
@@ -229,6 +175,7 @@ function Serve:reload()
     return
   end
   self.loading = true
+  self.supervisor:reloading("Loading " .. self.settings.path)
   if self.watched then
     self.watched:hold()
   end
@@ -236,11 +183,11 @@ function Serve:reload()
     if not report then
       return finish_reload(self, why, files)
     end
-    local before = self.bound
+    local before = self.endpoints.bound
     self:load(report, function(trouble)
       if not trouble then
         self.starved = false
-        announce(report.listeners, self.bound, before)
+        self.endpoints:announce(report.listeners, before)
       end
       finish_reload(self, trouble, report.files)
     end)
@@ -279,7 +226,9 @@ function Serve:note_file(id, text)
 end
 
 function Serve:event(what, thread, id, seconds, hook)
-  if what == "tells" then
+  if what == "alive" then
+    self.supervisor:alive(thread)
+  elseif what == "tells" then
     self:note_file(id, hook)
   elseif what == "stalled" then
     log.event("error", "a call in Lua does not return; it is inside C code that cannot be interrupted", {
@@ -302,19 +251,19 @@ function Serve:end_by(seconds)
   end
   self.deadline = self.worker:timer(seconds, function()
     log.event("error", "a worker does not end; leaving without it", {})
-    os.exit(1, false)
+    os.exit(FAILED, false)
   end)
 end
 
 function Serve:stop()
   local grace = self.stopping and 0 or self.grace
+  self.supervisor:stopping(("Stopping; sessions may finish for %s"):format(units.show_duration(grace)))
   log.event("info", self.stopping and "stopping at once" or "stopping", { "grace", units.show_duration(grace) })
   self.stopping = true
   if self.watched then
     self.watched:close()
   end
-  close_all(self.bound)
-  self.bound = {}
+  self.endpoints:close()
   if self.inspection then
     self.inspection:cancel()
   end
@@ -339,31 +288,48 @@ function Serve:signals()
   end)
 end
 
-local function complain(why)
+local function complain(why, status)
   io.stderr:write("moonpost: ", why, "\n")
-  return 1
+  return status or FAILED
 end
 
--- Everything that can be wrong before a thread exists. Returns nil, or why.
+-- Sockets: those of the supervisor, and those that are missing. Returns nil, or why and the exit status.
+function Serve:bind(listeners)
+  local why = self.supervisor.trouble or self.endpoints:adopt(self.supervisor.descriptors)
+  why = why or self.endpoints:unclaimed(listeners)
+  if why then
+    return why, CONFIG
+  end
+  local all, trouble, err = self.endpoints:bind(listeners)
+  if not all then
+    return ("%s: %s"):format(self.settings.path, trouble), err == "DENIED" and DENIED or FAILED
+  end
+  self.endpoints:serve(all)
+end
+
+-- Everything that can be wrong before a thread exists. Returns nil, or why and the exit status.
 function Serve:prepare(report, args)
   self.grace = report.grace
   log.configure(report.log)
-  local all, trouble = self:bind(report.listeners)
-  if not all then
-    return ("%s: %s"):format(self.settings.path, trouble)
+  local trouble, status = self:bind(report.listeners)
+  if trouble then
+    return trouble, status
   end
-  self.bound = all
   if args.user then
-    local ok, why = core.drop_privileges(args.user, args.group)
+    local ok, why, err = core.drop_privileges(args.user, args.group)
     if not ok then
-      return "--user: " .. why
+      return "--user: " .. why, err == "DENIED" and DENIED or FAILED
     end
   end
+  local made, threads = pcall(core.threads, self.workers)
+  if not made then
+    return tostring(threads), OS_ERROR
+  end
+  self.threads = threads
 end
 
 -- From what the policy comes to until it is served.
 function Serve:begin(report, args)
-  self.threads = core.threads(self.workers)
   self.threads:events(function(...)
     self:event(...)
   end)
@@ -377,7 +343,9 @@ function Serve:begin(report, args)
       self.stopping = true
     elseif not trouble then
       log.event("info", "serving", { "policy", args.POLICY, "workers", self.workers, "version", core.VERSION })
-      announce(report.listeners, self.bound, {})
+      self.endpoints:announce(report.listeners, {})
+      self.supervisor:ready(serving(self))
+      self.supervisor:guard(self.worker, self.threads, self.workers)
       watch(self, nil, report.files)
     end
   end)
@@ -386,14 +354,15 @@ end
 function M.run(args)
   if args.group and not args.user then
     io.stderr:write("moonpost: serve: --group needs --user\n")
-    return 2
+    return MISUSE
   end
   local self = setmetatable({
     settings = {
       path = args.POLICY, listen = args.listen, grace = args.grace, watch = args.watch,
       log = { level = args["log-level"], format = args["log-format"] },
     },
-    workers = args.workers or 1, bound = {}, worker = core.worker(), grace = 0, loading = true, told = {},
+    workers = args.workers or 1, supervisor = supervisor.new(), endpoints = endpoints.new(args.workers or 1),
+    worker = core.worker(), grace = 0, loading = true, told = {},
   }, Serve)
   self.watched = args.watch and watched.new(self.worker, function(files)
     log.event("info", "files have changed", { "files", table.concat(files, " ") })
@@ -401,8 +370,11 @@ function M.run(args)
   end)
   log.configure(self.settings.log)
   self:signals()
-  self:inspect(function(report, why)
-    self.failure = why or self:prepare(report, args)
+  self:inspect(function(report, why, _, status)
+    self.failure, self.status = why, status
+    if report then
+      self.failure, self.status = self:prepare(report, args)
+    end
     if self.failure then
       self.worker:stop()
     else
@@ -410,9 +382,10 @@ function M.run(args)
     end
   end)
   self.worker:run()
-  close_all(self.bound)
+  self.endpoints:close()
   if self.failure then
-    return complain(self.failure)
+    self.supervisor:failed(self.failure)
+    return complain(self.failure, self.status)
   end
   self.worker:signal("TERM", false) -- who is impatient with an end that is over does not make it a bad one
   self.worker:signal("INT", false)

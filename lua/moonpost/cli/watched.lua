@@ -1,5 +1,6 @@
---- Files whose change is waited for. What is watched are the folders they are in, so that a file which is put in another's place (as editors write) and
---- one that is not there yet are seen; whether an event meant one of the files, its mark says.
+--- Files whose change is waited for. What is watched are the folders they are in, so that a file which is put in
+--- another's place (as editors write) and one that is not there yet are seen; whether an event meant one of the files, its
+--- mark says.
 local core = require "moonpost.core"
 local log = require "moonpost.log"
 
