@@ -1,7 +1,9 @@
 local certs = require "spec.support.certs"
+local peers = require "spec.support.peers"
 local ports = require "spec.support.ports"
 local process = require "spec.support.process"
 local raw = require "spec.support.raw"
+local served = require "spec.support.served"
 local tmpdir = require "spec.support.tmpdir"
 
 -- A server whose policy is written anew. `told` is what its rcpt hook answers.
@@ -153,6 +155,35 @@ describe("moonpost serve: SIGHUP", function()
       until reply == "450 4.7.1 policy " .. round
       house.process:expect("policy loaded")
     end
+  end)
+
+  it("serves every session to its 221 while policies come and go, and counts the messages of each once #thread", function()
+    local house <close> = served.start {
+      listen = { "smtp://127.0.0.1:0", "lmtp://unix:DIR/socket" }, args = { "--workers", "2", "--grace", "20s" },
+      hooks = [[
+        local messages = moonpost.shared "messages"
+        function server.on.rcpt(_, recipient)
+          if recipient.mailbox == "count" then return 450, "4.7.1", tostring(messages:get "all") end
+        end
+        function server.on.message(_, message)
+          messages:incr "all"
+          message:discard "counted"
+        end]],
+    }
+    local load <close> = process.start { peers.python3, "spec/support/knock.py", "8", tostring(house.port.smtp), house.dir:join("socket") }
+    load:expect("^knocking$")
+    for _ = 1, 8 do
+      house.process:kill("sighup")
+      house:expect("policy loaded")
+      assert.is_false(load:poll(), load.output)
+    end
+    load:finish()
+    local sessions = load:expect("^(%d+) sessions$")
+    assert.equal(0, load:wait())
+    local peer <close> = raw.session(house.port.smtp)
+    peer:command("MAIL FROM:<>")
+    assert.equal("450 4.7.1 " .. sessions, peer:command("RCPT TO:<count@example.org>"))
+    assert.is_true(tonumber(sessions) > 8 * 8, sessions)
   end)
 
   it("is not lost when it comes while the policy is being loaded", function()
