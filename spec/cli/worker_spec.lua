@@ -42,6 +42,32 @@ describe("moonpost serve --workers #thread", function()
     assert.equal(1, house:count("once by=%d of=2"))
   end)
 
+  it("gives what a rate allows once in all, and lets one of them add", function()
+    local house <close> = served.start { args = { "--workers", "3" }, hooks = [[
+      local marks = moonpost.shared "marks"
+      function server.on.rcpt()
+        local allowed, added = marks:rate("everybody", "10/h"), marks:add("first", moonpost.worker.id, "1h")
+        return 450, "4.7.1", ("worker %d, %s, %s"):format(moonpost.worker.id, allowed, added)
+      end]] }
+    local peers, workers, counts = {}, {}, { allowed = 0, added = 0 }
+    for i = 1, 60 do
+      peers[i] = raw.session(house.port.smtp)
+      peers[i]:command("MAIL FROM:<a@example.net>")
+    end
+    for _, peer in ipairs(peers) do
+      peer:lines("RCPT TO:<ann@example.org>")
+    end
+    for _, peer in ipairs(peers) do
+      local id, allowed, added = peer:read():match("worker (%d), (%l+), (%l+)$")
+      workers[id] = true
+      counts.allowed = counts.allowed + (allowed == "true" and 1 or 0)
+      counts.added = counts.added + (added == "true" and 1 or 0)
+      peer:leave()
+    end
+    assert.same({ allowed = 10, added = 1 }, counts)
+    assert.is_not_nil(next(workers, (next(workers)))) -- more than one has answered
+  end)
+
   it("serves a unix socket with whoever is free", function()
     local house <close> = served.start {
       args = { "--workers", "2" }, hooks = hooks, listen = { "lmtp://unix:DIR/socket" },
