@@ -284,6 +284,7 @@ static void react(mp_client *cl, const mp_reply *reply)
     mp_cl_auth_reply(cl, reply);
     return;
   case CL_LINE:
+    cl->challenged = cl->op == MP_OP_COMMAND && reply->code == 334;
     if (cl->op == MP_OP_RSET && reply->code == 250)
       cl->dirty = cl->begun = false;
     mp_cl_done(cl, reply->code < (cl->op == MP_OP_COMMAND ? 400 : 300), reply);

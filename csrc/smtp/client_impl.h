@@ -83,13 +83,14 @@ struct mp_client {
   bool dirty : 1; /* the peer holds a transaction that is not wanted any more */
   bool begun : 1; /* its MAIL was accepted */
   bool bdat : 1;
-  bool whole : 1;   /* the body is one chunk of known length */
-  bool ahead : 1;   /* that chunk goes along with the envelope */
-  bool said : 1;    /* and is in output, or sent */
-  bool lone : 1;    /* 354 though nobody was accepted */
-  bool broken : 1;  /* a chunk was refused */
-  bool held : 1;    /* the initial response was too long for the command */
-  bool stopped : 1; /* AUTH was cancelled with "*" */
+  bool whole : 1;      /* the body is one chunk of known length */
+  bool ahead : 1;      /* that chunk goes along with the envelope */
+  bool said : 1;       /* and is in output, or sent */
+  bool lone : 1;       /* 354 though nobody was accepted */
+  bool broken : 1;     /* a chunk was refused */
+  bool held : 1;       /* the initial response was too long for the command */
+  bool challenged : 1; /* by 334, in an AUTH that a script does by itself */
+  bool stopped : 1;    /* AUTH was cancelled with "*" */
 };
 
 /* ---- client.c: the one place that moves, ends operations and closes ---- */

@@ -52,6 +52,18 @@ static bool verb_is(mp_str line, mp_str verb)
          (line.len == verb.len || line.ptr[verb.len] == ' ' || line.ptr[verb.len] == '\t');
 }
 
+/* How much of the end of a script's own line a trace must not show: what follows the mechanism of AUTH, or a challenge. */
+static size_t secret_in(const mp_client *cl, mp_str line)
+{
+  if (cl->challenged)
+    return line.len;
+  if (!mp_str_istarts(line, MP_STR("AUTH ")))
+    return 0;
+  mp_str rest = mp_str_trim(mp_str_sub(line, 5, line.len));
+  mp_ssize space = mp_str_find(rest, ' ', 0);
+  return space < 0 ? 0 : (size_t)(line.ptr + line.len - rest.ptr) - (size_t)space - 1;
+}
+
 int mp_client_command(mp_client *cl, mp_str line, int64_t now_ms)
 {
   if (!writable(line))
@@ -62,6 +74,8 @@ int mp_client_command(mp_client *cl, mp_str line, int64_t now_ms)
   if (verb_is(word, MP_STR("STARTTLS")) || verb_is(word, MP_STR("BDAT")))
     return mp_cl_invalid(cl, "STARTTLS and BDAT are no commands of one line");
   int rc = begin_line(cl, MP_OP_COMMAND, CL_LINE, line, MP_STR_NULL, now_ms);
+  if (rc == 0 && (cl->secret = secret_in(cl, word)))
+    cl->secret += (size_t)(line.ptr + line.len - word.ptr) - word.len; /* white space behind it */
   if (rc == 0)
     cl->dirty = true; /* whatever it was: the next transaction had better begin with RSET */
   return rc;
