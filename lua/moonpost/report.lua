@@ -79,7 +79,7 @@ end
 -- ---- what is asked for ---------------------------------------------------------------------------------------------
 
 local known = {
-  kind = true, message = true, recipients = true, reporting_mta = true, from = true, now = true, texts = true, limit = true,
+  kind = true, message = true, recipients = true, reporting_mta = true, from = true, to = true, now = true, texts = true, limit = true,
   eight_bit = true, smtputf8 = true, random = true,
 }
 
@@ -233,19 +233,24 @@ function M.make(given)
   if host then
     from, shown = compose.mailbox(given.from or ("Mail Delivery System <MAILER-DAEMON@%s>"):format(host))
     why = not from and "from: " .. shown or nil
+    if not why and given.to ~= nil and (type(given.to) ~= "string" or not core.mailbox(given.to, true)) then
+      why = "to: an address expected"
+    end
   end
   if why then
     error("report.make: " .. why, 2)
   end
-  local message, sender = given.message, given.message.sender
-  if sender == "" then
+  local message, reader = given.message, given.to or given.message.sender
+  if reader == "" then
     return nil, "the sender is null" -- RFC 3464 2: of a report there is no report
-  elseif not core.mailbox(sender, true) then
+  elseif not core.mailbox(reader, true) then
     return nil, "the sender is no address"
   end
   local recipients = {}
   for _, recipient in ipairs(given.recipients) do
-    if wanted(recipient, given.kind) then
+    if given.to and recipient.address:lower() == given.to:lower() then
+      return nil, "who was to be told could not be reached" -- nor would he be now
+    elseif given.to or wanted(recipient, given.kind) then
       recipients[#recipients + 1] = recipient
     end
   end
@@ -254,9 +259,9 @@ function M.make(given)
   end
   local notice = {
     kind = given.kind, message = message, recipients = recipients, host = host, now = given.now or core.time(),
-    random = given.random or core.random,
+    random = given.random or core.random, to = given.to,
   }
-  local to = compose.ascii(sender) or sender
+  local to = compose.ascii(reader) or reader
   -- The way back can carry what the way here has carried, as far as anybody knows.
   local params = message.params or {}
   local international = given.smtputf8

@@ -112,11 +112,36 @@ describe("moonpost.report.make", function()
     assert.matches("\r\nMessage%-ID: <dsn%.%x+@mx.example.org>\r\n", head)
   end)
 
+  it("takes no more of an SMTP server than it asks for", function()
+    local test = require "moonpost.test"
+    local function sent(extensions, changes)
+      return test.run(function()
+        return moonpost.send(make(changes))
+      end, { servers = { ["example.com"] = { extensions = extensions } } })
+    end
+    local wide = { message = { sender = "\u{e4}nn@example.com", head = HEAD .. "X-Name: \u{c4}nn\r\n" } }
+    assert.is_true(sent({}).ok)
+    assert.is_true(sent({ "8BITMIME", "SMTPUTF8" }, wide).ok)
+    local _, err = sent({ "8BITMIME" }, wide)
+    assert.equal("5.6.7", err.recipients[1].reply.enhanced)
+    assert.is_true(sent({ "8BITMIME" }, { eight_bit = true, message = { body = "\xfc\r\n" } }).ok)
+    assert.is_true(sent({}, { message = { body = "\xfc\r\n" } }).ok)
+  end)
+
   it("makes none for a null sender, and none that nobody asks for", function()
     assert.same({ nil, "the sender is null" }, { report.make(notice { message = { sender = "" } }) })
     assert.same({ nil, "the sender is no address" }, { report.make(notice { message = { sender = "a\r\nb@example.com" } }) })
     assert.same({ nil, "no recipient's NOTIFY asks for it" }, { report.make(notice { one = { notify = { NEVER = true } } }) })
     assert.same({ nil, "no recipient's NOTIFY asks for it" }, { report.make(notice { kind = "relayed" }) })
+  end)
+
+  it("tells somebody else where that is asked for, but not of what was for him", function()
+    local made = make { to = "postmaster@example.org", message = { sender = "" }, one = { notify = { NEVER = true } } }
+    assert.same({ "", "postmaster@example.org" }, { made.from, made.to })
+    assert.matches('A message "Lunch" without a sender of Sun', made.message)
+    assert.matches('A message "Lunch" from ann@example.com of', make({ to = "postmaster@example.org" }).message)
+    assert.is_nil(made.message:find("If you need help", 1, true))
+    assert.same({ nil, "who was to be told could not be reached" }, { report.make(notice { to = "Bob@example.net", message = { sender = "" } }) })
   end)
 
   it("speaks of those alone that it is wanted for", function()
@@ -253,6 +278,9 @@ describe("moonpost.report.make", function()
         { { message = { body = "\xfc\r\n", params = { body = "8BITMIME" } } }, "message/rfc822", "8bit" },
       ["is the header where the body is binary"] = { { message = { body = "a\0b\r\n" }, eight_bit = true }, "text/rfc822-headers", "7bit" },
       ["is the header where a lone CR would not survive"] = { { message = { body = "a\rb\r\n" } }, "text/rfc822-headers", "7bit" },
+      ["is the header where a CR stands before its line's"] = { { message = { body = "a\r\r\nb\r\n" } }, "text/rfc822-headers", "7bit" },
+      ["is the header where a CR is the last octet"] = { { message = { body = "a\r\nb\r" } }, "text/rfc822-headers", "7bit" },
+      ["is the message where a line is as long as may be"] = { { message = { body = ("x"):rep(998) } }, "message/rfc822", "7bit" },
       ["is the header where a lone LF would not survive"] = { { message = { body = "a\nb\r\n" } }, "text/rfc822-headers", "7bit" },
       ["is the header where a line is too long"] = { { message = { body = ("x"):rep(999) } }, "text/rfc822-headers", "7bit" },
       ["is a header in quoted-printable where it is not ASCII"] =
@@ -289,6 +317,12 @@ describe("moonpost.report.make", function()
       local left = { "a", "b\r\n" }
       local _, _, octets = returned { message = { body = function() return function() return table.remove(left, 1) end end } }
       assert.equal(HEAD .. "\r\nab\r\n", octets)
+      local first = true
+      local function broken()
+        first = not first
+        return not first and "a\r\n" or nil, "the disk is gone"
+      end
+      assert.equal("text/rfc822-headers", (returned { message = { body = function() return broken end } }))
       returned { message = { size = 2000, body = function() error "not to be read" end }, limit = 1000 }
     end)
 
@@ -370,7 +404,7 @@ postmaster@mx.example.org.
       end } }
       assert.same({
         kind = "failed", sender = "ann@example.com", host = "mx.example.org", postmaster = "postmaster@mx.example.org", subject = "Lunch",
-        date = "Sun, 22 Nov 2026 20:40:00 +0000", count = 1, returned = "message",
+        date = "Sun, 22 Nov 2026 20:40:00 +0000", count = 1, returned = "message", other = false,
         recipients = { { address = "bob@example.net", words = "550 5.1.1 No such user", status = "5.1.1", waited = "2 hours" } },
       }, facts)
       assert.matches("\r\nSubject: =%?UTF%-8%?B%?", made.message)
@@ -497,6 +531,7 @@ postmaster@mx.example.org.
         ['kind: one of .* expected %(did you mean "failed"%?%)'] = { kind = "faled" },
         ["reporting_mta: the name of this host expected"] = { reporting_mta = "a b" },
         ["from: .* is no address"] = { from = "nobody" },
+        ["to: an address expected"] = { to = "postmaster" },
         ["from: a line break"] = { from = "a@b.example\r\n" },
         ["limit: a size such as"] = { limit = "much" },
         ["recipients: a list of at least one"] = { recipients = {} },

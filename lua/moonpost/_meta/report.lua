@@ -9,6 +9,7 @@
 ---@field recipients moonpost.ReportedRecipient[]
 ---@field reporting_mta string the name of this host
 ---@field from? string "Mail Delivery System <MAILER-DAEMON@host>" when left out
+---@field to? string who is told in the sender's place, whatever NOTIFY says: postmaster, of what a null sender sent
 ---@field now? number seconds since 1970
 ---@field texts? moonpost.ReportTexts|fun(facts: moonpost.ReportFacts): (moonpost.ReportText|string)?, string?, string? in the place of ours
 ---@field limit? moonpost.Size of a message that is returned whole ("64KiB"); of a longer one the header
@@ -65,7 +66,8 @@
 --- What a text may speak of: clean lines.
 ---@class moonpost.ReportFacts
 ---@field kind moonpost.ReportKind
----@field sender string
+---@field sender string of the message; "" for none
+---@field other boolean somebody is told in the sender's place
 ---@field host string who tells
 ---@field postmaster string
 ---@field subject? string of the message, decoded

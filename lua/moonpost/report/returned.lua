@@ -13,20 +13,26 @@ local function lines(octets)
   return octets
 end
 
--- Whether no part that is neither base64 nor binary could carry this.
+-- Whether there is nothing but ASCII: as many characters as octets, which is counted faster than a pattern finds.
+local function is_ascii(octets)
+  return utf8.len(octets) == #octets
+end
+
+-- Whether no part that is neither base64 nor binary could carry this: NUL, a lone CR or LF, a line too long.
 local function is_binary(octets)
-  if octets:find("\0", 1, true) or octets:gsub("\r\n", ""):find "[\r\n]" then
+  if octets:find("\0", 1, true) then
     return true
   end
-  local from = 1
+  local from, cr = 1, octets:find("\r", 1, true)
   while true do
-    local at = octets:find("\r\n", from, true)
-    if (at or #octets + 1) - from > LINE_MOST then
+    local lf = octets:find("\n", from, true)
+    local stop = lf and lf - 1 or #octets + 1 -- where the CR has to be, and where the line ends
+    if cr and cr < stop or lf and cr ~= stop or stop - from > LINE_MOST then
       return true
-    elseif not at then
-      return false
+    elseif not lf then
+      return cr ~= nil
     end
-    from = at + 2
+    from, cr = lf + 1, octets:find("\r", lf + 1, true)
   end
 end
 
@@ -47,7 +53,7 @@ local function header(head, most)
   return cut and head:sub(1, cut - 1) or "", true
 end
 
--- The body, or nil when it is longer than that.
+-- The body, or nil when it is longer than that, or cannot be read to its end.
 local function read(body, most)
   if type(body) == "string" then
     return #body <= most and body or nil
@@ -55,14 +61,18 @@ local function read(body, most)
     return ""
   end
   local pieces, size = {}, 0
-  for chunk in body() do
+  local chunks = body()
+  while true do
+    local chunk, why = chunks()
+    if not chunk then
+      return not why and table.concat(pieces) or nil -- half a message is none
+    end
     size = size + #chunk
     if size > most then
       return nil
     end
     pieces[#pieces + 1] = chunk
   end
-  return table.concat(pieces)
 end
 
 -- The whole message, where it can be returned.
@@ -77,12 +87,12 @@ local function whole(message, head, of)
   local octets = head .. "\r\n" .. lines(body)
   if is_binary(octets) then
     return nil
-  elseif head:find "[\x80-\xff]" then
+  elseif not is_ascii(head) then
     if of.global and utf8.len(head) then
       return { type = "message/global", encoding = "8bit", octets = octets }
     end
     return nil -- what message/rfc822 cannot hold
-  elseif not body:find "[\x80-\xff]" then
+  elseif is_ascii(body) then
     return { type = "message/rfc822", encoding = "7bit", octets = octets }
   elseif of.eight_bit then
     return { type = "message/rfc822", encoding = "8bit", octets = octets }
@@ -109,7 +119,7 @@ function M.part(message, of)
   if part then
     part.what = "message"
     return part
-  elseif head:find "[\x80-\xff]" and of.global and utf8.len(head) and not is_binary(head) then
+  elseif of.global and not is_ascii(head) and utf8.len(head) and not is_binary(head) then
     return { what = "header", type = "message/global-headers", encoding = "8bit", octets = head, cut = cut }
   end
   local octets, encoding = compose.body(head)

@@ -21,7 +21,8 @@ local QUOTED_MOST = 120 -- octets of the subject of somebody's message
 
 ---@class moonpost.ReportFacts
 ---@field kind string
----@field sender string who is told
+---@field sender string of the message; "" for none
+---@field other boolean somebody is told in the sender's place
 ---@field host string who tells
 ---@field postmaster string
 ---@field subject? string of the message, decoded; nil when there is none that can be read
@@ -70,7 +71,7 @@ function M.facts(notice, subject, returned)
   local decoded = subject and text.decode(subject)
   decoded = decoded and text.clean(decoded, QUOTED_MOST)
   return {
-    kind = notice.kind, sender = text.clean(message.sender), host = notice.host, postmaster = "postmaster@" .. notice.host,
+    kind = notice.kind, sender = text.clean(message.sender), other = notice.to ~= nil, host = notice.host, postmaster = "postmaster@" .. notice.host,
     subject = decoded and decoded:find "%S" and decoded or nil, date = date(message.received),
     id = message.id and text.clean(tostring(message.id), 200) or nil, count = #rows, recipients = rows, returned = returned,
   }
@@ -260,7 +261,11 @@ local function each(facts, tell)
 end
 
 local function message(facts)
-  local name = facts.subject and ('Your message "%s"'):format(facts.subject) or "Your message"
+  local name = facts.other and "A message" or "Your message"
+  name = facts.subject and ('%s "%s"'):format(name, facts.subject) or name
+  if facts.other then
+    name = name .. (facts.sender == "" and " without a sender" or " from " .. facts.sender)
+  end
   return facts.date and ("%s of %s"):format(name, facts.date) or name
 end
 
@@ -272,7 +277,8 @@ local function ending(facts)
   local returned = {
     message = "The message itself is attached.", header = "The header of the message is attached.", nothing = "",
   }
-  return paragraph(("%s If you need help, please send all of this to %s."):format(returned[facts.returned], facts.postmaster))
+  local help = facts.other and "" or (" If you need help, please send all of this to %s."):format(facts.postmaster)
+  return paragraph(returned[facts.returned] .. help)
 end
 
 local function several(facts, one, many)
