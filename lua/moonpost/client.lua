@@ -264,10 +264,9 @@ local function connect(self, target, tls)
   return true
 end
 
--- What the peer announced, and whether it counts messages (RFC 9422).
+-- What the peer announced.
 local function heed(self)
   self.capabilities = self._core:caps()
-  self._counted = self.capabilities.lines:find("MAILMAX", 1, true) ~= nil
 end
 
 local function hello(self)
@@ -527,7 +526,11 @@ end
 --- True when no further message may be sent here (RFC 9422, or it is closed).
 ---@return boolean
 function Client:spent()
-  return not self.alive or self._counted and (select(3, self._core:facts())) ~= false
+  if not self.alive then
+    return true
+  end
+  local _, _, spent = self._core:facts() -- knows of an end that events.closed is yet to tell
+  return spent ~= false
 end
 
 -- ---- the end -------------------------------------------------------------------------------------------------------

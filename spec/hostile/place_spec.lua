@@ -92,6 +92,23 @@ for where, run in pairs {
       assert.equal(3, server:count "message")
     end)
 
+    it("who waits for a pool's connection is not given one that has just ended", function()
+      local server <close> = hostile.start { body = { "250 2.0.0 taken\r\n421 4.3.2 bye\r\n", { close = true } } }
+      run(function()
+        local pool <close> = moonpost.pool { via = server.url, connections = 1 }
+        local got = {}
+        for i = 1, 5 do
+          pool:post({ from = "me@example.org", to = "a@example.net", message = MESSAGE }, function(result, err)
+            got[i] = states(result, err)[1]
+          end)
+        end
+        pool:drain()
+        assert.same({ "delivered", "delivered", "delivered", "delivered", "delivered" }, got)
+      end)
+      server:finish(5)
+      assert.equal(5, server:count "message")
+    end)
+
     for what, script in pairs {
       ["EHLO, 421"] = { EHLO = { "250 mx\r\n421 4.3.2 bye\r\n", { close = true } } },
       ["EHLO, another reply"] = { EHLO = { "250 mx\r\n250 mx\r\n" } },
