@@ -178,7 +178,7 @@ describe("moonpost serve: SIGHUP", function()
       assert.is_false(load:poll(), load.output)
     end
     load:finish()
-    local sessions = load:expect("^(%d+) sessions$")
+    local sessions = load:expect("^(%d+) sessions, %1 accepted$")
     assert.equal(0, load:wait())
     local peer <close> = raw.session(house.port.smtp)
     peer:command("MAIL FROM:<>")

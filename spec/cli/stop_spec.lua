@@ -1,3 +1,4 @@
+local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 local raw = require "spec.support.raw"
 local served = require "spec.support.served"
@@ -156,5 +157,20 @@ describe("moonpost serve: the end", function()
     house:expect("a worker does not end", 20)
     assert.equal(1, house.process:wait())
     house:close()
+  end)
+
+  it("loses nothing under load: what was accepted has been delivered, and every dot is answered #thread", function()
+    local house <close> = served.start { args = { "--workers", "2", "--grace", "20s" }, listen = { "smtp://127.0.0.1:0", "lmtp://unix:DIR/socket" } }
+    local load <close> = process.start {
+      peers.python3, "spec/support/knock.py", "--to-the-end", "12", tostring(house.port.smtp), house.dir:join("socket"),
+    }
+    load:expect("^knocking$")
+    repeat
+      house:expect("message accepted")
+    until house:count("message accepted") > 100
+    house:stop(30)
+    local accepted = load:expect("^%d+ sessions, (%d+) accepted$", 30)
+    assert.equal(0, load:wait())
+    assert.equal(tonumber(accepted), #house:mail("ann"))
   end)
 end)
