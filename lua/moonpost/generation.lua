@@ -8,13 +8,25 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local FILES_MOST = 4096 -- that are told of
+
 local spec, server
+
+-- Once each: a hook may ask for a module that is not there with every message.
+local function tell_files()
+  local told, count = {}, 0
+  loader.watch(function(path)
+    if told[path] or count >= FILES_MOST then
+      return
+    end
+    told[path], count = true, count + 1
+    core.tell(("%s %s"):format(core.file_mark(path) or "-", path))
+  end)
+end
 
 local function load(settings)
   if settings.watch then
-    loader.watch(function(path)
-      core.tell(("%s %s"):format(core.file_mark(path) or "-", path))
-    end)
+    tell_files()
   end
   local loaded, why = policy.load(settings)
   if not loaded then

@@ -190,6 +190,12 @@ describe("moonpost serve: what a supervisor is told", function()
     assert.is_nil(house.ear.out:find("READY", 1, true))
   end)
 
+  it("is one line of whole characters, however long what was raised is", function()
+    local house <close> = supervised("DIR/notify", 'error(("\u{fc}"):rep(2000), 0)', {})
+    local text = house.ear:expect("^STATUS=(.*\u{fc})$")
+    assert.is_true(#text <= 1024 and #text > 1000 and utf8.len(text) ~= nil)
+  end)
+
   it("is nothing when there is nobody to hear it, and that is said once", function()
     local dir <close> = tmpdir.new()
     local path = dir:write("policy.lua", policy '"smtp://127.0.0.1:0"')

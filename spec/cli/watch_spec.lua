@@ -107,6 +107,13 @@ describe("moonpost serve --watch", function()
     house:becomes "ABC"
   end)
 
+  it("sees the module that a hook asks for in vain, once it is there", function()
+    local house <close> = start { ["policy.lua"] = policy 'function() return select(2, pcall(require, "wanted")):sub(1, 6) end' }
+    assert.equal("module", house:ask())
+    house.dir:write("wanted.lua", 'return "wanted"')
+    house:becomes "wanted"
+  end)
+
   it("keeps the old policy when the new one is wrong, says why, and loads what mends it", function()
     local house <close> = start { ["policy.lua"] = policy 'require "word"', ["word.lua"] = 'return "one"' }
     house.dir:write("word.lua", "return = 1")

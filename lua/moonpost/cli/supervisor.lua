@@ -68,7 +68,9 @@ local function say(self, ...)
 end
 
 local function status(text)
-  return "STATUS=" .. log.clean(text):sub(1, STATUS_MOST)
+  text = log.clean(text)
+  local last = #text > STATUS_MOST and utf8.offset(text, 0, STATUS_MOST + 1) - 1 or #text -- no half of a character
+  return "STATUS=" .. text:sub(1, last)
 end
 
 --- All workers listen; also the end of a reload, be it a good one or not.
