@@ -96,6 +96,7 @@ void mp_client_free(mp_client *cl)
   drop_output(cl);
   mp_reader_dispose(&cl->reader);
   mp_mem_free((void *)(uintptr_t)cl->unique.ptr);
+  mp_mem_free(cl->domain);
   mp_mem_free(cl);
 }
 

@@ -41,7 +41,7 @@ enum {
   MP_CL_OUTPUT = 4 * MP_CL_HIGH_WATER, /* its ceiling */
   MP_CL_LINE = 12288,                  /* a command of a script, without CRLF */
   MP_CL_TEXT = 1024,                   /* of a reply that a transaction keeps */
-  MP_CL_DOMAINS = 16 /* told apart for RCPTDOMAINMAX; a larger limit is taken for this one */
+  MP_CL_DOMAINS = 1024 /* told apart for RCPTDOMAINMAX; a larger limit is taken for this one */
 };
 
 enum mp_cl_pending {
@@ -68,14 +68,16 @@ struct mp_client {
   int rc;                       /* of CLOSE */
   int64_t now_ms, since_ms;     /* last progress */
   int64_t start_ms;             /* of the operation */
-  uint64_t left;                /* of a chunk that holds the whole body */
+  uint64_t left;                /* to be taken of a chunk that holds the whole body */
   size_t flight;                /* commands of the envelope, or chunks, that were written and not answered */
   size_t send_rcpt, reply_rcpt; /* the two cursors, within STEP_RCPT */
   size_t accepted, offered;     /* recipients of the peer's transaction */
-  size_t domain[MP_CL_DOMAINS]; /* first recipients of different domains, by index */
+  size_t *domain;               /* heap: first recipients of different domains, by index */
   size_t secret;                /* octets in front of the CRLF at the end of output */
-  unsigned domains, mails, tried; /* tried: set of 1 << mp_mech */
-  signed char mech;               /* of the exchange, then of the user; -1 */
+  unsigned domains, domain_room;
+  unsigned mails, tried; /* tried: set of 1 << mp_mech */
+  signed char mech;      /* of the exchange, then of the user; -1 */
+  char last_octet;       /* of the whole body, while `kept` */
   unsigned char state, op, pending;
   unsigned char send, reply; /* mp_cl_step of the two cursors */
   bool tls : 1, esmtp : 1;
@@ -84,6 +86,7 @@ struct mp_client {
   bool begun : 1; /* its MAIL was accepted */
   bool bdat : 1;
   bool whole : 1;      /* the body is one chunk of known length */
+  bool kept : 1;       /* its last octet was taken, and is not in output */
   bool ahead : 1;      /* that chunk goes along with the envelope */
   bool said : 1;       /* and is in output, or sent */
   bool lone : 1;       /* 354 though nobody was accepted */

@@ -88,7 +88,22 @@ static mp_str domain_of(const mp_send_rcpt *rcpt)
   return mp_str_sub(address, at, address.len);
 }
 
-/* RFC 9422 4: true when the transaction has no room for recipient `i`. */
+/* Notes recipient `i` as the first of its domain; false when there is no memory. */
+static bool note_domain(mp_client *cl, size_t i)
+{
+  if (cl->domains == cl->domain_room) {
+    unsigned room = cl->domain_room ? 2 * cl->domain_room : 8;
+    size_t *more = mp_mem_realloc(cl->domain, room * sizeof *more);
+    if (!more)
+      return false;
+    cl->domain = more;
+    cl->domain_room = room;
+  }
+  cl->domain[cl->domains++] = i;
+  return true;
+}
+
+/* RFC 9422 4: true when the transaction has no room for recipient `i`; or when there is no memory, which has ended the conversation. */
 static bool is_full(mp_client *cl, size_t i)
 {
   const mp_client_caps *caps = &cl->caps;
@@ -102,21 +117,24 @@ static bool is_full(mp_client *cl, size_t i)
       return false;
   if (cl->domains >= caps->rcpt_domain_max || cl->domains == MP_CL_DOMAINS)
     return true;
-  cl->domain[cl->domains++] = i;
-  return false;
+  if (note_domain(cl, i))
+    return false;
+  mp_cl_fail(cl, MP_E_NOMEM, "out of memory");
+  return true;
 }
 
 /* The next recipient to offer; false when there is none. */
 static bool next_rcpt(mp_client *cl)
 {
   mp_transaction *tx = cl->tx;
-  for (; cl->send_rcpt < tx->count; cl->send_rcpt++) {
+  for (; cl->state == CL_ENVELOPE && cl->send_rcpt < tx->count; cl->send_rcpt++) {
     mp_rcpt_result *result = &tx->rcpts[cl->send_rcpt].result;
     if (result->state != MP_RCPT_NONE)
       continue;
     if (!is_full(cl, cl->send_rcpt))
       return true;
-    result->state = MP_RCPT_AGAIN;
+    if (result->state == MP_RCPT_NONE)
+      result->state = MP_RCPT_AGAIN;
   }
   return false;
 }

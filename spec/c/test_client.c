@@ -331,6 +331,41 @@ TEST(a_body_that_is_not_as_long_as_was_said)
   }
 }
 
+TEST(many_domains_in_one_transaction)
+{
+  enum { MANY = 24, MOST = 20 };
+  FOR_EACH_ALLOC_FAILURE {
+    cwire c;
+    char addresses[MANY][32];
+    mp_send_rcpt rcpts[MANY] = { { .address = { NULL, 0 } } };
+    mp_transaction tx;
+    mp_transaction_init(&tx, NULL);
+    tx.sender = MP_STR("a@example.net");
+    tx.rcpts = rcpts;
+    tx.count = MANY;
+    for (int i = 0; i < MANY; i++) {
+      snprintf(addresses[i], sizeof addresses[i], "b@%d.example.org", i);
+      rcpts[i].address = mp_str_c(addresses[i]);
+    }
+    if (cwire_open(&c, 0, "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTDOMAINMAX=20\r\n") &&
+        mp_client_send(c.cl, &tx, c.now) == 0) {
+      cwire_pump(&c);
+      size_t offered = 0;
+      for (size_t i = 0; i + 4 < c.said.len; i++)
+        offered += memcmp(c.said.ptr + i, "RCPT", 4) == 0;
+      if (!CHECK_ALLOC_FAILED()) {
+        CHECK_EQ_INT(offered, MOST);
+        CHECK_EQ_INT(mp_transaction_count(&tx, MP_RCPT_AGAIN), MANY - MOST);
+      } else if (c.closed) {
+        CHECK_EQ_INT(c.rc, MP_E_NOMEM);
+        CHECK_EQ_INT(mp_transaction_count(&tx, MP_RCPT_NONE), 0);
+      }
+    }
+    mp_transaction_dispose(&tx);
+    cwire_close(&c);
+  }
+}
+
 TEST(limits_of_the_peer)
 {
   FOR_EACH_SLICE(slice)
