@@ -127,6 +127,7 @@ int mp_cl_begin(mp_client *cl, mp_client_op op, int64_t now_ms)
     return MP_E_MISUSE;
   cl->op = (unsigned char)op;
   cl->early = mp_reader_begun(&cl->reader);
+  cl->done.again = 0;
   cl->now_ms = cl->since_ms = cl->start_ms = now_ms;
   return 0;
 }

@@ -35,19 +35,15 @@ void mp_cl_body_begin(mp_client *cl)
                                          : MP_ENCODE_REPAIR,
                  !cl->bdat);
   cl->broken = false;
-  cl->whole = cl->bdat && (p->given & MP_PARAM_SIZE) && (binary || tx->canonical);
+  cl->whole = cl->bdat && (p->given & MP_PARAM_SIZE) && p->size > 0 && (binary || tx->canonical);
   cl->left = p->size;
+  cl->kept = false;
   tx->chunked = cl->bdat;
   mp_cl_enter(cl, CL_BODY);
   mp_cl_push(cl, PENDING_BODY);
-  if (!cl->whole)
-    return;
   char line[CHUNK_LINE];
-  size_t len = chunk_line(line, cl->left, true);
-  if (mp_cl_say(cl, mp_str_of(line, len)) && cl->left == 0) {
-    cl->pending = 0;
-    mp_cl_enter(cl, CL_FINAL);
-  }
+  if (cl->whole)
+    mp_cl_say(cl, mp_str_of(line, chunk_line(line, cl->left, true)));
 }
 
 void mp_cl_body_ahead(mp_client *cl)
@@ -55,7 +51,7 @@ void mp_cl_body_ahead(mp_client *cl)
   char line[CHUNK_LINE];
   mp_transaction *tx = cl->tx;
   mp_encode_init(&cl->enc, MP_ENCODE_RAW, false);
-  cl->broken = cl->lone = false;
+  cl->broken = cl->lone = cl->kept = false;
   cl->whole = tx->chunked = true;
   cl->left = tx->params.size;
   if (!mp_cl_say(cl, mp_str_of(line, chunk_line(line, cl->left, true))))
@@ -155,22 +151,25 @@ static int chunk(mp_client *cl, mp_str in, bool last)
   return 0;
 }
 
-/* A piece of the chunk that is all there is. */
+/* A piece of the chunk that is all there is. With its last octet the peer has the message: that one stays here until the driver has said
+ * that nothing follows. It is canonical, or binary, by the driver's word, and nobody looks. */
 static int part(mp_client *cl, mp_str in, bool last)
 {
   if (in.len > cl->left || (last && in.len < cl->left))
     return fail(cl, MP_E_INVALID, "the message is not as long as SIZE said");
+  if (last && cl->kept && mp_buf_char(&cl->out, cl->last_octet) < 0)
+    return nomem(cl);
   cl->left -= in.len;
-  if (cl->enc.mode != MP_ENCODE_RAW) /* it is canonical by the driver's word, and nobody looks */
-    cl->enc.mode = MP_ENCODE_RAW;
-  return encode(cl, in);
+  if (in.len && cl->left == 0 && !last) {
+    cl->kept = true;
+    cl->last_octet = in.ptr[--in.len];
+  }
+  return mp_buf_str(&cl->out, in) < 0 ? nomem(cl) : 0;
 }
 
 int mp_client_body(mp_client *cl, const void *octets, size_t len, bool last, size_t *taken, int64_t now_ms)
 {
   *taken = 0;
-  if ((cl->state == CL_FINAL || cl->said) && cl->whole && len == 0)
-    return 0; /* the end was counted before it was said */
   if (!mp_client_wants_body(cl))
     return MP_E_MISUSE;
   cl->now_ms = now_ms;
@@ -191,7 +190,7 @@ int mp_client_body(mp_client *cl, const void *octets, size_t len, bool last, siz
   *taken = in.len;
   tx->octets += in.len;
   tx->body_facts = cl->enc.scan.faults;
-  if (!(cl->whole ? cl->left == 0 : ends))
+  if (!ends)
     return 0;
   cl->said = cl->ahead;
   mp_cl_enter(cl, cl->ahead ? CL_ENVELOPE : CL_FINAL); /* what was asked ahead is yet to be answered */

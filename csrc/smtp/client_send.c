@@ -231,7 +231,6 @@ static int begin(mp_client *cl, mp_client_op op, mp_transaction *tx, enum mp_cl_
   cl->send = cl->reply = (unsigned char)step;
   cl->send_rcpt = cl->reply_rcpt = first;
   cl->flight = 0;
-  cl->done.again = 0;
   mp_cl_enter(cl, CL_ENVELOPE);
   if (rc == 0 && left == 0 && count > 0) { /* nobody is left to whom it could be said */
     for (size_t i = first; i < first + count && refusal.code == 0; i++)
