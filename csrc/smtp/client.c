@@ -255,6 +255,13 @@ static void closing(mp_client *cl, const mp_reply *reply)
   mp_cl_close(cl, 0, MP_CL_BYE);
 }
 
+/* The reply to one command, which has not been sent yet. */
+static bool is_too_soon(const mp_client *cl)
+{
+  const unsigned one = 1u << CL_EHLO | 1u << CL_HELO | 1u << CL_STARTTLS | 1u << CL_AUTH | 1u << CL_LINE;
+  return cl->out.len > 0 && (one & 1u << cl->state);
+}
+
 static void react(mp_client *cl, const mp_reply *reply)
 {
   cl->since_ms = cl->now_ms;
@@ -262,7 +269,7 @@ static void react(mp_client *cl, const mp_reply *reply)
     closing(cl, reply);
     return;
   }
-  if (cl->early) { /* its first octets were there before what it would be the answer to */
+  if (cl->early || is_too_soon(cl)) { /* its first octets were there before what it would be the answer to */
     mp_cl_fail(cl, MP_E_SYNTAX, MP_CL_UNASKED);
     return;
   }

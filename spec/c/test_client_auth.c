@@ -318,4 +318,28 @@ TEST(a_job_that_never_comes_back)
   mp_sasl_ctx_free(ctx);
 }
 
+/* What it answers is still ours, and may be a password that a trace stars by its place at the end of what is to be sent. */
+TEST(an_answer_to_what_was_not_sent_yet)
+{
+  const mp_client_login by_login = { .mechanisms = 1u << MP_MECH_LOGIN,
+                                     .in_clear = 1u << MP_MECH_LOGIN,
+                                     .user = MP_STR("tim"),
+                                     .password = MP_STR("correct horse") };
+  for (int op = 0; op < 4; op++) {
+    cwire c;
+    REQUIRE(cwire_open(&c, 0, "250-mx\r\n250-STARTTLS\r\n250 AUTH LOGIN\r\n"));
+    c.hold = true;
+    CHECK_EQ_INT(op == 0   ? mp_client_auth(c.cl, &by_login, c.now)
+                 : op == 1 ? mp_client_starttls(c.cl, c.now)
+                 : op == 2 ? mp_client_hello(c.cl, c.now)
+                           : mp_client_noop(c.cl, c.now),
+                 0);
+    const char *reply = op == 0 ? "334 VXNlcm5hbWU6\r\n" : op == 1 ? "220 go\r\n" : "250 mx\r\n";
+    cwire_feed(&c, reply, strlen(reply));
+    CHECK(c.closed);
+    CHECK_EQ_INT(c.rc, MP_E_SYNTAX);
+    cwire_close(&c);
+  }
+}
+
 CHECK_MAIN
