@@ -259,7 +259,7 @@ const char *mp_client_why(const mp_client *cl); /* static; of the last MP_E_INVA
 /* EHLO, then HELO when that is refused as unknown (5xx other than 521 and 554); LHLO. ok: 250. */
 int mp_client_hello(mp_client *cl, int64_t now_ms);
 
-/* 220 brings the event STARTTLS; tls_done brings DONE. Octets fed between 220 and tls_done: MP_E_TLS, nothing of them is heard. Not announced: local, 502
+/* 220 brings the event STARTTLS; tls_done brings DONE. Octets fed between 220 and tls_done: MP_E_SYNTAX, nothing of them is heard. Not announced: local, 502
  * 5.5.1. What was announced before is forgotten: HELLO must follow. */
 int mp_client_starttls(mp_client *cl, int64_t now_ms);
 int mp_client_tls_done(mp_client *cl, const mp_tls_facts *facts,

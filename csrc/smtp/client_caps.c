@@ -47,7 +47,7 @@ static void read_args(mp_client_caps *caps, unsigned extension, mp_str args)
     read_auth(caps, args);
     break;
   case MP_EXT_SIZE:
-    if (mp_str_u64(word(&args), UINT64_MAX, &value))
+    if (mp_str_u64(word(&args), INT64_MAX, &value)) /* as much as scripts can count; more is no limit */
       caps->size = value;
     break;
   case MP_EXT_DELIVERBY: /* RFC 2852 3: min-by-time, and what later versions put behind a comma */

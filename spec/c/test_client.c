@@ -65,6 +65,23 @@ TEST(what_an_ehlo_announces)
   }
 }
 
+/* Scripts count in 63 bits: what is beyond them would be a negative size there, and is no limit to anybody. */
+TEST(a_size_beyond_all_messages_is_no_limit)
+{
+  static const struct {
+    const char *ehlo;
+    uint64_t size;
+  } rows[] = { { "250-mx\r\n250 SIZE 9223372036854775807\r\n", INT64_MAX },
+               { "250-mx\r\n250 SIZE 9223372036854775808\r\n", 0 },
+               { "250-mx\r\n250 SIZE 18446744073709551615\r\n", 0 } };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    cwire c;
+    REQUIRE(cwire_open(&c, 0, rows[i].ehlo));
+    CHECK(mp_client_caps_of(c.cl)->size == rows[i].size);
+    cwire_close(&c);
+  }
+}
+
 TEST(helo_when_ehlo_is_unknown)
 {
   FOR_EACH_SLICE(slice)
