@@ -75,6 +75,8 @@ static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_C
     rc = mp_tls_tickets_open(config->tickets, now_s(), name, &key);
     if (rc > 0 && (EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.aes, iv) != 1 || !set_hmac(mac, &key)))
       rc = -1;
+    if (rc == 1 && SSL_version(ssl) >= TLS1_3_VERSION)
+      rc = 2; /* a client that uses a ticket once (RFC 8446 appendix C.4) would come in full every second time */
   }
   mp_mem_wipe(&key, sizeof key);
   return rc;
