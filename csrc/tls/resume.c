@@ -148,8 +148,8 @@ static SSL_SESSION *take(mp_tls_resume *store, const mp_tls_resume_key *key, mp_
     SSL_SESSION_free(session);
     session = NULL;
   }
-  if (!session)
-    empty(e);
+  if (!session || SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION)
+    empty(e); /* a ticket is no secret on the wire */
   else
     e->used = ++store->counter;
   return session;

@@ -44,9 +44,8 @@ void mp_tls_resume_free(mp_tls_resume *store); /* secrets are wiped; NULL does n
 void mp_tls_resume_put(mp_tls_resume *store, const mp_tls_resume_key *key, SSL_SESSION *session,
                        const mp_tls_verdict *verdict, int64_t now_s);
 
-/* The session kept under the key, or NULL; its verdict is then the caller's to dispose of. It stays for the next connection, a ticket of
- * TLS 1.3 too: to use each once (RFC 8446 appendix C.4) is for clients who move about and wish not to be known again, and a server that
- * sends no further ticket would be met in full every second time. */
+/* The session kept under the key, or NULL; its verdict is then the caller's to dispose of. One of TLS 1.2 stays for the next connection; a
+ * ticket of TLS 1.3 is used once (RFC 8446 appendix C.4), and servers send another with each handshake. */
 SSL_SESSION *mp_tls_resume_take(mp_tls_resume *store, const mp_tls_resume_key *key, mp_tls_verdict *verdict,
                                 int64_t now_s);
 

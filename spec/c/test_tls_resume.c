@@ -264,6 +264,26 @@ TEST(a_session_has_its_time)
   SSL_CTX_free(ctx);
 }
 
+/* RFC 8446 appendix C.4: a ticket that comes twice tells whoever listens that the two connections are one client's. */
+TEST(a_ticket_of_tls_1_3_is_used_once)
+{
+  mp_tls_config *server = server_config("DNS:mx.example.net", NULL);
+  mp_tls_client_config *client = client_config(2);
+  mp_tls_target target = { .trust = MP_TLS_TRUST_NONE, .session_key = MP_STR("a") };
+  CHECK_EQ_INT(visit(server, client, &target, NULL), 0);
+  duet first, second; /* at the same time: the second finds none left */
+  CHECK_EQ_INT(duet_meet(&first, server, client, &target), 0);
+  CHECK_EQ_INT(duet_meet(&second, server, client, &target), 0);
+  CHECK(first.info.resumed);
+  CHECK(!second.info.resumed);
+  duet_say(&second.server, &second.client, "220 mx.example.net\r\n");
+  duet_part(&first);
+  duet_part(&second);
+  CHECK_EQ_INT(visit(server, client, &target, NULL), 1); /* with a fresh one, which came with the second */
+  mp_tls_client_config_unref(client);
+  mp_tls_config_unref(server);
+}
+
 /* ---- out of memory ----------------------------------------------------------------------------------------------- */
 
 TEST(every_failing_allocation_gives_no_configuration)
