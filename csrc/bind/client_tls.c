@@ -3,14 +3,22 @@
 
 #include "tls/client.h"
 
+#include <sys/stat.h>
+
 #define MPL_TLS_CONFIG "moonpost.core.tls_config"
 
-enum { SESSIONS = 256 };
+enum {
+  SESSIONS = 256,
+  CONFIGS_MOST = 64,
+  FILES = 3,
+  FIELDS_MOST = MP_TLS_REFERENCES_MOST + MP_TLS_TLSA_MOST + 32
+};
 
-static char configs_key; /* registry: description -> box */
+static char configs_key; /* registry: description -> box; [0]: how many there are */
 
 typedef struct config_box {
   mp_tls_client_config *config;
+  struct stat files[FILES]; /* as they were when it was made; all zeros where there was none */
 } config_box;
 
 static int config_gc(lua_State *L)
@@ -35,34 +43,22 @@ static const char *string_at(lua_State *L, const char *field, size_t *len)
   return lua_tolstring(L, -1, len);
 }
 
-/* Borrowed from the table, which keeps it. */
-static const char *text(lua_State *L, int at, const char *field)
-{
-  size_t len;
-  lua_getfield(L, at, field);
-  const char *s = string_at(L, field, &len);
-  lua_pop(L, 1);
-  return s;
-}
-
+/* What is read stays on the stack until the session is made: a table may make up its fields, and then nobody else keeps them. */
 static mp_str view(lua_State *L, int at, const char *field)
 {
   size_t len;
   lua_getfield(L, at, field);
   const char *s = string_at(L, field, &len);
-  lua_pop(L, 1);
   return mp_str_of(s, len);
 }
 
+/* The list is left on top. */
 static size_t list(lua_State *L, int at, const char *field, size_t most)
 {
-  bool is = lua_getfield(L, at, field) == LUA_TTABLE;
-  size_t count = is ? (size_t)lua_rawlen(L, -1) : 0;
-  if (!is)
-    lua_pop(L, 1);
+  size_t count = lua_getfield(L, at, field) == LUA_TTABLE ? (size_t)lua_rawlen(L, -1) : 0;
   if (count > most)
     luaL_error(L, "tls.%s: at most %d", field, (int)most);
-  return is ? count : 0;
+  return count;
 }
 
 static bool hex_pin(mp_str hex, mp_tls_pin *to)
@@ -89,18 +85,16 @@ typedef struct wish {
 static void read_names(lua_State *L, int at, wish *w)
 {
   size_t count = list(L, at, "names", MP_TLS_REFERENCES_MOST);
+  int names = lua_gettop(L);
   for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, -1, (lua_Integer)i + 1);
+    lua_rawgeti(L, names, (lua_Integer)i + 1);
     size_t len;
     const char *name = string_at(L, "names", &len);
     w->names[i] = mp_str_of(name, len);
-    lua_pop(L, 1);
   }
-  if (count) {
-    lua_pop(L, 1);
-  } else if (text(L, at, "host")) {
+  if (!count) {
     w->names[0] = view(L, at, "host");
-    count = 1;
+    count = w->names[0].ptr ? 1 : 0;
   }
   w->target.names = w->names;
   w->target.name_count = count;
@@ -115,8 +109,6 @@ static void read_pins(lua_State *L, int at, wish *w)
       luaL_error(L, "tls.pins: not a SHA-256 fingerprint in hex");
     lua_pop(L, 1);
   }
-  if (count)
-    lua_pop(L, 1);
   w->target.pins = w->pins;
   w->target.pin_count = count;
 }
@@ -125,8 +117,9 @@ static void read_tlsa(lua_State *L, int at, wish *w)
 {
   static const char *const fields[] = { "usage", "selector", "mtype" };
   size_t count = list(L, at, "tlsa", MP_TLS_TLSA_MOST);
+  int records = lua_gettop(L);
   for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, -1, (lua_Integer)i + 1);
+    lua_rawgeti(L, records, (lua_Integer)i + 1);
     int record = lua_gettop(L);
     uint8_t numbers[3];
     for (int k = 0; k < 3; k++) {
@@ -140,20 +133,18 @@ static void read_tlsa(lua_State *L, int at, wish *w)
     w->tlsa[i] = (mp_tls_tlsa){
       .usage = numbers[0], .selector = numbers[1], .mtype = numbers[2], .data = view(L, record, "data")
     };
-    lua_pop(L, 1);
+    lua_remove(L, record);
   }
-  if (count)
-    lua_pop(L, 1);
   w->target.tlsa = w->tlsa;
   w->target.tlsa_count = count;
 }
 
 static mp_tls_trust trust(lua_State *L, int at, const wish *w)
 {
-  const char *level = text(L, at, "level");
-  if (level && strcmp(level, "dane") == 0)
+  mp_str level = view(L, at, "level");
+  if (mp_str_eq(level, MP_STR("dane")))
     return MP_TLS_TRUST_DANE;
-  if (level && strcmp(level, "verified") == 0)
+  if (mp_str_eq(level, MP_STR("verified")))
     return w->target.pin_count ? MP_TLS_TRUST_PINS : MP_TLS_TRUST_NAMES;
   return MP_TLS_TRUST_NONE;
 }
@@ -172,61 +163,99 @@ static int version_of(const char *name)
   return 0;
 }
 
+/* What changes when a certificate is renewed, by a new file in its place or in the old one. Of a folder: when something in it comes or goes. */
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static void look_at(struct stat *file, const char *path)
+{
+  if (!path || stat(path, file) != 0)
+    memset(file, 0, sizeof *file);
+}
+
+/* Pushes the table of configurations. One that is full begins anew: sessions hold what they were made by. */
+static int push_configs(lua_State *L)
+{
+  bool full = false;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &configs_key) == LUA_TTABLE) {
+    lua_rawgeti(L, -1, 0);
+    full = lua_tointeger(L, -1) >= CONFIGS_MOST;
+    lua_pop(L, 1);
+    if (!full)
+      return lua_gettop(L);
+  }
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, -2, 0);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &configs_key);
+  return lua_gettop(L);
+}
+
 /* The configuration for the table at `at`; it stays in the registry. NULL with *rc and `why`. */
 static mp_tls_client_config *config_for(lua_State *L, int at, int *rc, char *why, size_t room)
 {
   static const char *const parts[] = { "ca", "certificate", "key", "min_version", "ciphers", "ciphersuites" };
-  const char *values[6];
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &configs_key) != LUA_TTABLE) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &configs_key);
+  mp_str values[6];
+  struct stat files[FILES]; /* taken before they are read: what changes in between is seen the next time */
+  int cache = push_configs(L);
+  for (int i = 0; i < 6; i++) {
+    values[i] = view(L, at, parts[i]);
+    if (i < FILES)
+      look_at(&files[i], values[i].ptr);
   }
-  int cache = lua_gettop(L);
   luaL_Buffer name;
   luaL_buffinit(L, &name);
   for (int i = 0; i < 6; i++) {
-    size_t len;
-    lua_getfield(L, at, parts[i]);
-    values[i] = string_at(L, parts[i], &len);
-    if (values[i])
-      luaL_addvalue(&name);
-    else
-      lua_pop(L, 1);
+    luaL_addlstring(&name, values[i].ptr ? values[i].ptr : "", values[i].len);
     luaL_addchar(&name, '\n');
   }
   luaL_pushresult(&name);
-  lua_pushvalue(L, -1);
-  if (lua_rawget(L, cache) != LUA_TNIL) {
-    mp_tls_client_config *known = ((config_box *)luaL_checkudata(L, -1, MPL_TLS_CONFIG))->config;
-    lua_settop(L, cache - 1);
-    return known;
+  int description = lua_gettop(L);
+  lua_pushvalue(L, description);
+  bool is_new = lua_rawget(L, cache) == LUA_TNIL;
+  if (!is_new) {
+    const config_box *known = luaL_checkudata(L, -1, MPL_TLS_CONFIG);
+    bool same = true;
+    for (int i = 0; i < FILES; i++)
+      same = same && is_same_file(&known->files[i], &files[i]);
+    if (same)
+      return known->config;
   }
-  lua_pop(L, 1);
   config_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->config = NULL;
+  memcpy(box->files, files, sizeof files);
   luaL_setmetatable(L, MPL_TLS_CONFIG);
-  mp_tls_client_opts opts = { .ca = values[0],
-                              .certificate = values[1],
-                              .key = values[2],
-                              .min_version = version_of(values[3]),
-                              .ciphers = values[4],
-                              .ciphersuites = values[5],
+  mp_tls_client_opts opts = { .ca = values[0].ptr,
+                              .certificate = values[1].ptr,
+                              .key = values[2].ptr,
+                              .min_version = version_of(values[3].ptr),
+                              .ciphers = values[4].ptr,
+                              .ciphersuites = values[5].ptr,
                               .sessions = SESSIONS };
   *rc = mp_tls_client_config_new(&box->config, &opts, why, room);
-  mp_tls_client_config *config = box->config;
-  if (*rc == 0)
-    lua_rawset(L, cache); /* by the description below it */
-  lua_settop(L, cache - 1);
-  return *rc == 0 ? config : NULL;
+  if (*rc < 0)
+    return NULL;
+  lua_pushvalue(L, description);
+  lua_insert(L, -2);
+  lua_rawset(L, cache);
+  if (is_new) {
+    lua_rawgeti(L, cache, 0);
+    lua_pushinteger(L, lua_tointeger(L, -1) + 1);
+    lua_rawseti(L, cache, 0);
+  }
+  return box->config;
 }
 
 int mpl_tls_for(lua_State *L, int index, const char *field, mp_worker *worker, mp_tls **tls, char *why, size_t room)
 {
   int top = lua_gettop(L), rc = 0;
   *tls = NULL;
-  luaL_checkstack(L, 16, "tls");
+  luaL_checkstack(L, FIELDS_MOST, "tls");
   if (field && lua_getfield(L, index, field) == LUA_TNIL) {
     lua_pop(L, 1);
     return 0;

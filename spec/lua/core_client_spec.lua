@@ -1,4 +1,5 @@
 -- What the handles of the sending half hold on to, and for how long. Sanitizer builds see most of it.
+local certs = require "spec.support.certs"
 local core = require "moonpost.core"
 local process = require "spec.support.process"
 local tmpdir = require "spec.support.tmpdir"
@@ -277,5 +278,50 @@ describe("moonpost.core.client: lifetimes", function()
       assert(client:hello())
     ]]
     assert.equal(0, out.code, out.output)
+  end)
+end)
+
+describe("moonpost.core.client: TLS", function()
+  local function drain(client, wire, turn)
+    turn()
+    wire:send("220 go\r\n")
+    turn()
+    local hello = wire:receive()
+    client:close()
+    return hello
+  end
+
+  it("holds on to fields that a table makes up", function()
+    local made = {
+      sni = function() return ("s"):rep(50) .. ".example.org" end,
+      names = function() return { ("n"):rep(50) .. ".example.org" } end,
+      cache = function() return ("c"):rep(50) end,
+      ciphersuites = function() return "TLS_AES_256_GCM_SHA384:" .. ("TLS_AES_128_GCM_SHA256") end,
+      level = function() return "verif" .. "ied" end,
+    }
+    local client, wire, _, turn = open("250-mx\r\n250 STARTTLS\r\n")
+    assert(client:starttls(setmetatable({}, { __index = function(_, field)
+      collect()
+      return made[field] and made[field]()
+    end })))
+    assert.truthy(drain(client, wire, turn):find(("s"):rep(50) .. ".example.org", 1, true))
+  end)
+
+  -- Each description had a configuration of its own for as long as the state lived.
+  it("keeps so many configurations, and no more", function()
+    local client = open("250-mx\r\n250 STARTTLS\r\n")
+    assert(client:noop()) -- what follows is too early, and the session is dropped
+    for i = 1, 100 do
+      assert.equal("MISUSE", (select(3, client:starttls { ca = certs.ca, ciphers = ("HIGH:"):rep(i) .. "!aNULL" })))
+    end
+    local count = 0
+    for key, value in pairs(debug.getregistry()) do
+      if type(key) == "userdata" and type(value) == "table" and math.type(value[0]) == "integer" then
+        for _, box in pairs(value) do
+          count = count + (type(box) == "userdata" and 1 or 0)
+        end
+      end
+    end
+    assert.is_true(count > 0 and count <= 64, count)
   end)
 end)

@@ -2,6 +2,7 @@
 local certs = require "spec.support.certs"
 local moonpost = require "moonpost"
 local served = require "spec.support.served"
+local tmpdir = require "spec.support.tmpdir"
 
 describe("moonpost.connect over TLS", function()
   local house
@@ -15,6 +16,9 @@ describe("moonpost.connect over TLS", function()
       ]]):format(certs.server.certificate, certs.server.key, certs.ca),
       hooks = [[
 function server.on.credentials(_, user) return user == "me" and { password = "geheim" } or nil end
+function server.on.helo(session, name)
+  if name == "who.example.org" and session.tls then return 550, "5.7.1", "subject " .. tostring(session.tls.subject) end
+end
 function server.on.token(_, user, token) return token == "t0ken" end
 ]],
     }
@@ -77,6 +81,34 @@ function server.on.token(_, user, token) return token == "t0ken" end
       it("shows its own certificate", function()
         local client <close> = assert(connect(way, { level = "required", certificate = certs.client.certificate, key = certs.client.key }))
         assert.is_true(client.tls.used)
+      end)
+
+      -- Configurations are kept by what they were made of; a renewed certificate was not read until the process ended.
+      it("reads a certificate that was renewed, in the old file or by a new one in its place", function()
+        local dir <close> = tmpdir.new()
+        local file = dir:join("ours.pem")
+        local function write(path, of)
+          local octets = {}
+          for _, part in ipairs { of.certificate, of.key } do
+            local from <close> = assert(io.open(part))
+            octets[#octets + 1] = from:read "a"
+          end
+          local to <close> = assert(io.open(path, "w"))
+          to:write(table.concat(octets))
+        end
+        local function who()
+          local client, err = connect(way, { level = "required", certificate = file }, { helo = "who.example.org" })
+          assert.is_nil(client)
+          return err.message:match("subject.*CN *= *([%w.]+)")
+        end
+        write(file, certs.client)
+        assert.equal("client.example.net", who())
+        assert.equal("client.example.net", who())
+        write(file, certs.two)
+        assert.equal("two.example.net", who())
+        write(file .. ".new", certs.client)
+        assert(os.rename(file .. ".new", file))
+        assert.equal("client.example.net", who())
       end)
 
       it("is told of a file that is not there", function()
