@@ -19,38 +19,92 @@ static mpl_client *check_open(lua_State *L)
 
 /* ---- into Lua ------------------------------------------------------------------------------------------------------ */
 
-/* Pushes the function that hears of everything, and `kind`. */
-static lua_State *prepare(mpl_client *box, const char *kind)
+typedef struct told {
+  const char *kind;
+  int (*push)(lua_State *L,
+              const struct told *what); /* what stands behind `kind`: how many values. NULL: nothing does */
+  const mp_client_result *result;
+  int rc;
+  const char *why;
+  bool sent;
+  mp_str octets;
+  size_t body;
+} told;
+
+/* Arguments: the client, what is told. */
+static int tell(lua_State *L)
+{
+  const told *what = lua_touserdata(L, 2);
+  lua_getiuservalue(L, 1, UV_ON);
+  lua_pushstring(L, what->kind);
+  lua_call(L, 1 + (what->push ? what->push(L, what) : 0), 0);
+  return 0;
+}
+
+/* Nothing is pushed that may raise before errors are caught: one for want of memory would leave the link in the middle of a step, and cut off the
+ * coroutine that called in. */
+static void prepare(mpl_client *box, const told *what)
 {
   lua_State *L = box->state->L;
-  luaL_checkstack(L, 16, "client");
+  lua_pushcfunction(L, tell);
   lua_rawgeti(L, LUA_REGISTRYINDEX, box->self);
-  lua_getiuservalue(L, -1, UV_ON);
-  lua_remove(L, -2);
-  lua_pushstring(L, kind);
-  return L;
+  lua_pushlightuserdata(L, (void *)(uintptr_t)what);
+}
+
+static void push_error(lua_State *L, int rc)
+{
+  if (rc)
+    lua_pushstring(L, mp_error_name(rc));
+  else
+    lua_pushnil(L);
+}
+
+static int push_done(lua_State *L, const told *what)
+{
+  lua_pushboolean(L, what->result->ok);
+  push_error(L, what->result->rc);
+  mpl_push_reply(L, &what->result->reply);
+  lua_pushboolean(L, what->result->local);
+  lua_pushinteger(L, (lua_Integer)what->result->again);
+  return 7;
+}
+
+static int push_closed(lua_State *L, const told *what)
+{
+  push_error(L, what->rc);
+  lua_pushstring(L, what->why);
+  return 2;
+}
+
+static int push_trace(lua_State *L, const told *what)
+{
+  lua_pushboolean(L, what->sent);
+  mpl_push_str(L, what->octets);
+  lua_pushinteger(L, (lua_Integer)what->body);
+  return 3;
+}
+
+static bool has_room(const mpl_client *box)
+{
+  return lua_checkstack(box->state->L, 3);
+}
+
+static void call(mpl_client *box, const told *what)
+{
+  if (!has_room(box))
+    return;
+  prepare(box, what);
+  mpl_call(box->state, 2, 0);
 }
 
 static void on_done(void *ctx, const mp_client_result *result)
 {
-  mpl_client *box = ctx;
-  lua_State *L = prepare(box, "done");
-  lua_pushboolean(L, result->ok);
-  if (result->rc)
-    lua_pushstring(L, mp_error_name(result->rc));
-  else
-    lua_pushnil(L);
-  mpl_push_reply(L, &result->reply);
-  lua_pushboolean(L, result->local);
-  lua_pushinteger(L, (lua_Integer)result->again);
-  mpl_call(box->state, 8, 0);
+  call(ctx, &(told){ .kind = "done", .push = push_done, .result = result });
 }
 
 static void on_want(void *ctx)
 {
-  mpl_client *box = ctx;
-  prepare(box, "want");
-  mpl_call(box->state, 1, 0);
+  call(ctx, &(told){ .kind = "want" });
 }
 
 static void release(mpl_client *box)
@@ -64,24 +118,18 @@ static void release(mpl_client *box)
 static void on_closed(void *ctx, int rc, const char *why)
 {
   mpl_client *box = ctx;
-  lua_State *L = prepare(box, "closed");
-  if (rc)
-    lua_pushstring(L, mp_error_name(rc));
-  else
-    lua_pushnil(L);
-  lua_pushstring(L, why);
+  const told what = { .kind = "closed", .push = push_closed, .rc = rc, .why = why };
+  bool room = has_room(box);
+  if (room)
+    prepare(box, &what); /* the stack keeps the box from here on */
   release(box);
-  mpl_call(box->state, 3, 0);
+  if (room)
+    mpl_call(box->state, 2, 0);
 }
 
 static void on_trace(void *ctx, bool sent, mp_str octets, size_t body)
 {
-  mpl_client *box = ctx;
-  lua_State *L = prepare(box, "trace");
-  lua_pushboolean(L, sent);
-  mpl_push_str(L, octets);
-  lua_pushinteger(L, (lua_Integer)body);
-  mpl_call(box->state, 4, 0);
+  call(ctx, &(told){ .kind = "trace", .push = push_trace, .sent = sent, .octets = octets, .body = body });
 }
 
 static const mp_link_calls calls = { .done = on_done, .want = on_want, .closed = on_closed, .trace = on_trace };
@@ -166,8 +214,6 @@ int mpl_worker_client(lua_State *L)
   luaL_checktype(L, 4, LUA_TFUNCTION);
   lua_settop(L, 4);
   mpl_stream *from = luaL_checkudata(L, 2, MPL_STREAM);
-  luaL_argcheck(L, from->stream, 2, "stream is closed, or has been taken");
-  luaL_argcheck(L, from->leaving.worker == worker, 2, "stream is another worker's");
   mp_link_opts opts = { .trace = flag_at(L, "trace"),
                         .pretend_tls = flag_at(L, "pretend_tls"),
                         .handshake_ms = ms_at(L, "handshake", 0) };
@@ -185,6 +231,9 @@ int mpl_worker_client(lua_State *L)
     mp_list_remove(&box->leaving.node);
     return mpl_fail(L, MP_E_TLS, why);
   }
+  /* Not before everything was read: a table that makes up its fields may have given the stream away. */
+  luaL_argcheck(L, from->stream, 2, "stream is closed, or has been taken");
+  luaL_argcheck(L, from->leaving.worker == worker, 2, "stream is another worker's");
   lua_pushvalue(L, -1);
   box->self = luaL_ref(L, LUA_REGISTRYINDEX);
   opts.tls = box->tls; /* from here on nothing raises */

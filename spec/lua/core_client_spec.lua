@@ -307,6 +307,17 @@ describe("moonpost.core.client: TLS", function()
     assert.truthy(drain(client, wire, turn):find(("s"):rep(50) .. ".example.org", 1, true))
   end)
 
+  it("does without a stream that a table of options has closed", function()
+    local worker = core.virtual_worker()
+    local stream = worker:memory_stream { ip = "192.0.2.25", port = 25 }
+    local opts = setmetatable({ hostname = "client.example" }, { __index = function()
+      stream:close()
+    end })
+    assert.error_matches(function()
+      worker:client(stream, opts, function() end)
+    end, "stream is closed")
+  end)
+
   -- Each description had a configuration of its own for as long as the state lived.
   it("keeps so many configurations, and no more", function()
     local client = open("250-mx\r\n250 STARTTLS\r\n")
