@@ -135,10 +135,15 @@ static void set_name(lua_State *L, const char *name)
   lua_setfield(L, -2, "name");
 }
 
-/* Pushes the answer's table, or nil, kind and why; returns how many values that is. Runs inside a protected call. */
+/* Pushes the answer's table, or nil, kind and why; returns how many values that is. Runs inside a protected call. NULL: there was none in time. */
 static int push_answer(lua_State *L)
 {
   const mp_dns_answer *answer = lua_touserdata(L, 1);
+  if (!answer) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "timeout");
+    return 2;
+  }
   if (answer->outcome != MP_DNS_ANSWER) {
     lua_pushnil(L);
     lua_pushstring(L, answer->outcome == MP_DNS_BOGUS ? "bogus" : "servfail");
@@ -189,24 +194,19 @@ static int deliver(lua_State *L)
 
 static void on_done(mp_names_asker *asker, int rc, const mp_dns_answer *answer)
 {
-  static const mp_dns_answer none = { .outcome = MP_DNS_SERVFAIL, .name = "", .why = "" };
+  (void)rc; /* without an answer it is MP_E_TIMEOUT */
   query_box *query = MP_CONTAINER(asker, query_box, asker);
   mpl_state *state = query->state;
   lua_State *L = state->L;
-  int nargs;
-  if (rc == MP_E_TIMEOUT) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, query->done);
-    lua_pushnil(L);
-    lua_pushliteral(L, "timeout");
-    nargs = 2;
-  } else {
+  bool room = lua_checkstack(L, 3);
+  if (room) {
     lua_pushcfunction(L, deliver);
-    lua_pushlightuserdata(L, (void *)(uintptr_t)(answer ? answer : &none));
+    lua_pushlightuserdata(L, (void *)(uintptr_t)answer);
     lua_rawgeti(L, LUA_REGISTRYINDEX, query->done);
-    nargs = 2;
   }
   query_forget(L, query);
-  mpl_call(state, nargs, 0);
+  if (room)
+    mpl_call(state, 2, 0);
 }
 
 static dns_box *check(lua_State *L, int index)
