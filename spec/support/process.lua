@@ -133,7 +133,9 @@ function M.start(options)
   reader(self, "out", stdout)
   reader(self, "err", stderr)
   if options.stdin then
-    self:write(options.stdin)
+    if options.stdin ~= "" then -- to a child that has ended already even nothing at all is a broken pipe
+      self:write(options.stdin)
+    end
     self:finish()
   end
   return self
