@@ -210,9 +210,9 @@ describe("moonpost serve: what a supervisor is told", function()
   it("is that all workers answer, and not when one does not #thread", function()
     local house <close> = supervised("DIR/notify", policy('"smtp://127.0.0.1:0"', [[
       function server.on.mail()
-        moonpost.log.info "stands still"
+        moonpost.log.info("stands still", { worker = moonpost.worker.id })
         os.execute "while [ ! -e DIR/go ]; do sleep 0.05; done"
-      end]], 'limits = { cpu_time = "100ms" }'), { WATCHDOG_USEC = "400000" }, "--workers", "3")
+      end]], 'limits = { cpu_time = "100ms" }'), { WATCHDOG_USEC = "2000000" }, "--workers", "3")
     house.ear:expect("^READY=1")
     for _ = 1, 3 do
       house.ear:expect("^WATCHDOG=1$")
@@ -220,7 +220,8 @@ describe("moonpost serve: what a supervisor is told", function()
     local port = math.tointeger(house.process:expect("listening on smtp://127.0.0.1:(%d+)"))
     local peer <close> = raw.session(port)
     peer:lines("MAIL FROM:<>")
-    local worker = house.process:expect("a worker does not answer; .* workers=(%d+) seconds=0.%d+$")
+    local worker = house.process:expect("stands still worker=(%d)$")
+    house.process:expect(("a worker does not answer; .* workers=%s seconds=[%%d.]+$"):format(worker))
     mark(house.dir:join("notify"), "first")
     house.ear:expect("^first$")
     house.process:expect("a call in Lua does not return.* worker=" .. worker) -- more than a second later
