@@ -9,13 +9,15 @@
 #include <pthread.h>
 
 struct mpl_once;
+struct mpl_spool;
 
 struct mpl_process {
   atomic_uint refs;
   mp_gate *gate;
   mp_shared_set *tables;
-  pthread_mutex_t lock; /* of `done` */
+  pthread_mutex_t lock; /* of `done` and `spools` */
   struct mpl_once *done;
+  struct mpl_spool *spools; /* bind/spool.c: those that somebody uses */
 };
 
 int mpl_process_new(mpl_process **process); /* one reference. 0, MP_E_NOMEM */

@@ -33,6 +33,16 @@ static int worker_time(lua_State *L)
   return 1;
 }
 
+/* A name for a message that did not come by a connection. */
+static int worker_message_id(lua_State *L)
+{
+  mp_worker *worker = mpl_check_worker(L, 1)->worker;
+  char id[24];
+  mp_message_id(id, worker->wall_ms(worker), worker->process, worker->number, &worker->messages);
+  lua_pushstring(L, id);
+  return 1;
+}
+
 static int worker_set_time(lua_State *L)
 {
   mp_worker *worker = mpl_check_worker(L, 1)->worker;
@@ -288,6 +298,7 @@ int mpl_open_worker(lua_State *L)
     { "next_timer", worker_next_timer },
     { "time", worker_time },
     { "set_time", worker_set_time },
+    { "message_id", worker_message_id },
     { "service", mpl_worker_service },
     { "dns", mpl_worker_dns },
     { "dial", mpl_worker_dial },

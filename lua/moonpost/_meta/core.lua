@@ -201,6 +201,48 @@ function core.read_secret(prompt) end
 
 --- Serving threads and the generations in them. Each `done` is called once on a later turn, when every thread has answered: with nil, or with
 --- what the first that failed said.
+--- A spool, opened by the first in this process who asks for the folder, and shared. csrc/spool/spool.h says what it promises; the functions that are
+--- given to it hear a result, or nil, why and the name of the error.
+---@param worker moonpost.core.worker
+---@param folder string
+---@return moonpost.core.spool? spool
+---@return string? why
+---@return string? error "INUSE": another process has it open
+function core.spool(worker, folder) end
+
+---@class moonpost.core.spool
+local spool = {}
+---@param entry table id, sender, tenant, user, params, meta, received, priority, report
+---@param octets string
+---@param deliveries table[] number, address, domain, params, due, expires, alarm, held
+---@param claimed boolean
+---@param done fun(handles: integer[]?, why?: string, error?: string)
+function spool:put(entry, octets, deliveries, claimed, done) end
+---@param deliveries table[] handle, domain
+function spool:finish(deliveries, done) end
+---@param deliveries table[] handle, domain, address, last, due, expires, alarm, attempts, warned, held
+function spool:reschedule(deliveries, done) end
+---@param done fun(rows: table[]?, why?: string, error?: string)
+function spool:claim(domain, now, most, done) end
+function spool:alarms(now, most, done) end
+--- Whole messages behind the one named `after`, at least `most` deliveries of them.
+function spool:list(after, most, done) end
+function spool:show(id, done) end
+---@param done fun(octets: string?, why?: string, error?: string)
+function spool:read(id, done) end
+---@return string[] domains
+function spool:due(now, most) end
+---@return number? unix_seconds
+function spool:next() end
+function spool:sleep(domain, until_) end
+---@param until_ number 0: as before
+function spool:release(handle, domain, until_) end
+---@return { deliveries: integer, claimed: integer, domains: integer }
+function spool:counts() end
+---@param fn fun() something may be due earlier than it was
+function spool:changed(fn) end
+function spool:close() end
+
 ---@class moonpost.core.threads
 local threads = {}
 --- Makes a generation in every thread, beside those that are there: a Lua state in which moonpost.generation loads `text`. It meets nobody.
@@ -269,6 +311,9 @@ function worker:time() end
 --- Virtual only: sets the time of day.
 ---@param unix_seconds number
 function worker:set_time(unix_seconds) end
+--- A name for a message that did not come by a connection; of two the later one sorts behind.
+---@return string
+function worker:message_id() end
 ---@param seconds number
 ---@param fn fun() called once on a later turn
 ---@return moonpost.core.timer
