@@ -3,6 +3,7 @@
 --- A next hop is what such a plan says: where, how, and connections that are kept. Policies write their options anew for every message, so
 --- those that say the same are the same hop, and a proxy keeps its connections.
 local Error = require "moonpost.error"
+local identity = require "moonpost.identity"
 local mail_of = require "moonpost.mail"
 local options_of = require "moonpost.options"
 local suggest = require "moonpost.suggest"
@@ -11,7 +12,6 @@ local task = require "moonpost.task"
 local M = {}
 
 local HOPS_MOST = 256 -- then those that are known are forgotten; what is on its way goes on
-local DEPTH_MOST = 6 -- tables inside tables, in options
 
 --- What stands beside the options of moonpost.connect.
 M.schema = {
@@ -22,30 +22,6 @@ M.schema = {
 }
 
 -- ---- plans ---------------------------------------------------------------------------------------------------------
-
--- Options as one text: equal where they say the same.
-local function identity(value, out, depth)
-  if type(value) == "table" and getmetatable(value) == nil and depth <= DEPTH_MOST then
-    local names, of = {}, {}
-    for name in pairs(value) do
-      local shown = ("%s %s"):format(type(name), tostring(name))
-      names[#names + 1], of[shown] = shown, name
-    end
-    table.sort(names)
-    out[#out + 1] = "{"
-    for _, shown in ipairs(names) do
-      out[#out + 1] = ("%q"):format(shown)
-      identity(value[of[shown]], out, depth + 1)
-    end
-    out[#out + 1] = "}"
-  elseif type(value) == "string" then
-    out[#out + 1] = ("%q"):format(value)
-  elseif type(value) == "table" or type(value) == "function" or type(value) == "userdata" then
-    out[#out + 1] = ("%p"):format(value)
-  else
-    out[#out + 1] = tostring(value)
-  end
-end
 
 -- Our name as EHLO takes it.
 local function helo_of(house)
@@ -125,9 +101,7 @@ function M.plan(house, kind, options)
   elseif type(options) ~= "table" then
     return nil, ('a URL such as "smtp://relay.example.net:25", or a table of options expected, got a %s'):format(type(options))
   end
-  local out = { kind }
-  identity(options, out, 1)
-  local key = table.concat(out, "\0")
+  local key = kind .. "\0" .. identity(options)
   local hops = house.hops
   if not hops then
     hops = { count = 0, by_key = {} }

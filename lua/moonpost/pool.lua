@@ -15,6 +15,7 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local SEVERAL = 4 -- tasks for each connection of one destination, where there are several destinations
 local SWEEP = 1 -- seconds between looks for connections that have been idle for too long
 
 M.schema = {
@@ -94,8 +95,8 @@ end
 function sweep(self)
   local now, left = self._worker:now(), false
   for key, site in pairs(self._sites) do
-    while site.idle[1] and (site.idle[1].since + self._idle <= now or not site.idle[1].client.alive) do
-      drop(site, table.remove(site.idle, 1).client)
+    while site.idle[1] and (site.idle[1]._since + self._idle <= now or not site.idle[1].alive) do
+      drop(site, table.remove(site.idle, 1))
     end
     left = left or site.idle[1] ~= nil
     if site.open == 0 and site.first > site.last then
@@ -105,6 +106,13 @@ function sweep(self)
   if left then
     arm(self)
   end
+end
+
+local function open(self, target)
+  if self._gate then
+    self._gate()
+  end
+  return client.open(target)
 end
 
 --- A connection for one message; the caller gives it back by release(). Waits while the destination has as many as it may have.
@@ -123,13 +131,13 @@ function Pool:lease(target, fresh)
       return nil, Error("closed", "the pool is closed")
     end
     local kept = not fresh and table.remove(site.idle)
-    if kept and fit(self, kept.client) then
-      return kept.client
+    if kept and fit(self, kept) then
+      return kept
     elseif kept then
-      drop(site, kept.client)
+      drop(site, kept)
     elseif site.open < self._connections then
       site.open = site.open + 1
-      local ok, one, err = pcall(client.open, target)
+      local ok, one, err = pcall(open, self, target)
       if ok and one then
         one._site = site
         return one
@@ -140,7 +148,7 @@ function Pool:lease(target, fresh)
       end
       return nil, err
     elseif fresh and site.idle[1] then
-      drop(site, table.remove(site.idle, 1).client)
+      drop(site, table.remove(site.idle, 1))
     else
       local given = wait(site)
       if given then
@@ -163,7 +171,8 @@ function Pool:release(one)
     wake(one)
     return
   end
-  table.insert(site.idle, { client = one, since = self._worker:now() })
+  one._since = self._worker:now()
+  site.idle[#site.idle + 1] = one
   arm(self)
 end
 
@@ -239,6 +248,9 @@ function Pool:post(mail, done)
   end
   local job = require("moonpost.send").prepare(self._defaults, mail, 2)
   job.done = done
+  if job.hop then
+    self._most = self._connections * SEVERAL
+  end
   while self._last - self._first + 1 >= self._backlog do
     task.park(function(wake)
       table.insert(self._rooms, wake)
@@ -259,6 +271,18 @@ function Pool:drain()
   end
 end
 
+--- For queues: `fn` is called before a connection is opened, and may wait.
+---@param fn fun()
+function Pool:gate(fn)
+  self._gate = fn
+end
+
+--- For queues: other limits, from now on.
+---@param limits { connections: integer, per_connection: integer, idle: number }
+function Pool:limit(limits)
+  self._connections, self._per_connection, self._idle = limits.connections, limits.per_connection, limits.idle
+end
+
 --- Says QUIT on idle connections and keeps no other from now on. What is on its way goes on.
 function Pool:close()
   self._closed = true
@@ -268,7 +292,7 @@ function Pool:close()
   end
   for _, site in pairs(self._sites) do
     while site.idle[1] do
-      drop(site, table.remove(site.idle).client)
+      drop(site, table.remove(site.idle))
     end
     local wake = next_waiter(site)
     while wake do
@@ -298,11 +322,12 @@ function M.new(options)
   elseif values.connections < 1 then
     error("moonpost.pool: connections: at least 1", 2)
   end
+  local defaults = require("moonpost.send").defaults(others, "moonpost.pool", 2, M.schema)
   return setmetatable({
-    _defaults = require("moonpost.send").defaults(others, "moonpost.pool", 2, M.schema), _worker = task.worker(), _sites = {},
+    _defaults = defaults, _worker = task.worker(), _sites = {},
     _connections = values.connections, _per_connection = values.per_connection, _idle = values.idle,
-    _backlog = values.backlog, _most = values.connections * 4, _running = 0, _queue = {}, _first = 1, _last = 0, _rooms = {},
-    _drains = {}, _closed = false, _timer = nil,
+    _backlog = values.backlog, _most = values.connections * (defaults.to and 1 or SEVERAL), _running = 0,
+    _queue = {}, _first = 1, _last = 0, _rooms = {}, _drains = {}, _closed = false, _timer = nil, _gate = nil,
   }, Pool_mt)
 end
 

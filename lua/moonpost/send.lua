@@ -3,35 +3,18 @@
 ---     assert(moonpost.send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." })
 local attempt = require "moonpost.attempt"
 local client_options = require "moonpost.client_options"
-local dane = require "moonpost.dane"
+local exchange = require "moonpost.exchange"
 local mail_of = require "moonpost.mail"
 local options_of = require "moonpost.options"
 local task = require "moonpost.task"
-local tlspolicy = require "moonpost.tlspolicy"
 
 local M = {}
 
-local HOSTS_MOST = 5 -- of a domain, for one attempt
 local DOMAINS_MOST = 20 -- at a time
 
 local with_via = { via = true }
 for name in pairs(mail_of.names) do
   with_via[name] = true
-end
-
-local finders = setmetatable({}, { __mode = "k" }) -- of MTA-STS policies, by worker, where none was given
-
-local function sts_of(settings)
-  local option = settings.mtasts
-  if option == false then
-    return nil
-  elseif option then
-    return option
-  end
-  local worker = task.worker()
-  local finder = finders[worker] or require("moonpost.mtasts").new()
-  finders[worker] = finder
-  return finder
 end
 
 local function is_finder(value)
@@ -156,24 +139,8 @@ end
 
 -- ---- by MX ---------------------------------------------------------------------------------------------------------
 
--- What is known of a host's TLS beforehand.
-local function found(settings, route, host, domain, sts, requiretls)
-  local source = settings.values.dns
-  local level = settings.tls.level
-  local wants_dane, wants_sts = tlspolicy.wants(level, settings.auth ~= nil, true, requiretls)
-  return {
-    addresses = host.addresses, requiretls = requiretls, unsigned = not route.secure and not route.implicit,
-    dane = wants_dane and dane.find(route, host, { dns = source, port = settings.values.port or 25 }) or nil,
-    sts = wants_sts and sts and sts:lookup(domain) or nil,
-  }
-end
-
 local function by_mx(provider, mail, domain, list, rows)
-  local settings, values = mail.settings, mail.settings.values
-  local requiretls = mail.params and mail.params.requiretls
-  local route, err = require("moonpost.route").mx(domain, {
-    dns = values.dns, names = values.names, allow_local = values.allow_local,
-  })
+  local route, err = exchange.route(mail.settings, domain)
   if not route then
     for _, at in ipairs(list) do
       rows[at] = mail_of.row(rows[at].address, "route", err.code, err.enhanced, err.message)
@@ -181,16 +148,7 @@ local function by_mx(provider, mail, domain, list, rows)
     end
     return
   end
-  local sts = sts_of(settings)
-  attempt.run(provider, function(i)
-    local host = route[i]
-    if not host or i > HOSTS_MOST then
-      return nil
-    end
-    return client_options.target(settings, {
-      scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = values.port or 25,
-    }, found(settings, route, host, domain, sts, requiretls))
-  end, mail, list, rows)
+  attempt.run(provider, exchange.targets(mail.settings, route, domain, mail.params and mail.params.requiretls), mail, list, rows)
 end
 
 -- The recipients by domain, in the order of the first of each.
