@@ -19,6 +19,7 @@ local parts = {
   connect = { "moonpost.client", "connect" },
   send = { "moonpost.send", "send" },
   pool = { "moonpost.pool", "new" },
+  queue = { "moonpost.queue", "new" },
   http = { "moonpost.http" },
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },

@@ -234,6 +234,10 @@ function Selection:forward(options)
   write(self._message, "forward", self._list, plan.forward(options, self._message.session._house))
 end
 
+function Selection:enqueue(queue)
+  write(self._message, "enqueue", self._list, plan.enqueue(queue))
+end
+
 function Selection:discard(reason)
   write(self._message, "discard", self._list, plan.discard(reason))
 end
@@ -250,6 +254,11 @@ end
 --- For every recipient: handed on to another server while the sender waits, whose reply becomes ours.
 function Message:forward(options)
   write(self, "forward", nil, plan.forward(options, self.session._house))
+end
+
+--- For every recipient: kept in a queue, which delivers it or returns it to its sender. It is on disk before the reply.
+function Message:enqueue(queue)
+  write(self, "enqueue", nil, plan.enqueue(queue))
 end
 
 --- For every recipient: thrown away, on purpose and by name.

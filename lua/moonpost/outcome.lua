@@ -23,6 +23,7 @@ local function reply(ok, code, enhanced, text)
 end
 
 local DELIVERED = reply(true, 250, "2.0.0", "Delivered")
+local QUEUED = reply(true, 250, "2.0.0", "Queued")
 local DISCARDED = reply(true, 250, "2.0.0", "Accepted")
 local TEMPORARY = reply(false, 451, "4.3.0", "Delivery failed for now, please try again later")
 local FULL = reply(false, 452, "4.3.1", "Insufficient storage, please try again later")
@@ -52,12 +53,12 @@ end
 
 --- Of a delivery that C has carried out.
 ---@param one moonpost.Recipient
----@param kind "maildir"|"file"|"pipe"
----@param outcome table of moonpost.core.message
+---@param kind "maildir"|"file"|"pipe"|"enqueue"
+---@param outcome table of moonpost.core.message, or of a queue
 ---@return moonpost.Result
 function M.delivered(one, kind, outcome)
   if outcome.ok then
-    return result(one, kind, DELIVERED, outcome.path)
+    return result(one, kind, kind == "enqueue" and QUEUED or DELIVERED, outcome.path)
   end
   local of = outcome.error == "NOSPACE" and FULL or TEMPORARY
   if kind == "pipe" and outcome.error == "SYSTEM" and not outcome.signal then

@@ -67,11 +67,20 @@ function orders.forward(message, job)
 end
 orders.lmtp = orders.forward
 
+-- Who stands in for the disk is told what goes on, and where it is kept.
+function orders.enqueue(message, job)
+  local mail = forward.mail(message, job.recipients)
+  return { queue = job.plan.queue.name, params = mail.params, to = mail.to, crlf = true }
+end
+
 --- The last step: C's, or that of who stands in for it (moonpost.test writes down instead).
 local function start(message, job, done)
   local house, kind = message.session._house, job.plan.kind
   if job.plan.hop and not house.deliver then
     forward.send(message, job.plan, job.recipients, done)
+    return
+  elseif job.plan.queue and not house.deliver then
+    job.plan.queue:_take(message, job.recipients, done)
     return
   end
   local order = orders[kind](message, job)
@@ -86,6 +95,8 @@ end
 local function place(plan, one, message)
   if plan.hop then
     return { key = plan.key }
+  elseif plan.queue then
+    return { key = ("enqueue\0%p"):format(plan.queue) }
   elseif plan.kind ~= "pipe" then
     local path, fault, why = expand.fill(plan.path, one, message)
     return path and {
@@ -124,7 +135,7 @@ local function sort(message, one, jobs, order)
     settle(one, outcome.discarded(one, plan.reason))
   elseif plan.kind == "refuse" then
     settle(one, outcome.refused(one, plan))
-  elseif plan.kind ~= "forward" and message._core:delivered_to(one.address) then
+  elseif plan.kind ~= "forward" and plan.kind ~= "enqueue" and message._core:delivered_to(one.address) then
     settle(one, outcome.looped(one, plan.kind))
   else
     local job, fault, why = place(plan, one, message)

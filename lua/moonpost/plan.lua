@@ -9,7 +9,7 @@ local units = require "moonpost.units"
 local M = {}
 
 ---@class moonpost.Plan
----@field kind "discard"|"refuse"|"maildir"|"file"|"pipe"|"lmtp"|"forward"
+---@field kind "discard"|"refuse"|"maildir"|"file"|"pipe"|"lmtp"|"forward"|"enqueue"
 
 --- Thrown away on purpose, by name.
 ---@return moonpost.Plan? plan
@@ -151,6 +151,17 @@ end
 ---@return string? why
 function M.forward(options, house)
   return forward.plan(house, "forward", options)
+end
+
+--- enqueue(queue): kept on disk, and delivered or returned from there.
+---@param queue any what moonpost.queue made
+---@return moonpost.Plan? plan
+---@return string? why
+function M.enqueue(queue)
+  if not require("moonpost.queue").is(queue) then
+    return nil, ("a queue that moonpost.queue { ... } made expected, got a %s"):format(type(queue))
+  end
+  return { kind = "enqueue", queue = queue }
 end
 
 --- deliver { maildir = | file = | pipe = | lmtp =, ... }

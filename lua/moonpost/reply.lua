@@ -69,6 +69,18 @@ function M.heard(code, enhanced, text)
   return setmetatable({ code = code, enhanced = enhanced, text = text }, Reply)
 end
 
+--- The reply that tostring() wrote; nil when it is none.
+---@param text string
+---@return moonpost.Reply?
+function M.parse(text)
+  local code, rest = text:match("^(%d%d%d) (.*)$")
+  if not code then
+    return nil
+  end
+  local enhanced, words = rest:match("^(%d%.%d+%.%d+) (.*)$")
+  return M.heard(math.tointeger(tonumber(code)), enhanced, words or rest)
+end
+
 ---@param value any
 ---@return boolean
 function M.is(value)

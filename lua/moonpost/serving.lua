@@ -115,6 +115,20 @@ end
 ---@field pretend_tls? boolean for moonpost.test: TLS is offered without a certificate, and never spoken
 ---@field deliver? function for moonpost.test: is told of each delivery instead of C
 
+-- Queues that the policy describes deliver what is left in them from the start. What only writes down what would be done has none.
+function Server:_start_queues(worker, deliver)
+  if deliver or not package.loaded["moonpost.queue"] then
+    return true
+  end
+  for _, queue in ipairs(require("moonpost.queue").described()) do
+    local ok, err = queue:start(worker, self.options.hostname)
+    if not ok then
+      return nil, err
+    end
+  end
+  return true
+end
+
 --- Starts serving and returns at once. Everything is closed again when something fails.
 ---@param how? moonpost.StartOptions
 ---@return boolean? ok
@@ -137,6 +151,11 @@ function Server:start(how)
   end
   built.house.deliver = how.deliver
   self._service, self._configs, self._house, self._chains = service, built.configs, built.house, built.chains
+  local queues, trouble = self:_start_queues(worker, how.deliver)
+  if not queues then
+    self:_stop(0)
+    return nil, trouble
+  end
   local bindings, err = how.bindings, nil
   if bindings == nil and not worker:is_virtual() then
     bindings, err = self:bind()
@@ -189,6 +208,20 @@ end
 
 -- ---- stopping -----------------------------------------------------------------------------------------------------
 
+-- What is on its way is finished; what waits, waits in the spool.
+local function stop_queues(done)
+  local queues = package.loaded["moonpost.queue"] and require("moonpost.queue").described() or {}
+  if not queues[1] then
+    return done()
+  end
+  task.spawn(function()
+    for _, queue in ipairs(queues) do
+      queue:stop()
+    end
+    done()
+  end)
+end
+
 -- Begins to stop, or hurries what has begun; `done` is called when nothing is left.
 function Server:_stop(grace, done, gently)
   if not self._service then
@@ -200,6 +233,11 @@ function Server:_stop(grace, done, gently)
   table.insert(self._waiting, done)
   if not self._stopping then
     self._stopping = true
+    if gently and package.loaded["moonpost.queue"] then
+      for _, queue in ipairs(require("moonpost.queue").described()) do
+        queue:_retire()
+      end
+    end
     dispatch.generation(self._chains.retire, self._house, self)
   end
   for _, binding in ipairs(self._bindings or {}) do
@@ -210,11 +248,13 @@ function Server:_stop(grace, done, gently)
     self._service, self._stopping = nil, false
     forward.close(self._house)
     self.addresses = {}
-    local waiting = self._waiting
-    self._waiting = {}
-    for _, wake in ipairs(waiting) do
-      wake()
-    end
+    stop_queues(function()
+      local waiting = self._waiting
+      self._waiting = {}
+      for _, wake in ipairs(waiting) do
+        wake()
+      end
+    end)
   end, gently)
 end
 

@@ -267,12 +267,6 @@ describe("moonpost.message", function()
       end)
     end)
 
-    it("do not exist for what a later version brings", function()
-      with(function(m)
-        assert.is_nil(m.enqueue)
-      end)
-    end)
-
     it("are over when the hook is over", function()
       local kept
       with(function(m)

@@ -66,7 +66,7 @@ function Headers:each() end
 ---@field code integer
 ---@field enhanced string
 ---@field text string
----@field disposition "maildir"|"file"|"pipe"|"lmtp"|"forward"|"discard"|"refuse"|"none"
+---@field disposition "maildir"|"file"|"pipe"|"lmtp"|"forward"|"enqueue"|"discard"|"refuse"|"none"
 ---@field path? string of the file that was made
 ---@field why? string for the log, never for the peer
 
@@ -102,6 +102,9 @@ function Selection:deliver(options) end
 
 ---@param options string|moonpost.Forwarding a URL, or options
 function Selection:forward(options) end
+
+---@param queue moonpost.Queue
+function Selection:enqueue(queue) end
 
 ---@param reason string
 function Selection:discard(reason) end
@@ -171,6 +174,10 @@ function Message:deliver(options) end
 --- For every recipient: handed on to another server while the sender waits, who hears that server's reply.
 ---@param options string|moonpost.Forwarding a URL, or options
 function Message:forward(options) end
+
+--- For every recipient: kept in a queue, which delivers it or returns it to its sender. It is on disk before the reply.
+---@param queue moonpost.Queue
+function Message:enqueue(queue) end
 
 --- For every recipient: thrown away, on purpose and by name.
 ---@param reason string

@@ -38,6 +38,11 @@ function moonpost.send(options) end
 ---@return moonpost.Pool
 function moonpost.pool(options) end
 
+--- Messages that are kept, tried for days, and delivered or returned.
+---@param options moonpost.QueueOptions
+---@return moonpost.Queue
+function moonpost.queue(options) end
+
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions
 ---@return moonpost.Srs

@@ -95,12 +95,12 @@ function Policy:advance(duration) end
 function Policy:now() end
 
 --- Lets deliveries of a kind fail from now on; nil lets them succeed again.
----@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"
+---@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"|"enqueue"
 ---@param how? moonpost.test.Failure
 function Policy:fail(kind, how) end
 
 --- Lets deliveries of a kind take time.
----@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"
+---@param kind "maildir"|"file"|"pipe"|"lmtp"|"forward"|"enqueue"
 ---@param duration moonpost.Duration
 function Policy:delay(kind, duration) end
 

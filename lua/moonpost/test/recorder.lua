@@ -7,7 +7,7 @@ local units = require "moonpost.units"
 
 local M = {}
 
-local kinds = { maildir = true, file = true, pipe = true, lmtp = true, forward = true }
+local kinds = { maildir = true, file = true, pipe = true, lmtp = true, forward = true, enqueue = true }
 local handed_on = { lmtp = true, forward = true }
 local errors = { -- names of csrc/base/error.h that a delivery may end with
   NOSPACE = "no space left on device", DENIED = "permission denied", NOTFOUND = "no such file or directory",
@@ -41,7 +41,8 @@ local function row(message, kind, recipients, order)
     disposition = kind, recipient = list[1], recipients = list, sender = message.sender.address, id = message.id,
     user = message.session.user, path = order.folder or order.path, args = order.args, env = order.env, cwd = order.cwd,
     timeout = order.timeout, mbox = order.mbox or nil, create = order.create, mode = order.mode, reason = order.reason,
-    line_end = not order.url and order.crlf ~= nil and (order.crlf and "crlf" or "lf") or nil, url = order.url,
+    queue = order.queue,
+    line_end = not order.url and not order.queue and order.crlf ~= nil and (order.crlf and "crlf" or "lf") or nil, url = order.url,
     params = order.params, message = octets(message, order),
   }
 end

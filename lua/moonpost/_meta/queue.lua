@@ -1,0 +1,79 @@
+---@meta moonpost.queue
+--- What docs/queueing.md explains.
+
+---@class moonpost.QueueOptions
+---@field spool string folder of the spool, which is made when it is missing
+---@field name? string in logs; the last part of `spool`
+---@field route? "mx"|string|table|fun(delivery: moonpost.queue.Delivery): any where a delivery goes; asked at every attempt, and may wait. "mx" when left out
+---@field routes? table<string, fun(delivery: moonpost.queue.Delivery, octets: fun(): string): any> for "lua:name"
+---@field site? moonpost.SiteLimits|fun(site: { name: string }): moonpost.SiteLimits?
+---@field retry? { [integer]: moonpost.Duration, expire?: moonpost.Duration, jitter?: number, warn?: moonpost.Duration|false }
+---@field hostname? string that EHLO and reports say; the server's
+---@field from? string of reports
+---@field postmaster? string who hears of mail without a sender that cannot be delivered
+---@field texts? table|function of reports
+---@field call_time? moonpost.Duration for a function that takes a delivery; "5m"
+---@field dns? moonpost.dns.Resolver
+
+---@class moonpost.SiteLimits
+---@field connections? integer at a time; 20
+---@field per_connection? integer messages; 100, 0 = no limit
+---@field recipients? integer of one transaction; 100
+---@field rate? string messages: "1000/h"
+---@field connection_rate? string new connections
+---@field idle? moonpost.Duration "10s"
+---@field backlog? integer transactions that wait in memory; 200
+
+---@class moonpost.queue.Record one attempt, or the end of a delivery
+---@field event "delivered"|"relayed"|"deferred"|"bounced"|"expired"
+---@field queue string
+---@field message string id
+---@field sender string
+---@field recipient string
+---@field domain string
+---@field tenant? string
+---@field site? string
+---@field via? string what `route` said
+---@field host? string
+---@field ip? string
+---@field tls? table
+---@field stage? string as of moonpost.SendRow
+---@field reply moonpost.Reply
+---@field own? boolean the reply is ours
+---@field attempts integer
+---@field due number
+---@field expires number
+---@field time number
+---@field age number seconds since the message came
+
+---@class moonpost.QueueHooks
+---@field delivered? fun(record: moonpost.queue.Record)
+---@field relayed? fun(record: moonpost.queue.Record)
+---@field deferred? fun(record: moonpost.queue.Record)
+---@field bounced? fun(record: moonpost.queue.Record)
+---@field expired? fun(record: moonpost.queue.Record)
+
+---@class moonpost.Queue
+---@field name string
+---@field on moonpost.QueueHooks
+local Queue = {}
+
+--- Keeps a message that a script has composed. It is on disk when this returns.
+---@async
+---@param options table as of moonpost.send; and tenant, priority, meta
+---@return string? id
+---@return moonpost.Error? err
+function Queue:send(options) end
+
+--- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers the first delivers.
+---@param worker? moonpost.core.worker
+---@param hostname? string where the queue has none of its own
+---@return boolean? ok
+---@return moonpost.Error? err kind "spool"
+function Queue:start(worker, hostname) end
+
+--- Claims nothing more and waits until what is on its way is over. What is left stays in the spool.
+---@async
+function Queue:stop() end
+
+return Queue

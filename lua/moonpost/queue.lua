@@ -1,0 +1,387 @@
+--- moonpost.queue { ... }: messages that are kept, routed by Lua, tried for days, and delivered or returned.
+---
+---     local outbound = moonpost.queue {
+---       spool = "/var/spool/moonpost",
+---       route = function(delivery) return "mx" end,
+---       site = { connections = 20, per_connection = 100, rate = "1000/h" },
+---       retry = { "5m", "15m", "1h", "4h", expire = "5d" },
+---     }
+---     message:enqueue(outbound)
+---     outbound:send { from = "me@example.org", to = "you@example.net", subject = "Hi", text = "..." }
+---
+--- It describes: nothing is opened before a server starts, or a script puts a message in.
+local Error = require "moonpost.error"
+local core = require "moonpost.core"
+local engine_of = require "moonpost.queue.engine"
+local log = require "moonpost.log"
+local mail_of = require "moonpost.mail"
+local options_of = require "moonpost.options"
+local report = require "moonpost.report"
+local schedule_of = require "moonpost.schedule"
+local settle = require "moonpost.queue.settle"
+local suggest = require "moonpost.suggest"
+local task = require "moonpost.task"
+
+local M = {}
+
+--- Everything that `site` may say of a site.
+M.site_schema = {
+  { name = "connections", type = "integer", default = 20, doc = "at a time" },
+  { name = "per_connection", type = "integer", default = 100, doc = "messages; then it is closed. 0 = no limit" },
+  { name = "recipients", type = "integer", default = 100, doc = "of one transaction" },
+  { name = "rate", type = "rate", null = true, doc = "messages" },
+  { name = "connection_rate", type = "rate", null = true, doc = "new connections" },
+  { name = "idle", type = "duration", default = "10s", doc = "how long a connection is kept that nobody uses" },
+  { name = "backlog", type = "integer", default = 200, doc = "transactions that wait in memory; the rest waits in the spool" },
+}
+
+M.schema = {
+  { name = "spool", type = "string", doc = "folder of the spool" },
+  { name = "name", type = "string", null = true, doc = "in logs; the last part of `spool`" },
+  { name = "route", type = "any", default = "mx", doc = "where a delivery goes: a function, or what it would return", check = function(value)
+    return type(value) ~= "function" and type(value) ~= "string" and type(value) ~= "table"
+      and "a function, or what it would return, expected" or nil
+  end },
+  { name = "routes", type = "table", default = {}, doc = "functions by name, for \"lua:name\"" },
+  { name = "site", type = "any", null = true, doc = "limits of a site: a table, or a function of its name", check = function(value)
+    return type(value) ~= "function" and type(value) ~= "table" and "a table of limits, or a function, expected" or nil
+  end },
+  { name = "retry", type = "any", null = true, doc = "when a delivery is tried again" },
+  { name = "hostname", type = "string", null = true, doc = "that EHLO and reports say" },
+  { name = "from", type = "string", null = true, doc = "of reports" },
+  { name = "postmaster", type = "string", null = true, doc = "who hears of mail without a sender that cannot be delivered" },
+  { name = "texts", type = "any", null = true, doc = "of reports, in the place of ours" },
+  { name = "call_time", type = "duration", default = "5m", doc = "for a function of Lua that takes a delivery" },
+  { name = "dns", type = "any", null = true, doc = "whom to ask" },
+}
+
+local events = { delivered = true, relayed = true, deferred = true, bounced = true, expired = true }
+
+---@class moonpost.Queue
+local Queue = {}
+M.methods = Queue
+local Queue_mt = { __name = "moonpost.Queue" }
+
+function Queue_mt.__index(self, key)
+  if key == "on" then
+    return rawget(self, "_on")
+  end
+  return Queue[key]
+end
+
+-- Hooks: one for each event, as those of a server.
+local function slots(queue)
+  return setmetatable({}, {
+    __index = queue._hooks,
+    __newindex = function(_, name, fn)
+      if not events[name] then
+        error(("queue.on.%s: there is no such event%s"):format(tostring(name), suggest.hint(name, events)), 2)
+      elseif type(fn) ~= "function" then
+        error(("queue.on.%s: a function expected, got a %s"):format(name, type(fn)), 2)
+      elseif queue._hooks[name] then
+        error(("queue.on.%s is set already"):format(name), 2)
+      end
+      queue._hooks[name] = fn
+    end,
+  })
+end
+
+local described = setmetatable({}, { __mode = "k" }) -- by worker-less state: every queue of this policy
+
+--- The queues that have been described, in no order.
+---@return moonpost.Queue[]
+function M.described()
+  local list = {}
+  for queue in pairs(described) do
+    list[#list + 1] = queue
+  end
+  return list
+end
+
+local function limits(given, at)
+  return options_of.resolve(M.site_schema, given, at, "site.")
+end
+
+-- Everything that can be wrong with a description.
+local function read(given, at)
+  local values, why = options_of.resolve(M.schema, given, at)
+  if not values then
+    return nil, why
+  end
+  if type(values.site) == "table" then
+    local _, wrong = limits(values.site, at)
+    if type(wrong) == "string" then
+      return nil, wrong
+    end
+  end
+  for name, fn in pairs(values.routes) do
+    if type(name) ~= "string" or type(fn) ~= "function" then
+      return nil, ("routes.%s: a function expected, got a %s"):format(tostring(name), type(fn))
+    end
+  end
+  if values.texts ~= nil then
+    local ok, wrong = report.check(values.texts)
+    if not ok then
+      return nil, "texts: " .. wrong
+    end
+  end
+  for _, name in ipairs { "from", "postmaster" } do
+    if values[name] and not require("moonpost.compose").mailbox(values[name]) then
+      return nil, ("%s: an address expected"):format(name)
+    end
+  end
+  if values.hostname and not core.dns_name(values.hostname) then
+    return nil, "hostname: the name of a host expected"
+  end
+  values.schedule, why = schedule_of.read(values.retry or {}, at)
+  if not values.schedule then
+    return nil, "retry: " .. why
+  end
+  return values
+end
+
+--- Describes a queue. Mistakes raise at the caller's line.
+---@param given moonpost.QueueOptions
+---@return moonpost.Queue
+function M.new(given)
+  if type(given) ~= "table" then
+    error(("moonpost.queue: a table of options expected, got a %s"):format(type(given)), 2)
+  end
+  local values, why = read(given, options_of.place(2))
+  if not values then
+    error("moonpost.queue: " .. why, 2)
+  end
+  local self = setmetatable({
+    spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
+    schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
+    call_time = values.call_time, dns = values.dns, recipients = 100, hops = { by_key = {}, count = 0 },
+    _site = values.site, _hooks = {}, _engine = nil, _changed = {},
+  }, Queue_mt)
+  if type(self._site) == "table" then
+    self.recipients = limits(self._site, "?").recipients
+  end
+  self._on = slots(self)
+  described[self] = true
+  return self
+end
+
+--- The limits of a site.
+---@param name string
+---@return table
+function Queue:_limits_of(name)
+  local given = self._changed[name] or self._site
+  if type(given) == "function" then
+    local ok, answer = pcall(given, { name = name })
+    if not ok or answer ~= nil and type(answer) ~= "table" then
+      log.event("error", "site failed", { "queue", self.name, "site", name, "why", ok and "a table of limits expected" or tostring(answer) })
+      answer = nil
+    end
+    given = answer
+  end
+  local values, why = limits(given or {}, "site")
+  if not values then
+    log.event("error", "site failed", { "queue", self.name, "site", name, "why", why })
+    values = limits({}, "site")
+  end
+  return values
+end
+
+-- Tells a hook, in a task of its own: one that raises or waits holds up nobody.
+function Queue:_tell(event, record)
+  local fn = self._hooks[event]
+  if not fn then
+    return
+  end
+  local function finish(ok, err)
+    if not ok then
+      log.event("error", "hook failed", { "hook", "queue." .. event, "at", options_of.place_of(fn), "error", tostring(err) })
+    end
+  end
+  local ok, err = task.hook(self._engine.worker, self.call_time, finish, fn, record)
+  if ok == false then
+    finish(false, err)
+  end
+end
+
+-- ---- running -------------------------------------------------------------------------------------------------------
+
+local function open(queue, worker)
+  if worker:is_virtual() then
+    queue._kept = queue._kept or require("moonpost.queue.memory").new()
+    return queue._kept
+  end
+  return require("moonpost.queue.disk").open(queue.spool, worker)
+end
+
+--- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers the first delivers.
+---@param worker? moonpost.core.worker
+---@param hostname? string where the queue has none of its own
+---@return boolean? ok
+---@return moonpost.Error? err kind "spool": somebody else has it open, it cannot be read, ...
+function Queue:start(worker, hostname)
+  if self._engine then
+    return true
+  end
+  worker = worker or task.worker()
+  local store, err = open(self, worker)
+  if not store then
+    return nil, err
+  end
+  if not self.hostname then
+    self.hostname = hostname or options_of.resolve(require("moonpost.client_options").schema, {}, "?").helo
+  end
+  self._engine = engine_of.new(self, store, worker)
+  if core.place() == 1 then
+    self._engine:start()
+  else
+    self._engine.stopping = true -- the first worker delivers: a site has one owner
+  end
+  return true
+end
+
+--- Claims nothing more: a newer policy delivers from now on. What is put in is kept.
+function Queue:_retire()
+  if self._engine then
+    self._engine:stop(function() end)
+  end
+end
+
+--- Claims nothing more and waits until what is on its way is over. What is left stays in the spool.
+---@async
+function Queue:stop()
+  local engine = self._engine
+  if engine then
+    task.park(function(wake)
+      engine:stop(wake)
+    end, "a queue to stop")
+    self._engine = nil
+    engine.store:close()
+  end
+end
+
+-- ---- putting in ----------------------------------------------------------------------------------------------------
+
+local function domain_of(address)
+  local domain = address:match("@([^@]*)$") or ""
+  return core.dns_name(domain) or domain:lower()
+end
+
+local function delivery(one, times)
+  local address = mail_of.address(one)
+  return {
+    address = address, domain = domain_of(type(one) == "table" and one.ascii or address), params = type(one) == "table" and one.params or nil,
+    due = times.due, expires = times.expires, alarm = times.alarm,
+  }
+end
+
+-- Keeps a message: { id, from, to, octets, params, now, tenant?, meta?, user?, report? }.
+function Queue:_put(mail)
+  local engine = self._engine
+  local params = mail.params or {}
+  local times = settle.times(self, mail.now, params)
+  local list = {}
+  for i, one in ipairs(mail.to) do
+    list[i] = delivery(one, times)
+  end
+  local entry = {
+    id = mail.id, sender = mail.from, size = #mail.octets, received = mail.now, tenant = mail.tenant, user = mail.user,
+    priority = mail.priority or params.priority or 0, params = params, meta = mail.meta or {}, report = mail.report or nil,
+  }
+  local kept, err = engine.store:put(entry, mail.octets, list, true)
+  if not kept then
+    return nil, err
+  elseif not kept[1] then
+    return nil, Error("spool", ("%s: there is a message of this name already"):format(mail.id), { enhanced = "4.3.0" })
+  end
+  local now = {}
+  for _, one in ipairs(kept) do
+    now[#now + 1] = one.claimed and one or nil
+  end
+  if now[1] then
+    engine:take(now, mail.octets)
+  else
+    engine:poke()
+  end
+  return mail.id
+end
+
+local own = { tenant = true, priority = true, meta = true, hold = true }
+
+--- Keeps a message that a script has composed. It is on disk when this returns.
+---@async
+---@param options table as of moonpost.send; and tenant, priority, meta
+---@return string? id
+---@return moonpost.Error? err
+function Queue:send(options)
+  if type(options) ~= "table" then
+    error(("queue:send: a table expected, got a %s"):format(type(options)), 2)
+  end
+  local prepared, why = mail_of.prepare(options, own)
+  if not prepared then
+    error("queue:send: " .. why, 2)
+  end
+  local octets = prepared.body
+  if type(octets) == "function" then
+    local chunks = {}
+    for chunk in octets() do
+      chunks[#chunks + 1] = chunk
+    end
+    octets = table.concat(chunks)
+  elseif type(octets) ~= "string" then
+    octets = assert(octets:octets())
+  end
+  local ok, err = self:start()
+  if not ok then
+    return nil, err
+  end
+  local worker = self._engine.worker
+  return self:_put {
+    id = worker:message_id(), from = prepared.from, to = prepared.to, octets = octets, params = prepared.params, now = worker:time(),
+    tenant = options.tenant, priority = options.priority, meta = options.meta,
+  }
+end
+
+--- For message:enqueue: keeps a received message for some of its recipients. `done(outcome)` is called once.
+---@param message moonpost.Message
+---@param recipients moonpost.Recipient[]
+---@param done fun(outcome: { ok: boolean, error?: string, why?: string })
+function Queue:_take(message, recipients, done)
+  local worker = message.session._house.worker
+  local function keep()
+    local ok, err = self:start(worker, message.session._house.hostname)
+    if not ok then
+      return { ok = false, error = "SYSTEM", why = tostring(err) }
+    end
+    local mail = require("moonpost.forward").mail(message, recipients)
+    local octets, why = message:octets()
+    if not octets then
+      return { ok = false, error = "SYSTEM", why = why }
+    end
+    message._kept = (message._kept or 0) + 1
+    local id
+    id, err = self:_put {
+      id = message._kept == 1 and message.id or ("%s-%d"):format(message.id, message._kept), from = mail.from, to = mail.to,
+      octets = message._core:received() .. octets, params = mail.params, now = worker:time(), tenant = message.tenant,
+      meta = message.meta, user = message.session.user,
+    }
+    if not id then
+      return { ok = false, error = err.kind == "full" and "NOSPACE" or "SYSTEM", why = tostring(err) }
+    end
+    return { ok = true }
+  end
+  local function finish(ok, outcome)
+    done(ok and outcome or { ok = false, error = "SYSTEM", why = tostring(outcome) })
+  end
+  local ok, outcome = task.hook(worker, 0, finish, keep)
+  if ok ~= nil then
+    finish(ok, outcome)
+  end
+end
+
+---@param value any
+---@return boolean
+function M.is(value)
+  return type(value) == "table" and getmetatable(value) == Queue_mt
+end
+
+return M

@@ -1,0 +1,476 @@
+--- A queue that runs, on one worker: deliveries that are due are claimed, routed, put to their sites, and settled.
+---
+---     spool -> claim (a domain, a lane in turn) -> route (Lua) -> site (limits, rates, pauses) -> carry -> settle -> spool
+---
+--- Claims are few at a time for each domain, and no more than one when many are out: so neither a large queue nor a thousand dead sites
+--- take room that a live one needs.
+local Error = require "moonpost.error"
+local carry = require "moonpost.queue.carry"
+local exchange = require "moonpost.exchange"
+local hop_of = require "moonpost.queue.hop"
+local log = require "moonpost.log"
+local reply_of = require "moonpost.reply"
+local settle = require "moonpost.queue.settle"
+local site_of = require "moonpost.queue.site"
+local task = require "moonpost.task"
+
+local M = {}
+
+local BATCH = 20 -- deliveries claimed of a domain at once
+local CLAIMED_MOST = 10000 -- past it one of a domain
+local DOMAINS = 64 -- looked at in one go
+local ROUTING_MOST = 256 -- batches that are being routed: DNS may take its time
+local ROUTE_TIME = 120 -- seconds for `route` and the look-up of mail exchangers
+local LOOK = 60 -- seconds: nothing waits longer than that for a clock that was set
+local PAUSE_MOST = 300 -- seconds that a delivery waits by itself for a site that is paused or suspended
+local SOON = 0.01 -- seconds: timers are of milliseconds
+local LATER = 60 -- seconds until a delivery is tried again that the policy could not route
+local ALARMS = 200 -- looked at in one go
+
+---@class moonpost.queue.Engine
+local Engine = {}
+local Engine_mt = { __index = Engine, __name = "moonpost.queue.Engine" }
+
+---@param queue moonpost.Queue
+---@param store table
+---@param worker moonpost.core.worker
+---@return moonpost.queue.Engine
+function M.new(queue, store, worker)
+  local self = setmetatable({
+    queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
+    _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
+  }, Engine_mt)
+  store.changed = function()
+    self:poke()
+  end
+  return self
+end
+
+--- There is something to look at.
+function Engine:poke()
+  self._poked = true
+  local wake = self._wake
+  if wake then
+    self._wake = false
+    wake()
+  end
+end
+
+-- ---- claims --------------------------------------------------------------------------------------------------------
+
+local function count(self, domain, by)
+  self.claimed = self.claimed + by
+  local out = (self._out[domain] or 0) + by
+  self._out[domain] = out > 0 and out or nil
+end
+
+--- Claims of these deliveries have ended.
+---@param list moonpost.queue.Delivery[]
+function Engine:gone(list)
+  for _, one in ipairs(list) do
+    count(self, one.claimed_as or one.domain, -1)
+    one.claimed_as, one.placed = nil, nil
+  end
+  self:poke()
+end
+
+local function claimed(self, list)
+  for _, one in ipairs(list) do
+    one.claimed_as = one.domain -- it may be redirected meanwhile
+    count(self, one.domain, 1)
+  end
+end
+
+-- Back to the spool as they came: not due before `until_`.
+local function put_back(self, list, until_)
+  self.store:release(list, until_)
+  self:gone(list)
+end
+
+-- Times of pauses are by the worker's clock, those of the spool by the one on the wall.
+local function on_the_wall(self, at)
+  return at and self.worker:time() + math.max(0, at - self.worker:now()) or nil
+end
+
+-- A domain whose deliveries all go to one site sleeps with it. Where a policy sends them here and there, each of them waits by itself.
+local function sleep(self, at, until_)
+  for domain in pairs(at.domains) do
+    if self._ways[domain] == at.key then
+      self.store:sleep(domain, until_)
+    end
+  end
+end
+
+local function lead(self, domain, at)
+  local way = self._ways[domain]
+  if way == nil then
+    self._ways[domain] = at.key
+  elseif way ~= at.key then
+    self._ways[domain] = false
+  end
+  at.domains[domain] = true
+end
+
+--- Gives a job back that a site cannot take now.
+---@param job moonpost.queue.Job
+---@param again? number by the worker's clock
+---@param at moonpost.queue.Site
+function Engine:back(job, again, at)
+  local until_ = on_the_wall(self, again)
+  put_back(self, job.deliveries, until_ and math.min(until_, self.worker:time() + PAUSE_MOST))
+  if until_ then
+    sleep(self, at, until_)
+  end
+end
+
+-- ---- routing -------------------------------------------------------------------------------------------------------
+
+-- Where a delivery goes. A policy that fails is a fault of ours: later.
+local function ask(self, one)
+  local queue = self.queue
+  local route = queue.route
+  if type(route) ~= "function" then
+    return hop_of.read(queue, route)
+  end
+  local ok, answer, enhanced, text = pcall(route, one)
+  if not ok then
+    if reply_of.is(answer) and answer.code >= 400 then
+      return hop_of.read(queue, answer.code, answer.enhanced, answer.text)
+    elseif type(answer) == "table" and not Error.is(answer) then
+      error(answer, 0) -- its time is over
+    end
+    return nil, tostring(answer)
+  elseif answer == nil and Error.is(enhanced) then
+    return nil, tostring(enhanced)
+  end
+  return hop_of.read(queue, answer, enhanced, text)
+end
+
+local function site(self, key, name)
+  local found = self.sites[key]
+  if not found then
+    found = site_of.new(self, key, name, self.queue:_limits_of(name))
+    self.sites[key] = found
+  end
+  return found
+end
+
+local function mx_site(self, hop, route)
+  local hosts = {}
+  for i, host in ipairs(route) do
+    hosts[i] = host.host
+  end
+  local name = hosts[1]
+  table.sort(hosts)
+  return site(self, hop.key .. "\0" .. table.concat(hosts, " "), name)
+end
+
+-- From here on a job ends its claims itself.
+local function placed(job)
+  for _, one in ipairs(job.deliveries) do
+    one.placed = true
+  end
+end
+
+-- What is said in the place of a site: outcomes without a transaction.
+local function without(self, job, outcomes)
+  placed(job)
+  settle.job(self, job, outcomes, nil)
+  self:gone(job.deliveries)
+end
+
+local function failed(job, err)
+  local list = {}
+  for i in ipairs(job.deliveries) do
+    list[i] = { state = err.code < 500 and "deferred" or "refused", reply = reply_of.heard(err.code, err.enhanced, err.message) }
+  end
+  return list
+end
+
+-- Puts a job where its hop leads.
+local function place(self, job, routes)
+  local hop = job.hop
+  if hop.kind == "reply" then
+    return without(self, job, carry.say(job))
+  elseif hop.kind == "call" then
+    job.call = true
+    placed(job)
+    return site(self, "call\0" .. hop.key, hop.show):add(job)
+  end
+  local at
+  if hop.kind == "to" then
+    at = site(self, hop.key, hop.show)
+  else
+    local known = routes[hop.key]
+    if not known then
+      local route, err = exchange.route(hop.settings, job.domain)
+      known = { route = route, err = err }
+      routes[hop.key] = known
+    end
+    if not known.route then
+      return without(self, job, failed(job, known.err))
+    end
+    job.route = known.route
+    at = mx_site(self, hop, known.route)
+  end
+  lead(self, job.domain, at)
+  placed(job)
+  local again = at:closed()
+  if again then
+    self:back(job, again, at)
+  else
+    at:add(job)
+    if at:full() then
+      self.store:sleep(job.domain, self.worker:time() + LATER) -- woken when half of what waits is gone
+      at.asleep = true
+    end
+  end
+end
+
+-- Deliveries with one message and one hop are one job.
+local function jobs_of(self, list, octets)
+  local jobs, by_key = {}, {}
+  for _, one in ipairs(list) do
+    local hop, why = ask(self, one)
+    if not hop then
+      log.event("error", "route failed", { "queue", self.queue.name, "message", one.message.id, "to", one.address, "why", why })
+      put_back(self, { one }, self.worker:time() + LATER)
+    else
+      local key = ("%s\0%s\0%s"):format(one.message.id, hop.kind == "to" and "" or one.domain, hop.key)
+      local job = hop.kind ~= "reply" and by_key[key]
+      if job and #job.deliveries < self.queue.recipients then
+        table.insert(job.deliveries, one)
+      else
+        job = { message = one.message, deliveries = { one }, hop = hop, domain = one.domain, octets = octets }
+        by_key[key] = job
+        jobs[#jobs + 1] = job
+      end
+    end
+  end
+  return jobs
+end
+
+local function route(self, list, octets)
+  local routes = {} -- by domain and hop, of this batch
+  for _, job in ipairs(jobs_of(self, list, octets)) do
+    routes[job.domain] = routes[job.domain] or {}
+    place(self, job, routes[job.domain])
+  end
+end
+
+-- Routes what was claimed, in a task; whatever goes wrong, nothing stays claimed.
+local function begin(self, list, octets)
+  self._routing = self._routing + 1
+  task.spawn(function()
+    local ok, why, late = pcall(task.timeout, ROUTE_TIME, route, self, list, octets)
+    self._routing = self._routing - 1
+    if not ok or late then
+      log.event("error", "route failed", { "queue", self.queue.name, "domain", list[1].domain, "why", tostring(late or why) })
+      local left = {}
+      for _, one in ipairs(list) do
+        if one.claimed_as and not one.placed then
+          left[#left + 1] = one
+        end
+      end
+      put_back(self, left, self.worker:time() + LATER)
+    end
+    self:poke()
+    self:_over()
+  end)
+end
+
+--- A message that has just been kept, and is claimed for us.
+---@param list moonpost.queue.Delivery[]
+---@param octets string
+function Engine:take(list, octets)
+  claimed(self, list)
+  if self.stopping then
+    put_back(self, list)
+  else
+    begin(self, list, octets)
+  end
+end
+
+-- ---- carrying ------------------------------------------------------------------------------------------------------
+
+local function carry_out(self, at, job)
+  if job.call then
+    return carry.call(self.store, job, self.queue.call_time)
+  end
+  return carry.send(self.store, job, at, self.worker:time())
+end
+
+-- A site that was full and has room again.
+local function wake(self, at)
+  if at.asleep and at:waiting() <= at.limits.backlog // 2 then
+    at.asleep = false
+    for domain in pairs(at.domains) do
+      self.store:sleep(domain, 0)
+    end
+    self:poke()
+  end
+end
+
+local function nobody_spoke(outcomes)
+  for _, one in ipairs(outcomes) do
+    if one.state ~= "site" then
+      return false
+    end
+  end
+  return true
+end
+
+-- What came of a job, to the site and to the spool.
+local function over(self, at, job, ok, outcomes)
+  if not ok then
+    at:skipped()
+    log.event("error", "delivery failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(outcomes) })
+    put_back(self, job.deliveries, self.worker:time() + LATER)
+    return
+  end
+  local again
+  if nobody_spoke(outcomes) and not job.call then
+    again = on_the_wall(self, at:failed(tostring(outcomes[1].reply)))
+  else
+    at:went_well()
+  end
+  settle.job(self, job, outcomes, at, again)
+  self:gone(job.deliveries)
+  if again then
+    sleep(self, at, again)
+  end
+end
+
+--- Carries a job out, in a task; called by its site.
+---@param at moonpost.queue.Site
+---@param job moonpost.queue.Job
+function Engine:run(at, job)
+  self._running = self._running + 1
+  task.spawn(function()
+    local ok, outcomes = pcall(carry_out, self, at, job)
+    local settled, why = pcall(over, self, at, job, ok, outcomes)
+    self._running = self._running - 1
+    if not settled then
+      log.event("error", "queue failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(why) })
+      self:gone(job.deliveries)
+    end
+    at:run()
+    wake(self, at)
+    if at:idle() and self.sites[at.key] == at and not next(self._out) then
+      self:_sweep()
+    end
+    self:_over()
+  end)
+end
+
+-- Sites that have nothing to do are forgotten, when nothing else is to be done.
+function Engine:_sweep()
+  for key, at in pairs(self.sites) do
+    if at:idle() then
+      at.since = at.since or self.worker:now()
+      if self.worker:now() - at.since > at.limits.idle then
+        at:close()
+        self.sites[key] = nil
+      end
+    else
+      at.since = nil
+    end
+  end
+end
+
+-- ---- the feeder ----------------------------------------------------------------------------------------------------
+
+local function look(self)
+  local store, now = self.store, self.worker:time()
+  local late = store:alarms(now, ALARMS)
+  if late[1] then
+    claimed(self, late)
+    settle.late(self, late, now)
+    self:gone(late)
+  end
+  local more = late[ALARMS] ~= nil
+  for _, domain in ipairs(store:due(now, DOMAINS)) do
+    if self._routing >= ROUTING_MOST or self.stopping then
+      return false
+    end
+    local out = self._out[domain] or 0
+    local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
+    if out >= BATCH * 5 then
+      most = 0
+    end
+    if most == 0 then
+      store:sleep(domain, now + 1)
+    else
+      local list = store:claim(domain, now, most)
+      if list[1] then
+        claimed(self, list)
+        begin(self, list)
+        more = true
+      end
+    end
+  end
+  return more
+end
+
+local function rest(self)
+  local next_one = self.store:next()
+  local seconds = math.min(LOOK, next_one and math.max(SOON, next_one - self.worker:time()) or LOOK)
+  if self._routing >= ROUTING_MOST then
+    seconds = LOOK
+  end
+  task.park(function(up)
+    self._wake = up
+    local timer = next_one and self.worker:timer(seconds, function()
+      if self._wake == up then
+        self._wake = false
+        up()
+      end
+    end)
+    return function()
+      self._wake = false
+      if timer then
+        timer:cancel()
+      end
+    end
+  end, "something due in a queue")
+end
+
+--- Begins.
+function Engine:start()
+  self._feeder = task.spawn(function()
+    while not self.stopping do
+      self._poked = false
+      local ok, more = pcall(look, self)
+      if not ok then
+        log.event("error", "queue failed", { "queue", self.queue.name, "why", tostring(more) })
+      end
+      if not self.stopping and not self._poked and not (ok and more) then
+        rest(self)
+      end
+    end
+  end)
+end
+
+function Engine:_over()
+  if self.stopping and self._running == 0 and self._routing == 0 then
+    local waiting = self._waiting
+    self._waiting = {}
+    for _, up in ipairs(waiting) do
+      up()
+    end
+  end
+end
+
+--- Claims nothing more, gives back what waits, and calls `done` when what is on its way is over.
+---@param done fun()
+function Engine:stop(done)
+  self.stopping = true
+  table.insert(self._waiting, done)
+  self:poke()
+  for _, at in pairs(self.sites) do
+    at:close()
+  end
+  self:_over()
+end
+
+return M

@@ -1,0 +1,296 @@
+--- A spool that keeps nothing: for tests, whose policies have no disk. What it promises is what every spool promises.
+---
+--- - `put` of an id that is there already changes nothing. When it returns true, the message is kept.
+--- - A delivery, one recipient of a message, is claimed by one at a time. A claim ends by finish, reschedule or release, or with the
+---   process.
+--- - What becomes of one recipient changes nothing about another. With the last one the message goes.
+--- - Within a lane of a domain what was due first is claimed first. Lanes are of a priority and of a tenant, else of a sender: those of
+---   a higher priority come first, equal ones take turns. Nothing is promised between domains.
+--- - Times are seconds since 1970 by the clock on the wall. `sleep` and the `until_` of release are forgotten with the process: a dead host is
+---   nothing to be kept.
+--- - Everything but due, next and sleep may wait.
+local M = {}
+
+---@class moonpost.queue.Entry one message
+---@field id string
+---@field sender string
+---@field size integer
+---@field received number
+---@field tenant? string
+---@field priority integer
+---@field params table of MAIL, as they go on
+---@field meta table
+
+---@class moonpost.queue.Delivery one recipient of it
+---@field message moonpost.queue.Entry
+---@field number integer from 1
+---@field address string
+---@field domain string A-labels, lower case
+---@field params? table of RCPT
+---@field attempts integer
+---@field due number
+---@field expires number
+---@field alarm number when somebody has to look at it whatever else: a warning or its end
+---@field warned integer how many warnings have gone out
+---@field last? string what was said last
+---@field held? boolean
+
+local LANES = 64 -- of a priority
+local URGENT = 9 -- the highest
+
+---@class moonpost.queue.Memory
+local Store = {}
+local Store_mt = { __index = Store, __name = "moonpost.queue.Memory" }
+
+---@return moonpost.queue.Memory
+function M.new()
+  return setmetatable({ _messages = {}, _domains = {}, changed = function() end }, Store_mt)
+end
+
+local function lane_of(entry)
+  local text, sum = entry.tenant or entry.sender, 0
+  for i = 1, #text do
+    sum = (sum * 31 + text:byte(i)) % 1000003
+  end
+  return (URGENT - entry.priority) * LANES + sum % LANES
+end
+
+local function domain_of(self, name)
+  local domain = self._domains[name]
+  if not domain then
+    domain = { list = {}, lane = -1, sleeps = 0 }
+    self._domains[name] = domain
+  end
+  return domain
+end
+
+local function add(self, one)
+  local list = domain_of(self, one.domain).list
+  list[#list + 1] = one
+end
+
+local function take_out(self, one)
+  local domain = self._domains[one.domain]
+  for i, each in ipairs(domain.list) do
+    if each == one then
+      table.remove(domain.list, i)
+      break
+    end
+  end
+  if not domain.list[1] then
+    self._domains[one.domain] = nil
+  end
+end
+
+--- Keeps a message. `claimed`: the caller goes on with it at once.
+---@async
+---@param entry moonpost.queue.Entry
+---@param octets string
+---@param deliveries moonpost.queue.Delivery[] address, domain, params, due, expires, alarm
+---@param claimed? boolean
+---@return moonpost.queue.Delivery[]? deliveries complete
+---@return moonpost.Error? err kind "full" or "io"
+function Store:put(entry, octets, deliveries, claimed)
+  if self._messages[entry.id] then
+    return {}
+  end
+  local kept = { entry = entry, octets = octets, left = #deliveries, lane = lane_of(entry), deliveries = deliveries }
+  self._messages[entry.id] = kept
+  for number, one in ipairs(deliveries) do
+    one.message, one.number, one.attempts, one.warned = entry, number, 0, 0
+    one.claimed = claimed and one.due <= entry.received or false
+    add(self, one)
+  end
+  if not claimed then
+    self.changed()
+  end
+  return deliveries
+end
+
+---@return string? octets
+function Store:octets(id)
+  local kept = self._messages[id]
+  return kept and kept.octets
+end
+
+local function is_due(one, now)
+  return not one.claimed and not one.held and one.due <= now and (one.until_ or 0) <= now
+end
+
+--- Domains for which something is due.
+---@param now number
+---@param most integer
+---@return string[]
+function Store:due(now, most)
+  local names = {}
+  for name, domain in pairs(self._domains) do
+    if domain.sleeps <= now then
+      for _, one in ipairs(domain.list) do
+        if is_due(one, now) then
+          names[#names + 1] = name
+          break
+        end
+      end
+    end
+  end
+  table.sort(names)
+  for i = #names, most + 1, -1 do
+    names[i] = nil
+  end
+  return names
+end
+
+--- When something is due next, or wants to be looked at; nil when nothing waits.
+---@return number?
+function Store:next()
+  local first
+  for _, domain in pairs(self._domains) do
+    for _, one in ipairs(domain.list) do
+      if not one.claimed then
+        local at = one.alarm
+        if not one.held then
+          at = math.min(at, math.max(one.due, one.until_ or 0, domain.sleeps))
+        end
+        first = math.min(first or at, at)
+      end
+    end
+  end
+  return first
+end
+
+--- Claims deliveries of a domain, of one lane.
+---@async
+---@return moonpost.queue.Delivery[]
+function Store:claim(name, now, most)
+  local domain, lanes, found = self._domains[name], {}, false
+  for _, one in ipairs(domain and domain.list or {}) do
+    if is_due(one, now) then
+      local lane = self._messages[one.message.id].lane
+      lanes[lane] = lanes[lane] or {}
+      table.insert(lanes[lane], one)
+      found = true
+    end
+  end
+  if not found then
+    return {}
+  end
+  -- Of the highest priority that has any, the lane behind the one that had its turn last.
+  local first, behind
+  for lane in pairs(lanes) do
+    if not first or lane // LANES < first // LANES or lane // LANES == first // LANES and lane < first then
+      first = lane
+    end
+  end
+  for lane in pairs(lanes) do
+    if lane // LANES == first // LANES and lane > domain.lane and (not behind or lane < behind) then
+      behind = lane
+    end
+  end
+  domain.lane = behind or first
+  local list = lanes[domain.lane]
+  table.sort(list, function(a, b)
+    if a.due ~= b.due then
+      return a.due < b.due
+    end
+    return a.message.id == b.message.id and a.number < b.number or a.message.id < b.message.id
+  end)
+  for i = #list, 1, -1 do
+    if i > most then
+      list[i] = nil
+    else
+      list[i].claimed, list[i].until_ = true, nil
+    end
+  end
+  return list
+end
+
+--- Claims deliveries whose alarm is over, whatever they wait for.
+---@async
+---@return moonpost.queue.Delivery[]
+function Store:alarms(now, most)
+  local list = {}
+  for _, domain in pairs(self._domains) do
+    for _, one in ipairs(domain.list) do
+      if not one.claimed and one.alarm <= now and #list < most then
+        one.claimed = true
+        list[#list + 1] = one
+      end
+    end
+  end
+  return list
+end
+
+--- Nothing of a domain is due before `until_`; 0 wakes it.
+function Store:sleep(name, until_)
+  local domain = self._domains[name]
+  if domain then
+    domain.sleeps = until_
+  end
+end
+
+--- These are over: delivered, bounced, expired or removed.
+---@async
+---@param list moonpost.queue.Delivery[]
+---@return boolean? ok
+---@return moonpost.Error? err
+function Store:finish(list)
+  for _, one in ipairs(list) do
+    local kept = self._messages[one.message.id]
+    if kept and not one.over then
+      one.over = true
+      take_out(self, one)
+      kept.left = kept.left - 1
+      if kept.left == 0 then
+        self._messages[one.message.id] = nil
+      end
+    end
+  end
+  return true
+end
+
+--- Their fields attempts, due, alarm, warned, last, held, address and domain are kept as they are now, and the claims end.
+---@async
+---@param list moonpost.queue.Delivery[]
+---@return boolean? ok
+---@return moonpost.Error? err
+function Store:reschedule(list)
+  for _, one in ipairs(list) do
+    one.claimed, one.until_ = false, nil
+  end
+  self.changed()
+  return true
+end
+
+--- Ends claims and keeps nothing: until `until_` these are not due.
+---@param list moonpost.queue.Delivery[]
+---@param until_? number
+function Store.release(_, list, until_)
+  for _, one in ipairs(list) do
+    one.claimed, one.until_ = false, until_
+  end
+end
+
+--- Every delivery for which `want` returns true, oldest message first.
+---@async
+---@param want fun(one: moonpost.queue.Delivery): boolean
+---@param most integer
+---@return moonpost.queue.Delivery[]
+function Store:list(want, most)
+  local ids, list = {}, {}
+  for id in pairs(self._messages) do
+    ids[#ids + 1] = id
+  end
+  table.sort(ids)
+  for _, id in ipairs(ids) do
+    for _, one in ipairs(self._messages[id].deliveries) do
+      if not one.over and #list < most and want(one) then
+        list[#list + 1] = one
+      end
+    end
+  end
+  return list
+end
+
+function Store.close() end
+
+return M

@@ -1,0 +1,218 @@
+local moonpost = require "moonpost"
+local test = require "moonpost.test"
+
+local function zone(domains)
+  local names = {}
+  for domain, host in pairs(domains) do
+    names[domain] = { MX = { { 10, host } } }
+  end
+  return names
+end
+
+-- Runs `fn(queue, world)` in a world with these servers, by host name.
+local function world(how, fn)
+  local options = { spool = "/spool", hostname = "mx.example.org" }
+  for name, value in pairs(how.queue or {}) do
+    options[name] = value
+  end
+  return test.run(function(here)
+    local queue = moonpost.queue(options)
+    queue._here = here
+    return fn(queue, here)
+  end, { dns = how.dns, servers = how.servers, now = how.now or 1790000000 })
+end
+
+-- Everything that a hook of the queue is told, in order.
+local function events(queue)
+  local list = {}
+  for _, name in ipairs { "delivered", "relayed", "deferred", "bounced", "expired" } do
+    queue.on[name] = function(record)
+      list[#list + 1] = record
+    end
+  end
+  return list
+end
+
+local function mail(to, more)
+  local out = { from = "a@example.org", to = to, subject = "Hi", text = "Hello." }
+  for name, value in pairs(more or {}) do
+    out[name] = value
+  end
+  return out
+end
+
+-- Until `count` events have been told, or the time is over.
+local function until_told(list, count, seconds)
+  for _ = 1, seconds or 100 do
+    if #list >= count then
+      return list
+    end
+    moonpost.sleep(1)
+  end
+  return list
+end
+
+describe("moonpost.queue", function()
+  it("delivers a message by MX, and forgets it", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      local id = assert(queue:send(mail "bob@example.net"))
+      until_told(told, 1)
+      assert.equal("delivered", told[1].event)
+      assert.equal(id, told[1].message)
+      assert.equal("mx.example.net", told[1].host)
+      assert.equal(250, told[1].reply.code)
+      assert.equal(1, #server.messages)
+      assert.same({}, queue._engine.store:list(function() return true end, 10))
+      queue:stop()
+    end)
+  end)
+
+  it("tries again after 4xx, as the schedule says, and gives a bounce when it is over", function()
+    local server = test.server { rcpt = "450 4.2.0 later" }
+    local back = test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back },
+      queue = { retry = { "10m", "1h", expire = "3h", jitter = 0, warn = false }, hostname = "out.example.org" },
+    }, function(queue)
+      local told = events(queue)
+      local began = queue._here._worker:time()
+      assert(queue:send(mail "bob@example.net"))
+      until_told(told, 6, 5 * 3600)
+      local at = {}
+      for i, one in ipairs(told) do
+        at[i] = ("%s %d"):format(one.event, math.floor((one.time - began) / 60))
+      end
+      assert.same({ "deferred 0", "deferred 10", "deferred 70", "deferred 130", "expired 180", "delivered 180" }, at)
+      assert.equal(1, #back.messages)
+      local bounce = back.messages[1]
+      assert.same({ "", { "a@example.org" } }, { bounce.sender, bounce.recipients })
+      assert.matches("Action: failed\r\nStatus: 4.4.7\r\n", bounce.octets)
+      assert.matches("Final%-Recipient: rfc822; bob@example.net", bounce.octets)
+      assert.matches("450 4.2.0 later", bounce.octets)
+      queue:stop()
+    end)
+  end)
+
+  it("bounces after 5xx at once, for those alone that were refused", function()
+    local server = test.server { rcpt = function(argument)
+      return argument:find("nobody", 1, true) and "550 5.1.1 No such user" or "250 2.1.5 Ok"
+    end }
+    local back = test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail { "nobody@example.net", "bob@example.net" }))
+      until_told(told, 3)
+      local of = {}
+      for _, one in ipairs(told) do
+        of[one.recipient] = one.event
+      end
+      assert.same({ ["nobody@example.net"] = "bounced", ["bob@example.net"] = "delivered", ["a@example.org"] = "delivered" }, of)
+      assert.same({ "bob@example.net" }, server.messages[1].recipients)
+      assert.equal(1, #server.messages)
+      assert.matches("nobody@example.net", back.messages[1].octets)
+      assert.not_matches("bob@example.net", back.messages[1].octets:match("message/delivery%-status.-\r\n%-%-"))
+      queue:stop()
+    end)
+  end)
+
+  it("never returns what has no sender", function()
+    local server = test.server { mail = "550 5.7.1 no" }
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail("bob@example.net", { sender = "" })))
+      until_told(told, 1)
+      moonpost.sleep(5)
+      assert.equal("bounced", told[1].event)
+      assert.equal(1, #told)
+      assert.equal(0, #queue._engine.store:list(function() return true end, 10))
+      queue:stop()
+    end)
+  end)
+
+  it("lets the site pay for a dead host, not the message", function()
+    local dead = test.server { connect = "refused" }
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = dead } }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail "bob@example.net"))
+      until_told(told, 3, 300)
+      local last = queue._engine.store:list(function() return true end, 10)[1]
+      assert.equal(0, last.attempts)
+      assert.matches("^451 4%.4%.1 ", last.last)
+      dead.connect = nil
+      until_told(told, 4, 600)
+      assert.equal("delivered", told[#told].event)
+      queue:stop()
+    end)
+  end)
+
+  it("serves a live site while a thousand are dead", function()
+    local names = { ["live.example"] = { MX = { { 10, "mx.live.example" } } } }
+    for i = 1, 1000 do
+      names["dead" .. i .. ".example"] = { MX = { { 10, "mx.dead" .. i .. ".example" } } }
+      names["mx.dead" .. i .. ".example"] = { A = { "198.51.100.66" } }
+    end
+    local servers = { ["mx.live.example"] = test.server {}, ["dead.example"] = { connect = "timeout", address = "198.51.100.66" } }
+    world({ dns = names, servers = servers }, function(queue)
+      local told = {}
+      queue.on.delivered = function(record)
+        told[#told + 1] = record
+      end
+      for i = 1, 1000 do
+        assert(queue:send(mail("bob@dead" .. i .. ".example")))
+      end
+      moonpost.sleep(1)
+      local began = queue._here._worker:time()
+      assert(queue:send(mail "bob@live.example"))
+      until_told(told, 1)
+      assert.equal("bob@live.example", told[1].recipient)
+      assert.is_true(told[1].time - began < 2)
+      queue:stop()
+    end)
+  end)
+
+  it("routes by a function, to URLs, functions and replies", function()
+    local lmtp, relay = test.server { lmtp = true }, test.server {}
+    local called = {}
+    world({
+      dns = {}, servers = { ["unix:/run/lists.sock"] = lmtp, ["relay.example.net"] = relay },
+      queue = {
+        routes = { box = function(delivery, octets)
+          called[#called + 1] = { delivery.address, octets() }
+        end },
+        route = function(delivery)
+          if delivery.domain == "lists.example" then
+            return "lmtp://unix:/run/lists.sock"
+          elseif delivery.domain == "box.example" then
+            return "lua:box"
+          elseif delivery.domain == "no.example" then
+            return 550, "5.1.1", "No such mailbox"
+          end
+          return { url = "smtp://relay.example.net:2525", tls = "none" }
+        end,
+      },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail({ "l@lists.example", "b@box.example", "x@no.example", "o@else.example", "p@other.example" }, { sender = "" })))
+      until_told(told, 5)
+      local of = {}
+      for _, one in ipairs(told) do
+        of[one.recipient] = one.event
+      end
+      assert.same({
+        ["l@lists.example"] = "delivered", ["b@box.example"] = "delivered", ["x@no.example"] = "bounced", ["o@else.example"] = "delivered",
+        ["p@other.example"] = "delivered",
+      }, of)
+      assert.equal("b@box.example", called[1][1])
+      assert.matches("Hello%.", called[1][2])
+      assert.same({ "o@else.example", "p@other.example" }, relay.messages[1].recipients) -- one transaction for a smarthost
+      assert.equal(1, #lmtp.messages)
+      queue:stop()
+    end)
+  end)
+end)
