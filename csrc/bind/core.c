@@ -112,6 +112,14 @@ static int core_mailbox(lua_State *L)
   return 2;
 }
 
+/* The same question without the parts, which are strings to make. */
+static int core_is_mailbox(lua_State *L)
+{
+  mp_path path;
+  lua_pushboolean(L, mp_mailbox_parse(&path, mpl_check_str(L, 1), 0) == 0);
+  return 1;
+}
+
 static int core_check_reply(lua_State *L)
 {
   mp_reply reply;
@@ -248,6 +256,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "is_plain", core_is_plain },
     { "in_network", core_in_network },
     { "mailbox", core_mailbox },
+    { "is_mailbox", core_is_mailbox },
     { "check_reply", core_check_reply },
     { "selfsigned", core_selfsigned },
     { "password", core_password },

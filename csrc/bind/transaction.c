@@ -1,6 +1,8 @@
 /* bind/transaction.c -- a transaction out of Lua tables: addresses, and the parameters of MAIL and RCPT by the names that a server's session has for them. */
 #include "bind/client.h"
 
+#include "smtp/text.h"
+
 enum { STRINGS_MOST = 64 << 20, REPLIES_MOST = 4 << 20, RCPTS_MOST = 100000 };
 
 void mpl_mail_init(mpl_mail *mail)
@@ -277,48 +279,22 @@ const char *mpl_mail_read(lua_State *L, int index, mpl_mail *mail)
 
 /* ---- what a string says about itself --------------------------------------------------------------------------------- */
 
-static bool has_8bit(const char *ptr, size_t len)
-{
-  uint64_t all = 0;
-  size_t i = 0;
-  for (; i + 8 <= len; i += 8) {
-    uint64_t word;
-    memcpy(&word, ptr + i, 8);
-    all |= word;
-  }
-  for (; i < len; i++)
-    all |= (unsigned char)ptr[i];
-  return all & 0x8080808080808080u;
-}
-
-/* True when every line ends with CRLF, the last one too, and CR and LF stand nowhere else. */
-static bool is_canonical(mp_str s)
-{
-  if (s.len < 2 || s.ptr[s.len - 1] != '\n')
-    return false;
-  const char *at = s.ptr, *end = s.ptr + s.len;
-  while (at < end) {
-    const char *lf = memchr(at, '\n', (size_t)(end - at));
-    if (!lf || lf == at || lf[-1] != '\r' || memchr(at, '\r', (size_t)(lf - 1 - at)))
-      return false;
-    at = lf + 1;
-  }
-  return true;
-}
-
 void mpl_mail_look(mpl_mail *mail, mp_str octets)
 {
   mp_mail_params *p = &mail->tx.params;
-  if (!(p->given & MP_PARAM_BODY) && has_8bit(octets.ptr, octets.len)) {
+  bool eight, eight_in_head;
+  bool canonical = mp_text_canonical(octets, &eight);
+  if (!(p->given & MP_PARAM_BODY) && eight) {
     p->given |= MP_PARAM_BODY;
     p->body = MP_BODY_8BIT;
     const char *end = memmem(octets.ptr, octets.len, "\r\n\r\n", 4);
     if (!end)
       end = memmem(octets.ptr, octets.len, "\n\n", 2);
-    if (has_8bit(octets.ptr, end ? (size_t)(end - octets.ptr) : octets.len))
+    mp_text_canonical(mp_str_sub(octets, 0, end ? (size_t)(end - octets.ptr) : octets.len), &eight_in_head);
+    if (eight_in_head)
       p->given |= MP_PARAM_SMTPUTF8;
   }
-  mail->tx.canonical = (p->given & MP_PARAM_BODY && p->body == MP_BODY_BINARY) || is_canonical(octets);
+  mail->tx.canonical = (p->given & MP_PARAM_BODY && p->body == MP_BODY_BINARY) || canonical;
   if (!(p->given & MP_PARAM_SIZE)) {
     p->given |= MP_PARAM_SIZE;
     p->size = octets.len;

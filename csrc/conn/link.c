@@ -181,7 +181,8 @@ int mp_link_open(mp_link **out, mp_worker *worker, mp_stream *stream, const mp_l
   link->hostname = hostname;
   link->opts.machine.hostname = mp_str_of(hostname, opts->machine.hostname.len);
   link->opts.machine.sasl = worker->sasl;
-  link->opts.machine.out_blocks = &worker->out_blocks;
+  link->opts.machine.out_blocks = &worker->flight_blocks;
+  link->opts.machine.line_blocks = &worker->out_blocks;
   link->opts.handshake_ms = opts->handshake_ms > 0 ? opts->handshake_ms : LINK_HANDSHAKE_MS;
   link->opts.write_most = opts->write_most ? opts->write_most : LINK_WRITE_MOST;
   if (link->opts.write_most < LINK_WRITE_LEAST)

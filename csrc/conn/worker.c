@@ -41,6 +41,7 @@ int mp_worker_new(mp_worker **out, unsigned number, mp_gate *gate, bool is_virtu
   worker->wall_ms = is_virtual ? wall_virtual : wall_real;
   mp_pool_init(&worker->conns, sizeof(mp_conn), 256);
   mp_pool_init(&worker->out_blocks, 2048, 256);
+  mp_pool_init(&worker->flight_blocks, 16384, 32);
   mp_pool_init(&worker->cipher_blocks, 4096, 64);
   mp_pool_init(&worker->envelopes, sizeof(mp_envelope), 256);
   mp_pool_init(&worker->envelope_blocks, 1024, 512);
@@ -68,6 +69,7 @@ void mp_worker_free(mp_worker *worker)
   mp_body_store_dispose(&worker->bodies);
   mp_pool_dispose(&worker->conns);
   mp_pool_dispose(&worker->out_blocks);
+  mp_pool_dispose(&worker->flight_blocks);
   mp_pool_dispose(&worker->cipher_blocks);
   mp_pool_dispose(&worker->envelopes);
   mp_pool_dispose(&worker->envelope_blocks);

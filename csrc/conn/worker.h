@@ -15,6 +15,7 @@ typedef struct mp_worker {
   mp_gate *gate;         /* a reference; the process's */
   mp_pool conns;         /* mp_conn structs */
   mp_pool out_blocks;    /* output, partial lines */
+  mp_pool flight_blocks; /* what a client says: mostly an envelope and its message */
   mp_pool cipher_blocks; /* TLS output */
   mp_pool envelopes, envelope_blocks;
   mp_body_store bodies;

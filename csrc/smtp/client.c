@@ -68,7 +68,7 @@ int mp_client_new(mp_client **out, const mp_client_opts *opts, const mp_tls_fact
   cl->mech = -1;
   cl->op = MP_OP_GREET;
   cl->now_ms = cl->since_ms = cl->start_ms = now_ms;
-  mp_reader_init(&cl->reader, opts->out_blocks);
+  mp_reader_init(&cl->reader, opts->line_blocks);
   mp_buf_init(&cl->out, MP_CL_OUTPUT, opts->out_blocks);
   if (tls && bind_channel(cl, tls) < 0) {
     mp_mem_free(cl);

@@ -64,7 +64,8 @@ typedef struct mp_client_opts { /* shared by many machines, unchanged while one 
   int64_t quit_ms;      /* default 10 s: nobody's message hangs on it */
   int64_t operation_ms; /* any operation as a whole; default 1 h; 0 = no limit */
   mp_sasl_ctx *sasl;    /* needed for CRAM-MD5 and SCRAM; may be NULL: those are then unknown */
-  mp_pool *out_blocks;  /* of output buffers and partial replies; may be NULL */
+  mp_pool *out_blocks;  /* of output buffers; may be NULL */
+  mp_pool *line_blocks; /* of partial replies; may be NULL */
 } mp_client_opts;
 
 void mp_client_opts_init(mp_client_opts *opts); /* every default of the list above */

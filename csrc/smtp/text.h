@@ -8,4 +8,7 @@
  * U+009F) are refused like those of ASCII: terminals obey them. */
 bool mp_text_printable(mp_str s, bool utf8);
 
+/* True when every line ends with CRLF, the last one too, and CR and LF stand nowhere else. *eight: some octet is above 127. */
+bool mp_text_canonical(mp_str s, bool *eight);
+
 #endif

@@ -8,7 +8,7 @@ local suggest = require "moonpost.suggest"
 
 local M = {}
 
-local mailbox = core.mailbox
+local is_mailbox = core.is_mailbox
 
 ---@class moonpost.Mail
 ---@field from string
@@ -25,7 +25,7 @@ local composed = { "subject", "text", "reply_to", "headers", "date" } -- of whic
 
 -- The plain case, which most are: no name beside it, and nothing that is not ASCII.
 local function is_plain(one)
-  return type(one) == "string" and mailbox(one) ~= nil
+  return type(one) == "string" and is_mailbox(one)
 end
 
 local recipient_names = { address = true, params = true, ascii = true }
@@ -135,7 +135,7 @@ function M.prepare(mail, known)
   if why then
     return nil, why
   end
-  local from = mail.sender or envelope and envelope.from or mail.from
+  local from, from_ascii = mail.sender or envelope and envelope.from or mail.from, nil
   if from == nil then
     return nil, "from is needed: an address, or \"\" for the null sender"
   elseif from ~= "" and not is_plain(from) then
@@ -143,6 +143,7 @@ function M.prepare(mail, known)
     if not from then
       return nil, ("%s: %s"):format(mail.sender and "sender" or envelope and envelope.from and "envelope.from" or "from", why)
     end
+    from_ascii = compose.ascii(from)
   end
   local to = {}
   if envelope and envelope.to then
@@ -180,7 +181,7 @@ function M.prepare(mail, known)
   if why then
     return nil, why
   end
-  return { from = from, from_ascii = compose.ascii(from), to = to, params = params, body = body }
+  return { from = from, from_ascii = from_ascii, to = to, params = params, body = body }
 end
 
 --- The address of an entry of `to`.

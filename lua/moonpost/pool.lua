@@ -11,6 +11,7 @@
 local Error = require "moonpost.error"
 local client = require "moonpost.client"
 local options_of = require "moonpost.options"
+local send_of = require "moonpost.send"
 local task = require "moonpost.task"
 
 local M = {}
@@ -123,7 +124,7 @@ end
 ---@return moonpost.Error? err
 function Pool:lease(target, fresh)
   if type(target) ~= "table" then
-    target = require("moonpost.send").target(self._defaults, target, 2)
+    target = send_of.target(self._defaults, target, 2)
   end
   local site = site_of(self, target)
   while true do
@@ -182,7 +183,7 @@ end
 ---@return moonpost.SendResult? result
 ---@return moonpost.Error? err with a row for each recipient in `recipients`
 function Pool:send(mail)
-  return require("moonpost.send").through(self, mail, 2)
+  return send_of.through(self, mail, 2)
 end
 
 -- Whoever waits for room in the queue goes on when half of it is empty, rather than for each message.
@@ -195,7 +196,7 @@ local function make_room(self)
 end
 
 local function serve(self, job)
-  local result, err = require("moonpost.send").prepared(self, job)
+  local result, err = send_of.prepared(self, job)
   if job.done then
     job.done(result, err)
   end
@@ -246,7 +247,7 @@ function Pool:post(mail, done)
   if done ~= nil and type(done) ~= "function" then
     error(("pool:post: done: a function expected, got a %s"):format(type(done)), 2)
   end
-  local job = require("moonpost.send").prepare(self._defaults, mail, 2)
+  local job = send_of.prepare(self._defaults, mail, 2)
   job.done = done
   if job.hop then
     self._most = self._connections * SEVERAL
@@ -322,7 +323,7 @@ function M.new(options)
   elseif values.connections < 1 then
     error("moonpost.pool: connections: at least 1", 2)
   end
-  local defaults = require("moonpost.send").defaults(others, "moonpost.pool", 2, M.schema)
+  local defaults = send_of.defaults(others, "moonpost.pool", 2, M.schema)
   return setmetatable({
     _defaults = defaults, _worker = task.worker(), _sites = {},
     _connections = values.connections, _per_connection = values.per_connection, _idle = values.idle,

@@ -67,6 +67,11 @@ function core.in_network(ip, network) end
 ---@return string? domain
 function core.mailbox(address, utf8) end
 
+--- Whether this is an address, all of it ASCII.
+---@param address string
+---@return boolean
+function core.is_mailbox(address) end
+
 --- A domain name as the DNS knows it: A-labels, lower case, no dot at the end.
 ---@param name string
 ---@return string? ascii
