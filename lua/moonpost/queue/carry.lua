@@ -11,7 +11,7 @@ local task = require "moonpost.task"
 
 local M = {}
 
-local before = { route = true, connect = true, tls = true, auth = true, dns = true, timeout = true, connection = true }
+local about_the_message = { mail = true, rcpt = true, data = true, body = true } -- stages of which an outcome is final, or an attempt
 
 ---@class moonpost.queue.Job
 ---@field message moonpost.queue.Entry
@@ -85,7 +85,7 @@ local function outcome_of(row)
   if row.ok then
     state = "delivered"
   elseif state ~= "refused" then
-    state = row.own and before[row.stage] and "site" or "deferred"
+    state = row.own and not about_the_message[row.stage] and "site" or "deferred"
   end
   return { state = state, reply = row.reply, row = row }
 end
