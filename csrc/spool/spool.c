@@ -263,7 +263,7 @@ static int take_lock(mp_spool *spool, char why[MP_SPOOL_WHY])
   snprintf(path, sizeof path, "%s/lock", spool->folder);
   spool->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (spool->lock_fd < 0) {
-    snprintf(why, MP_SPOOL_WHY, "%s: %s", path, strerror(errno));
+    snprintf(why, MP_SPOOL_WHY, "lock: %s", strerror(errno));
     return mp_error_errno(errno);
   }
   char holder[64] = "";
@@ -276,7 +276,7 @@ static int take_lock(mp_spool *spool, char why[MP_SPOOL_WHY])
   }
   int len = snprintf(holder, sizeof holder, "process %ld\n", (long)getpid());
   if (ftruncate(spool->lock_fd, 0) < 0 || pwrite(spool->lock_fd, holder, (size_t)len, 0) < 0) {
-    snprintf(why, MP_SPOOL_WHY, "%s: %s", path, strerror(errno));
+    snprintf(why, MP_SPOOL_WHY, "lock: %s", strerror(errno));
     return mp_error_errno(errno);
   }
   return 0;

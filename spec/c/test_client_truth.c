@@ -286,7 +286,7 @@ static void converse(cwire *c, server *s)
 
 static void one_message(cwire *c, server *s, uint64_t began)
 {
-  char names[RCPTS][16], octets[BODY_MOST];
+  char names[RCPTS][64], octets[BODY_MOST];
   mp_send_rcpt rcpts[RCPTS];
   mp_transaction tx;
   size_t count = 1 + chance(RCPTS);
