@@ -56,7 +56,7 @@ for kind, make in pairs(makers) do
       end)
     end
 
-    it("keeps a message once, and gives its octets back", function()
+    it("#thread keeps a message once, and gives its octets back", function()
       with(function(store)
         assert.equal(2, #assert(store:put(entry "m1", "a\0b\r\n", to("x@a.example", "y@b.example"))))
         assert.same({}, store:put(entry "m1", "other", to "z@a.example"))

@@ -97,7 +97,7 @@ local function until_there(house, behind, taken, seconds)
 end
 
 describe("a relay with a queue", function()
-  it("hands everything on, once, and is empty then", function()
+  it("#thread hands everything on, once, and is empty then", function()
     local behind <close> = sink()
     local dir <close> = tmpdir.new()
     local house = relay(dir, behind.at.smtp)
