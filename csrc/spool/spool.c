@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ARENA_MOST = 1 << 30 };
+/* RESERVE: octets of the disk that new messages leave free, or a quarter of a small one, so that what is there can always be finished. */
+enum { ARENA_MOST = 1 << 30, RESERVE = 16 << 20 };
 
 void mp_spool_request_init(mp_spool_request *req, mp_spool_verb verb)
 {
@@ -92,8 +94,8 @@ static bool make_known(mp_spool *spool, spool_effect *list)
   return changed;
 }
 
-/* A transaction for all of `requests`. SQLITE_OK, or what went wrong; then nothing of it is there. */
-static int transact(mp_spool *spool, mp_list *requests, spool_effect **effects)
+/* A transaction for all of `requests`. SQLITE_OK, or what went wrong, with `why` and *rc; then nothing of it is there. */
+static int transact(mp_spool *spool, mp_list *requests, spool_effect **effects, int *rc, char why[MP_SPOOL_WHY])
 {
   spool_db *db = &spool->writer.db;
   *effects = NULL;
@@ -112,6 +114,8 @@ static int transact(mp_spool *spool, mp_list *requests, spool_effect **effects)
   }
   if (code == SQLITE_OK)
     return code;
+  *rc = ready || code != SQLITE_NOMEM ? spool_fault(db, code, why)
+                                      : MP_E_NOMEM; /* the rollback forgets what it was */
   pthread_mutex_lock(&spool->lock);
   undo(spool, *effects);
   pthread_mutex_unlock(&spool->lock);
@@ -129,21 +133,95 @@ static void answer(mp_list *requests)
   }
 }
 
-/* After a sync that failed nobody knows what the file holds: it is read anew, by a new connection, rather than synced again. */
-static void reopen(mp_spool *spool)
+static void answer_with(mp_list *requests, int rc, const char *why)
 {
+  for (mp_list *node = requests->next; node != requests; node = node->next) {
+    mp_spool_request *req = MP_CONTAINER(node, mp_spool_request, node);
+    req->rc = rc;
+    snprintf(req->why, sizeof req->why, "%s", why);
+  }
+  answer(requests);
+}
+
+/* Octets of the database that nothing stands in. */
+static uint64_t unused(spool_db *db)
+{
+  uint64_t pages = 0;
+  sqlite3_stmt *st = spool_statement(db, S_UNUSED);
+  if (st && sqlite3_step(st) == SQLITE_ROW)
+    pages = (uint64_t)sqlite3_column_int64(st, 0);
+  sqlite3_reset(st);
+  return pages * SPOOL_PAGE;
+}
+
+/* Whether the disk has room for `octets` of new messages: in the log, and behind it in the database, where what stands in the log alone has to go too. */
+static bool has_room(mp_spool *spool, uint64_t octets, char why[MP_SPOOL_WHY])
+{
+  struct statvfs disk;
+  struct stat log;
+  char path[4096];
+  uint64_t free_inside = unused(&spool->writer.db),
+           wanted = octets + (octets > free_inside ? octets - free_inside : 0);
+  if (snprintf(path, sizeof path, "%s-wal", spool->path) < (int)sizeof path && stat(path, &log) == 0)
+    wanted += (uint64_t)log.st_size;
+  if (statvfs(spool->folder, &disk) < 0)
+    return true; /* the write will tell */
+  uint64_t block = disk.f_frsize, reserve = disk.f_blocks * block / 4;
+  reserve = reserve < RESERVE ? reserve : RESERVE;
+  snprintf(why, MP_SPOOL_WHY, "the disk is nearly full: %llu KB are free, %llu KB are kept for what is there",
+           (unsigned long long)(disk.f_bavail * block >> 10), (unsigned long long)(reserve >> 10));
+  return disk.f_bavail * block >= reserve + wanted;
+}
+
+/* New messages are refused before the disk is full: else nothing could be finished either. */
+static void keep_reserve(mp_spool *spool, mp_list *requests)
+{
+  uint64_t octets = 0;
+  for (mp_list *node = requests->next; node != requests; node = node->next) {
+    mp_spool_request *req = MP_CONTAINER(node, mp_spool_request, node);
+    octets += req->verb == MP_SPOOL_PUT ? (uint64_t)req->octets.len : 0;
+  }
   char why[MP_SPOOL_WHY];
+  if (!octets || has_room(spool, octets, why))
+    return;
+  if (spool->writer.db.db)
+    sqlite3_wal_checkpoint_v2(spool->writer.db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+  if (has_room(spool, octets, why))
+    return;
+  mp_list refused;
+  mp_list_init(&refused);
+  for (mp_list *node = requests->next, *next; node != requests; node = next) {
+    next = node->next;
+    if (MP_CONTAINER(node, mp_spool_request, node)->verb == MP_SPOOL_PUT) {
+      mp_list_remove(node);
+      mp_list_push(&refused, node);
+    }
+  }
+  answer_with(&refused, MP_E_NOSPACE, why);
+}
+
+/* After an error of the disk nobody knows what the file holds: it is read anew, by a new connection, rather than synced again. */
+static int reopen(mp_spool *spool, char why[MP_SPOOL_WHY])
+{
   spool_db_close(&spool->writer.db);
-  spool_db_open(&spool->writer.db, spool->path, false, why);
+  return spool_db_open(&spool->writer.db, spool->path, false, why);
 }
 
 /* One transaction for all; when that fails, and there are several, one for each. */
 static void write_all(mp_spool *spool, mp_list *requests)
 {
   spool_effect *effects;
-  if (!spool->writer.db.db) /* an error of the disk closed it */
-    reopen(spool);
-  int code = transact(spool, requests, &effects);
+  char why[MP_SPOOL_WHY];
+  int rc = spool->writer.db.db ? 0 : reopen(spool, why); /* an error of the disk closed it */
+  if (rc < 0) {
+    answer_with(requests, rc, why);
+    return;
+  }
+  int code = transact(spool, requests, &effects, &rc, why);
+  if (rc == MP_E_NOSPACE) { /* the log gives back what it holds twice */
+    sqlite3_wal_checkpoint_v2(spool->writer.db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    code = transact(spool, requests, &effects, &rc, why);
+  }
   if (code == SQLITE_OK) {
     pthread_mutex_lock(&spool->moving);
     pthread_mutex_lock(&spool->lock);
@@ -155,18 +233,10 @@ static void write_all(mp_spool *spool, mp_list *requests)
       spool->changed(spool->ctx);
     return;
   }
-  bool single = requests->next->next == requests;
-  char why[MP_SPOOL_WHY];
-  int rc = spool_fault(&spool->writer.db, code, why);
-  if ((code & 0xff) != SQLITE_FULL && (code & 0xff) != SQLITE_NOMEM)
-    reopen(spool);
-  while (single && !mp_list_empty(requests)) {
-    mp_spool_request *req = MP_CONTAINER(requests->next, mp_spool_request, node);
-    req->rc = rc;
-    memcpy(req->why, why, sizeof why);
-    mp_list_remove(&req->node);
-    req->done(req);
-  }
+  if (rc == MP_E_SYSTEM)
+    spool_db_close(&spool->writer.db);
+  if (requests->next->next == requests)
+    answer_with(requests, rc, why);
   while (!mp_list_empty(requests)) {
     mp_list alone;
     mp_list *node = requests->next;
@@ -198,8 +268,11 @@ static void *write_thread(void *arg)
   mp_spool *spool = arg;
   mp_list requests;
   mp_list_init(&requests);
-  while (collect(spool, &spool->writer, &requests))
-    write_all(spool, &requests);
+  while (collect(spool, &spool->writer, &requests)) {
+    keep_reserve(spool, &requests);
+    if (!mp_list_empty(&requests))
+      write_all(spool, &requests);
+  }
   return NULL;
 }
 

@@ -29,8 +29,11 @@ typedef enum statement {
   S_SHOW,
   S_READ,
   S_DOMAINS,
+  S_UNUSED,
   S_COUNT
 } statement;
+
+enum { SPOOL_PAGE = 8192 };
 
 typedef struct spool_db { /* a connection, of one thread */
   sqlite3 *db;

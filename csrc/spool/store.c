@@ -60,6 +60,7 @@ static const char *const texts[S_COUNT] = {
   [S_READ] = "SELECT octets FROM body WHERE message = (SELECT n FROM message WHERE id = ?)",
   [S_DOMAINS] =
       "SELECT domain, lane, count(*), min(CASE WHEN held THEN NULL ELSE due END) FROM delivery GROUP BY domain, lane",
+  [S_UNUSED] = "PRAGMA freelist_count",
 };
 
 int spool_fault(spool_db *db, int code, char why[MP_SPOOL_WHY])

@@ -32,6 +32,7 @@ M.site_schema = {
   { name = "rate", type = "rate", null = true, doc = "messages" },
   { name = "connection_rate", type = "rate", null = true, doc = "new connections" },
   { name = "idle", type = "duration", default = "10s", doc = "how long a connection is kept that nobody uses" },
+  { name = "pause", type = "duration", default = "30s", doc = "when nobody there can be spoken to; then longer, up to 60 times that" },
   { name = "backlog", type = "integer", default = 200, doc = "transactions that wait in memory; the rest waits in the spool" },
 }
 

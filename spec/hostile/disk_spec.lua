@@ -158,3 +158,47 @@ describe("files that may not grow past a limit", function()
     assert.equal(1, #house:mail("bob"))
   end)
 end)
+
+describe("a disk that holds a queue, when it is nearly full,", function()
+  it("takes no more with 452, delivers what is there, and takes new mail then", function()
+    local dir <close> = tmpdir.new()
+    local mounted = process.run { "mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "none", dir:mkdir("small") }
+    if mounted.code ~= 0 then
+      pending("no file system can be mounted: " .. mounted.output)
+      return
+    end
+    local port = require("spec.support.ports").free()
+    local house = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = ([[
+        local queue = moonpost.queue {
+          spool = %q, route = "smtp://127.0.0.1:%d", site = { pause = "1s" },
+        }
+        function server.on.message(_, message) message:enqueue(queue) end
+      ]]):format(dir:join("small/spool"), port),
+    }
+    local peer <close> = raw.session(house.port.smtp)
+    local taken, reply = 0, nil
+    repeat
+      reply = send(peer, body(200000), "bob@elsewhere.example")
+      taken = taken + (reply:find("^250") and 1 or 0)
+    until not reply:find("^250")
+    assert.matches("^452 4%.3%.1 ", reply)
+    assert.is_true(taken > 2)
+    assert.equal(0, house:count("spool failed"))
+    local sink <close> = served.start {
+      listen = { ("smtp://127.0.0.1:%d"):format(port) }, options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = 'function server.on.message(_, message) log.info("got", { id = message.id }) message:discard "test" end',
+    }
+    for _ = 1, taken do
+      sink:expect("got id=", 60)
+    end
+    for _ = 1, taken do
+      house:expect("info  delivered", 10)
+    end
+    assert.matches("^250 ", send(peer, body(200000), "bob@elsewhere.example"))
+    peer:leave()
+    house:stop()
+    process.run { "umount", "-l", dir:join("small") }
+  end)
+end)

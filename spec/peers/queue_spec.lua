@@ -8,7 +8,7 @@ local function relay(dir, behind, more)
     dir = dir, options = 'relay = { networks = { "127.0.0.1" } }',
     hooks = ([[
       local queue = moonpost.queue {
-        spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5 }, retry = { "1s", expire = "1h" },
+        spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5, pause = "1s" }, retry = { "1s", expire = "1h" },
       }
       function server.on.message(_, message) message:enqueue(queue) end
       %s]]):format(behind, more or ""),

@@ -22,6 +22,7 @@
 ---@field rate? string messages: "1000/h"
 ---@field connection_rate? string new connections
 ---@field idle? moonpost.Duration "10s"
+---@field pause? moonpost.Duration when nobody there can be spoken to; then longer, up to 60 times that; "30s"
 ---@field backlog? integer transactions that wait in memory; 200
 
 ---@class moonpost.queue.Record one attempt, or the end of a delivery

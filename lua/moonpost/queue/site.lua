@@ -11,7 +11,7 @@ local task = require "moonpost.task"
 local M = {}
 
 local FIRST = 4 -- jobs at a time, as long as nothing is known of a site
-local PAUSES = { 30, 60, 120, 300, 600, 1200, 1800 } -- seconds, by how often it has failed since it was last spoken to
+local PAUSES = { 1, 2, 4, 10, 20, 40, 60 } -- times limits.pause, by how often it has failed since it was last spoken to
 local JITTER = 0.1
 
 ---@class moonpost.queue.Site
@@ -192,7 +192,7 @@ function Site:failed(why)
   local now = self._engine.worker:now()
   if self.state == "open" or self.state == "trying" then
     self.failures = self.failures + 1
-    local pause = PAUSES[math.min(self.failures, #PAUSES)]
+    local pause = self.limits.pause * PAUSES[math.min(self.failures, #PAUSES)]
     self.again = now + pause * (1 + JITTER * (2 * math.random() - 1))
     enter(self, "paused")
     give_back(self, self.again)
