@@ -178,7 +178,8 @@ describe("a disk that holds a queue, when it is nearly full,", function()
       ]]):format(dir:join("small/spool"), port),
     }
     local peer <close> = raw.session(house.port.smtp)
-    local taken, reply = 0, nil
+    local taken = 0
+    local reply
     repeat
       reply = send(peer, body(200000), "bob@elsewhere.example")
       taken = taken + (reply:find("^250") and 1 or 0)
