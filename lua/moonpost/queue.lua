@@ -56,7 +56,7 @@ M.schema = {
   { name = "dns", type = "any", null = true, doc = "whom to ask" },
 }
 
-local events = { delivered = true, relayed = true, deferred = true, bounced = true, expired = true }
+local events = { routed = true, delivered = true, relayed = true, deferred = true, bounced = true, expired = true }
 
 ---@class moonpost.Queue
 local Queue = {}
@@ -99,8 +99,52 @@ function M.described()
   return list
 end
 
+-- Limits as a policy writes them: those of every site, and under patterns ("mx.example.net", "*.example.net") those of some.
 local function limits(given, at)
-  return options_of.resolve(M.site_schema, given, at, "site.")
+  local common, patterns, names = {}, {}, {}
+  for key, value in pairs(given) do
+    if type(key) == "string" and key:find(".", 1, true) then
+      names[#names + 1] = key
+    else
+      common[key] = value
+    end
+  end
+  local values, why = options_of.resolve(M.site_schema, common, at, "site.")
+  if not values then
+    return nil, why
+  end
+  for _, key in ipairs(names) do
+    local some = given[key]
+    if type(some) ~= "table" then
+      return nil, ('site["%s"]: a table of limits expected, got a %s'):format(key, type(some))
+    elseif not key:find("^%*?[%w._-]+$") or key:find("^%*[^.]") then
+      return nil, ('site["%s"]: a host name, or "*.example.net" expected'):format(key)
+    end
+    local merged = {}
+    for name, value in pairs(common) do
+      merged[name] = value
+    end
+    for name, value in pairs(some) do
+      merged[name] = value
+    end
+    patterns[key:lower()], why = options_of.resolve(M.site_schema, merged, at, ('site["%s"].'):format(key))
+    if not patterns[key:lower()] then
+      return nil, why
+    end
+  end
+  return values, patterns
+end
+
+-- Of the patterns the one that says most of a host: its name, else the longest suffix.
+local function among(values, patterns, name)
+  local host = (name:match("://%[?([^%]/]+)") or name):gsub(":%d+$", ""):lower()
+  local found = patterns[host]
+  local rest = host
+  while not found and rest do
+    rest = rest:match("%.(.+)$")
+    found = rest and patterns["*." .. rest]
+  end
+  return found or values
 end
 
 -- Everything that can be wrong with a description.
@@ -108,10 +152,12 @@ local function read(given, at)
   local values, why = options_of.resolve(M.schema, given, at)
   if not values then
     return nil, why
+  elseif not values.spool or values.spool == "" then
+    return nil, 'spool is needed: a folder such as "/var/spool/moonpost"'
   end
   if type(values.site) == "table" then
-    local _, wrong = limits(values.site, at)
-    if type(wrong) == "string" then
+    local ok, wrong = limits(values.site, at)
+    if not ok then
       return nil, wrong
     end
   end
@@ -179,12 +225,12 @@ function Queue:_limits_of(name)
     end
     given = answer
   end
-  local values, why = limits(given or {}, "site")
+  local values, patterns = limits(given or {}, "site")
   if not values then
-    log.event("error", "site failed", { "queue", self.name, "site", name, "why", why })
-    values = limits({}, "site")
+    log.event("error", "site failed", { "queue", self.name, "site", name, "why", patterns })
+    return (limits({}, "site"))
   end
-  return values
+  return among(values, patterns, name)
 end
 
 -- Tells a hook, in a task of its own: one that raises or waits holds up nobody.

@@ -366,15 +366,13 @@ function M.on_error(fn)
   report = fn
 end
 
---- Starts a task of its own. It belongs to the generation, not to the hook that called it.
+--- Starts a task on a worker: for who may be called outside of every task, by a timer of that worker.
+---@param worker moonpost.core.worker
 ---@param fn function
----@return moonpost.Task task `task:join()` waits for its results, `task:cancel()` ends it
-function M.spawn(fn, ...)
-  if type(fn) ~= "function" then
-    error("spawn: a function is needed", 2)
-  end
+---@return moonpost.Task task
+function M.spawn_on(worker, fn, ...)
   local task = new_task()
-  task.worker = current and current.worker or core.worker()
+  task.worker = worker
   task.joiners = {}
   task.finish = function(ok, ...)
     task.ok, task.n, task.results = ok, select("#", ...), { ... }
@@ -393,6 +391,16 @@ function M.spawn(fn, ...)
   end
   start(task, task.worker, fn, ...)
   return task
+end
+
+--- Starts a task of its own. It belongs to the generation, not to the hook that called it.
+---@param fn function
+---@return moonpost.Task task `task:join()` waits for its results, `task:cancel()` ends it
+function M.spawn(fn, ...)
+  if type(fn) ~= "function" then
+    error("spawn: a function is needed", 2)
+  end
+  return M.spawn_on(current and current.worker or core.worker(), fn, ...)
 end
 
 --- Waits until the task is over; returns its results or raises its error.

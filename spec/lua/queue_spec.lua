@@ -215,4 +215,78 @@ describe("moonpost.queue", function()
       queue:stop()
     end)
   end)
+
+  it("has limits for all sites, and others for some", function()
+    local queue = moonpost.queue {
+      spool = "/spool", site = { connections = 7, ["*.example.net"] = { rate = "10/m" }, ["mx.example.net"] = { connections = 1 } },
+    }
+    assert.equal(7, queue:_limits_of("mx.example.org").connections)
+    assert.is_nil(queue:_limits_of("mx.example.org").rate)
+    assert.same({ 7, 10 }, { queue:_limits_of("mx2.example.net").connections, queue:_limits_of("mx2.example.net").rate.count })
+    assert.equal(1, queue:_limits_of("mx.example.net").connections)
+    assert.equal(1, queue:_limits_of("smtp://mx.example.net:25").connections)
+    assert.equal(10, queue:_limits_of("smtps://a.b.Example.net:465").rate.count)
+  end)
+
+  it("keeps to a site's rate and number of connections", function()
+    local server = test.server { body = { "250 ok", after = "1s" } }
+    world({
+      dns = {}, servers = { ["relay.example.net"] = server },
+      queue = { route = "smtp://relay.example.net", site = { connections = 2, rate = "5/m" } },
+    }, function(queue)
+      local told, began = events(queue), queue._here._worker:time()
+      for i = 1, 12 do
+        assert(queue:send(mail(("u%d@example.net"):format(i))))
+      end
+      until_told(told, 12, 300)
+      assert.equal(12, #told)
+      local first_minute = 0
+      for _, one in ipairs(told) do
+        first_minute = first_minute + (one.time - began < 55 and 1 or 0)
+      end
+      assert.is_true(first_minute >= 8 and first_minute <= 10, first_minute) -- five at once, then one every twelve seconds
+      assert.is_true(server.sessions <= 12)
+      queue:stop()
+    end)
+  end)
+
+  it("tells which way a delivery goes", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local ways = {}
+      queue.on.routed = function(record)
+        ways[#ways + 1] = { record.recipient, record.via, record.site }
+      end
+      local told = events(queue)
+      assert(queue:send(mail "bob@example.net"))
+      until_told(told, 1)
+      assert.same({ { "bob@example.net", "mx", "mx.example.net" } }, ways)
+      queue:stop()
+    end)
+  end)
+
+  it("names the slips of who describes one", function()
+    for wrong, why in pairs {
+      ["no such option"] = { { spool = "/s", rout = "mx" }, 'unknown option "rout" %(did you mean "route"%?%)' },
+      ["no spool"] = { {}, "spool" },
+      ["limits"] = { { spool = "/s", site = { conections = 3 } }, 'unknown option "site.conections" %(did you mean' },
+      ["limits of some"] = { { spool = "/s", site = { ["*.example.net"] = { rates = "1/s" } } }, 'did you mean "rate"' },
+      ["a pattern"] = { { spool = "/s", site = { ["*example.net"] = {} } }, "a host name, or" },
+      ["retry"] = { { spool = "/s", retry = { "soon" } }, "retry: wait 1: a duration" },
+      ["routes"] = { { spool = "/s", routes = { box = 3 } }, "routes.box: a function expected" },
+      ["postmaster"] = { { spool = "/s", postmaster = "nobody at all" }, "postmaster: an address expected" },
+    } do
+      local ok, err = pcall(function()
+        local queue = moonpost.queue(why[1])
+        return queue
+      end)
+      assert.is_false(ok, wrong)
+      assert.matches("^spec/lua/queue_spec.lua:%d+: moonpost.queue: ", err)
+      assert.matches(why[2], err)
+    end
+    local queue = moonpost.queue { spool = "/s" }
+    assert.error_matches(function()
+      queue.on.deliverd = function() end
+    end, 'spec/lua/queue_spec.lua:%d+: queue.on.deliverd: there is no such event %(did you mean "delivered"%?%)')
+  end)
 end)

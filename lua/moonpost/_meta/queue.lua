@@ -6,7 +6,7 @@
 ---@field name? string in logs; the last part of `spool`
 ---@field route? "mx"|string|table|fun(delivery: moonpost.queue.Delivery): any where a delivery goes; asked at every attempt, and may wait. "mx" when left out
 ---@field routes? table<string, fun(delivery: moonpost.queue.Delivery, octets: fun(): string): any> for "lua:name"
----@field site? moonpost.SiteLimits|fun(site: { name: string }): moonpost.SiteLimits?
+---@field site? moonpost.SiteLimits|table<string, moonpost.SiteLimits>|fun(site: { name: string }): moonpost.SiteLimits?
 ---@field retry? { [integer]: moonpost.Duration, expire?: moonpost.Duration, jitter?: number, warn?: moonpost.Duration|false }
 ---@field hostname? string that EHLO and reports say; the server's
 ---@field from? string of reports
@@ -26,7 +26,7 @@
 ---@field backlog? integer transactions that wait in memory; 200
 
 ---@class moonpost.queue.Record one attempt, or the end of a delivery
----@field event "delivered"|"relayed"|"deferred"|"bounced"|"expired"
+---@field event "routed"|"delivered"|"relayed"|"deferred"|"bounced"|"expired"
 ---@field queue string
 ---@field message string id
 ---@field sender string
@@ -39,7 +39,7 @@
 ---@field ip? string
 ---@field tls? table
 ---@field stage? string as of moonpost.SendRow
----@field reply moonpost.Reply
+---@field reply? moonpost.Reply none of "routed"
 ---@field own? boolean the reply is ours
 ---@field attempts integer
 ---@field due number
@@ -48,6 +48,7 @@
 ---@field age number seconds since the message came
 
 ---@class moonpost.QueueHooks
+---@field routed? fun(record: moonpost.queue.Record)
 ---@field delivered? fun(record: moonpost.queue.Record)
 ---@field relayed? fun(record: moonpost.queue.Record)
 ---@field deferred? fun(record: moonpost.queue.Record)

@@ -214,6 +214,7 @@ local function place(self, job, routes)
     at = mx_site(self, hop, known.route)
   end
   lead(self, job.domain, at)
+  settle.routed(self, job, at)
   placed(job)
   local again = at:closed()
   if again then
@@ -261,7 +262,7 @@ end
 -- Routes what was claimed, in a task; whatever goes wrong, nothing stays claimed.
 local function begin(self, list, octets)
   self._routing = self._routing + 1
-  task.spawn(function()
+  task.spawn_on(self.worker, function()
     local ok, why, late = pcall(task.timeout, ROUTE_TIME, route, self, list, octets)
     self._routing = self._routing - 1
     if not ok or late then
@@ -346,7 +347,7 @@ end
 ---@param job moonpost.queue.Job
 function Engine:run(at, job)
   self._running = self._running + 1
-  task.spawn(function()
+  task.spawn_on(self.worker, function()
     local ok, outcomes = pcall(carry_out, self, at, job)
     local settled, why = pcall(over, self, at, job, ok, outcomes)
     self._running = self._running - 1
@@ -437,7 +438,7 @@ end
 
 --- Begins.
 function Engine:start()
-  self._feeder = task.spawn(function()
+  self._feeder = task.spawn_on(self.worker, function()
     while not self.stopping do
       self._poked = false
       local ok, more = pcall(look, self)

@@ -70,6 +70,18 @@ local function tell(engine, made)
   engine.queue:_tell(made.event, made)
 end
 
+--- Tells who wants to know which way a job goes.
+---@param engine moonpost.queue.Engine
+---@param job moonpost.queue.Job
+---@param at moonpost.queue.Site
+function M.routed(engine, job, at)
+  if engine.queue._hooks.routed then
+    for _, one in ipairs(job.deliveries) do
+      engine.queue:_tell("routed", record(engine, job, one, {}, at, "routed"))
+    end
+  end
+end
+
 local function expired(one, times, reply)
   return {
     address = one.address, params = one.params, reply = reply, status = times.status or EXPIRED, kind = "failed", expired = true,
