@@ -287,6 +287,6 @@ describe("moonpost.queue", function()
     local queue = moonpost.queue { spool = "/s" }
     assert.error_matches(function()
       queue.on.deliverd = function() end
-    end, 'spec/lua/queue_spec.lua:%d+: queue.on.deliverd: there is no such event %(did you mean "delivered"%?%)')
+    end, '^queue.on.deliverd: there is no such event %(did you mean "delivered"%?%)')
   end)
 end)
