@@ -265,6 +265,94 @@ describe("moonpost.queue", function()
     end)
   end)
 
+  -- A report that could not be kept gave everything back, so who had the mail got it again each minute until there was room.
+  it("delivers nothing twice where the spool has no room for a report", function()
+    local server = test.server { rcpt = function(argument)
+      return argument:find("nobody", 1, true) and "550 5.1.1 No such user" or "250 2.1.5 Ok"
+    end }
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = test.server {} },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail { "nobody@example.net", "bob@example.net" }))
+      local store = queue._engine.store
+      local put = store.put
+      store.put = function()
+        return nil, "the disk is full"
+      end
+      moonpost.sleep(600)
+      assert.equal(1, #server.messages)
+      assert.same({ "delivered", 1 }, { told[1].event, #told })
+      store.put = put
+      until_told(told, 3)
+      assert.same({ "bounced", "delivered" }, { told[2].event, told[3].event })
+      assert.equal(0, queue._engine.claimed)
+      queue:stop()
+    end)
+  end)
+
+  -- A failed write leaves claims as they were: what could not be rescheduled was never claimed again.
+  it("tries again what the spool could not reschedule", function()
+    local server = test.server { rcpt = "450 4.2.0 later" }
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail "bob@example.net"))
+      local store = queue._engine.store
+      store.reschedule = function()
+        store.reschedule = nil
+        return nil, "an error of the disk"
+      end
+      until_told(told, 1, 3600)
+      assert.equal("deferred", told[1].event)
+      queue:stop()
+    end)
+  end)
+
+  it("looks at what is late once a minute while the spool takes no report", function()
+    local server = test.server { rcpt = "450 4.2.0 later" }
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = test.server {} },
+      queue = { retry = { "10m", expire = "15m", jitter = 0, warn = false } },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail "bob@example.net"))
+      local store, asked = queue._engine.store, 0
+      local put = store.put
+      store.put = function()
+        asked = asked + 1
+        assert(asked < 100, "no time passes")
+        return nil, "the disk is full"
+      end
+      moonpost.sleep(1800)
+      assert.is_true(asked >= 10 and asked <= 16, asked)
+      store.put = put
+      until_told(told, 4, 120)
+      assert.same({ "expired", "delivered" }, { told[#told - 1].event, told[#told].event })
+      queue:stop()
+    end)
+  end)
+
+  it("gives back what is being routed when it stops", function()
+    local server = test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server },
+      queue = { route = function()
+        moonpost.sleep(5)
+        return "mx"
+      end },
+    }, function(queue)
+      assert(queue:send(mail "bob@example.net"))
+      moonpost.sleep(1)
+      local engine = queue._engine
+      queue:stop()
+      assert.equal(0, #server.messages)
+      assert.equal(0, engine.claimed)
+      assert.is_false(engine.store:list(function() return true end, 10)[1].claimed)
+    end)
+  end)
+
   it("names the slips of who describes one", function()
     for wrong, why in pairs {
       ["no such option"] = { { spool = "/s", rout = "mx" }, 'unknown option "rout" %(did you mean "route"%?%)' },

@@ -38,7 +38,7 @@ local Engine_mt = { __index = Engine, __name = "moonpost.queue.Engine" }
 function M.new(queue, store, worker)
   local self = setmetatable({
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
-    _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
+    _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {}, _looking = false, _late_again = nil,
   }, Engine_mt)
   store.changed = function()
     self:poke()
@@ -172,11 +172,26 @@ local function placed(job)
   end
 end
 
+-- Whatever went wrong while it was settled, nothing stays claimed. What is over already is not touched by a release.
+local function settled(self, job, ok, why)
+  if not ok then
+    log.event("error", "queue failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(why) })
+    self.store:release(job.deliveries, self.worker:time() + LATER)
+  end
+  return ok
+end
+
 -- What is said in the place of a site: outcomes without a transaction.
+-- In a task of its own: the time for routing may be over in the middle of it.
 local function without(self, job, outcomes)
   placed(job)
-  settle.job(self, job, outcomes, nil)
-  self:gone(job.deliveries)
+  self._running = self._running + 1
+  task.spawn_on(self.worker, function()
+    settled(self, job, pcall(settle.job, self, job, outcomes, nil))
+    self._running = self._running - 1
+    self:gone(job.deliveries)
+    self:_over()
+  end)
 end
 
 local function failed(job, err)
@@ -190,7 +205,10 @@ end
 -- Puts a job where its hop leads.
 local function place(self, job, routes)
   local hop = job.hop
-  if hop.kind == "reply" then
+  if self.stopping then
+    placed(job)
+    return put_back(self, job.deliveries)
+  elseif hop.kind == "reply" then
     return without(self, job, carry.say(job))
   elseif hop.kind == "call" then
     job.call = true
@@ -211,6 +229,10 @@ local function place(self, job, routes)
       return without(self, job, failed(job, known.err))
     end
     job.route = known.route
+    if self.stopping then -- while the answer came
+      placed(job)
+      return put_back(self, job.deliveries)
+    end
     at = mx_site(self, hop, known.route)
   end
   lead(self, job.domain, at)
@@ -349,13 +371,13 @@ function Engine:run(at, job)
   self._running = self._running + 1
   task.spawn_on(self.worker, function()
     local ok, outcomes = pcall(carry_out, self, at, job)
-    local settled, why = pcall(over, self, at, job, ok, outcomes)
-    self._running = self._running - 1
-    if not settled then
-      log.event("error", "queue failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(why) })
+    if not settled(self, job, pcall(over, self, at, job, ok, outcomes)) then
       self:gone(job.deliveries)
     end
-    at:run()
+    self._running = self._running - 1
+    if not self.stopping then
+      at:run()
+    end
     wake(self, at)
     if at:idle() and self.sites[at.key] == at and not next(self._out) then
       self:_sweep()
@@ -381,15 +403,32 @@ end
 
 -- ---- the feeder ----------------------------------------------------------------------------------------------------
 
+-- Deliveries that are late. Where the spool cannot take what becomes of them, they are looked at again after a while, not at once and for ever.
+local function look_at_late(self, now)
+  if self._late_again and self.worker:now() < self._late_again then
+    return false
+  end
+  self._late_again = nil
+  local late = self.store:alarms(now, ALARMS)
+  if not late[1] then
+    return false
+  end
+  claimed(self, late)
+  local ok, well = pcall(settle.late, self, late, now)
+  if not ok then
+    log.event("error", "queue failed", { "queue", self.queue.name, "why", tostring(well) })
+    self.store:release(late, now + LATER)
+  end
+  if not (ok and well) then
+    self._late_again = self.worker:now() + LATER
+  end
+  self:gone(late)
+  return ok and well and late[ALARMS] ~= nil
+end
+
 local function look(self)
   local store, now = self.store, self.worker:time()
-  local late = store:alarms(now, ALARMS)
-  if late[1] then
-    claimed(self, late)
-    settle.late(self, late, now)
-    self:gone(late)
-  end
-  local more = late[ALARMS] ~= nil
+  local more = look_at_late(self, now)
   for _, domain in ipairs(store:due(now, DOMAINS)) do
     if self._routing >= ROUTING_MOST or self.stopping then
       return false
@@ -405,6 +444,10 @@ local function look(self)
       local list = store:claim(domain, now, most)
       if list[1] then
         claimed(self, list)
+        if self.stopping then
+          put_back(self, list)
+          return false
+        end
         begin(self, list)
         more = true
       end
@@ -418,6 +461,9 @@ local function rest(self)
   local seconds = math.min(LOOK, next_one and math.max(SOON, next_one - self.worker:time()) or LOOK)
   if self._routing >= ROUTING_MOST then
     seconds = LOOK
+  elseif self._late_again then
+    seconds = math.max(1, seconds) -- the alarm that is over is no reason to look
+    next_one = next_one or self.worker:time()
   end
   task.park(function(up)
     self._wake = up
@@ -440,8 +486,9 @@ end
 function Engine:start()
   self._feeder = task.spawn_on(self.worker, function()
     while not self.stopping do
-      self._poked = false
+      self._poked, self._looking = false, true
       local ok, more = pcall(look, self)
+      self._looking = false
       if not ok then
         log.event("error", "queue failed", { "queue", self.queue.name, "why", tostring(more) })
       end
@@ -449,11 +496,12 @@ function Engine:start()
         rest(self)
       end
     end
+    self:_over()
   end)
 end
 
 function Engine:_over()
-  if self.stopping and self._running == 0 and self._routing == 0 then
+  if self.stopping and self._running == 0 and self._routing == 0 and not self._looking then
     local waiting = self._waiting
     self._waiting = {}
     for _, up in ipairs(waiting) do

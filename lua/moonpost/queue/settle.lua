@@ -96,36 +96,62 @@ local function success(job, one, outcome)
   return kind and { kind = kind, address = one.address, params = one.params, reply = outcome.reply, host = row and row.host } or nil
 end
 
--- Keeps what has been decided. Whatever the spool cannot take now is given back, and will be decided again.
+-- Keeps what has been decided. Whatever the spool cannot take now is given back, and will be decided again: its claim ends whatever fails. But what
+-- has been delivered is over even where a report cannot be kept, for the next attempt would deliver it once more.
 local function keep(engine, message, octets, plan)
-  local store = engine.store
-  local ok, err = notices.send(engine, message, octets, plan.notices)
-  if ok and plan.later[1] then
-    ok, err = store:reschedule(plan.later)
-  elseif not ok then
-    table.move(plan.later, 1, #plan.later, #plan.back + 1, plan.back)
+  local store, failed, err = engine.store, {}, nil
+  local function give_back(list)
+    for _, one in ipairs(list) do
+      failed[one] = true
+      plan.back[#plan.back + 1] = one
+    end
   end
-  if ok and plan.over[1] then
-    ok, err = store:finish(plan.over)
+  local function write_down(method, list)
+    local ok, why = true, nil
+    if list[1] then
+      ok, why = store[method](store, list)
+    end
+    if not ok then
+      err = why
+      give_back(list)
+    end
   end
-  if not ok then
-    table.move(plan.over, 1, #plan.over, #plan.back + 1, plan.back)
+  local said, why = notices.send(engine, message, octets, plan.notices)
+  if said then
+    write_down("reschedule", plan.later)
+    table.move(plan.over, 1, #plan.over, #plan.done + 1, plan.done)
+  else
+    err = why
+    give_back(plan.later)
+    give_back(plan.over)
+  end
+  write_down("finish", plan.done)
+  if next(failed) then
     log.event("error", "spool failed", { "queue", engine.queue.name, "message", message.id, "why", tostring(err) })
     plan.until_ = math.max(plan.until_ or 0, engine.worker:time() + AGAIN)
   end
   if plan.back[1] then
     store:release(plan.back, plan.until_)
   end
-  return ok
+  for i, made in ipairs(plan.told) do
+    if not failed[plan.about[i]] then
+      tell(engine, made)
+    end
+  end
+  return not next(failed)
+end
+
+local function note(plan, one, made)
+  plan.told[#plan.told + 1], plan.about[#plan.about + 1] = made, one
 end
 
 local decide = {}
 
 function decide.delivered(engine, job, one, outcome, at, plan)
-  plan.over[#plan.over + 1] = one
+  plan.done[#plan.done + 1] = one
   plan.notices[#plan.notices + 1] = success(job, one, outcome)
   local kind = outcome.row and outcome.row.dsn_lost and "relayed" or "delivered"
-  plan.told[#plan.told + 1] = record(engine, job, one, outcome, at, kind)
+  note(plan, one, record(engine, job, one, outcome, at, kind))
 end
 
 function decide.refused(engine, job, one, outcome, at, plan)
@@ -134,13 +160,13 @@ function decide.refused(engine, job, one, outcome, at, plan)
     kind = "failed", address = one.address, params = one.params, reply = outcome.reply,
     host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   }
-  plan.told[#plan.told + 1] = record(engine, job, one, outcome, at, "bounced")
+  note(plan, one, record(engine, job, one, outcome, at, "bounced"))
 end
 
 local function give_up(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1] = one
   plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome.reply)
-  plan.told[#plan.told + 1] = record(engine, job, one, outcome, at, "expired")
+  note(plan, one, record(engine, job, one, outcome, at, "expired"))
 end
 
 function decide.deferred(engine, job, one, outcome, at, plan)
@@ -154,7 +180,7 @@ function decide.deferred(engine, job, one, outcome, at, plan)
   one.due = due
   one.alarm = alarm_of(times, one)
   plan.later[#plan.later + 1] = one
-  plan.told[#plan.told + 1] = record(engine, job, one, outcome, at, "deferred")
+  note(plan, one, record(engine, job, one, outcome, at, "deferred"))
 end
 
 function decide.site(engine, job, one, outcome, at, plan)
@@ -163,11 +189,11 @@ function decide.site(engine, job, one, outcome, at, plan)
     return give_up(engine, job, one, outcome, at, plan)
   end
   plan.back[#plan.back + 1] = one
-  plan.told[#plan.told + 1] = record(engine, job, one, outcome, at, "deferred")
+  note(plan, one, record(engine, job, one, outcome, at, "deferred"))
 end
 
 local function new_plan()
-  return { over = {}, later = {}, back = {}, notices = {}, told = {} }
+  return { over = {}, done = {}, later = {}, back = {}, notices = {}, told = {}, about = {} }
 end
 
 --- Settles a job.
@@ -189,11 +215,7 @@ function M.job(engine, job, outcomes, at, again)
     end
     decide[outcome.state](engine, job, one, outcome, at, plan)
   end
-  if keep(engine, job.message, job.octets, plan) then
-    for _, made in ipairs(plan.told) do
-      tell(engine, made)
-    end
-  end
+  keep(engine, job.message, job.octets, plan)
 end
 
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
@@ -203,7 +225,9 @@ local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in
 ---@param engine moonpost.queue.Engine
 ---@param list moonpost.queue.Delivery[]
 ---@param now number
+---@return boolean well false: the spool could not take all of it
 function M.late(engine, list, now)
+  local well = true
   for _, one in ipairs(list) do
     local plan, times = new_plan(), times_of(engine.queue, one)
     local outcome = { state = "site", reply = one.last and reply_of.parse(one.last) or LATE }
@@ -218,12 +242,9 @@ function M.late(engine, list, now)
       one.alarm = alarm_of(times, one)
       plan.later[1] = one
     end
-    if keep(engine, one.message, nil, plan) then
-      for _, made in ipairs(plan.told) do
-        tell(engine, made)
-      end
-    end
+    well = keep(engine, one.message, nil, plan) and well
   end
+  return well
 end
 
 return M
