@@ -377,4 +377,105 @@ describe("moonpost.queue", function()
       queue.on.deliverd = function() end
     end, '^queue.on.deliverd: there is no such event %(did you mean "delivered"%?%)')
   end)
+
+  local HOUR = 3600
+
+  -- What was told, with the minutes since the beginning.
+  local function minutes(told, began)
+    local out = {}
+    for i, one in ipairs(told) do
+      out[i] = ("%s %s %d"):format(one.event, one.recipient:match("^[^@]*"), math.floor((one.time - began) / 60 + 0.5))
+    end
+    return out
+  end
+
+  it("holds a message as long as FUTURERELEASE says (RFC 4865)", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told, began = events(queue), queue._here._worker:time()
+      assert(queue:send(mail("bob@example.net", { params = { holdfor = 2 * HOUR } })))
+      until_told(told, 1, 3 * HOUR)
+      assert.same({ "delivered bob 120" }, minutes(told, began))
+      queue:stop()
+    end)
+  end)
+
+  it("gives up when DELIVERBY with R is over, and warns when it is over with N (RFC 2852)", function()
+    local server, back = test.server { mail = "451 4.3.0 later", extensions = { "PIPELINING", "DELIVERBY" } }, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back },
+      queue = { retry = { "30m", expire = "2h", jitter = 0, warn = false }, hostname = "out.example.org" },
+    }, function(queue)
+      local told, began = events(queue), queue._here._worker:time()
+      assert(queue:send(mail("r@example.net", { params = { by = HOUR, by_mode = "R" } })))
+      until_told(told, 4, 3 * HOUR)
+      assert.same({ "deferred r 0", "deferred r 30", "expired r 60", "delivered a 60" }, minutes(told, began))
+      assert.matches("Status: 5%.4%.7", back.messages[1].octets)
+      assert(queue:send(mail("n@example.net", { params = { by = HOUR, by_mode = "N" } })))
+      until_told(told, 12, 5 * HOUR)
+      assert.matches("Action: delayed", back.messages[2].octets)
+      assert.matches("Action: failed", back.messages[3].octets)
+      assert.matches("Status: 4%.4%.7", back.messages[3].octets)
+      queue:stop()
+    end)
+  end)
+
+  it("tells a sender once that a message is late, even while its site is dead", function()
+    local dead, back = test.server { connect = "refused" }, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = dead, ["mx.example.org"] = back },
+      queue = { retry = { "1h", expire = "1d", warn = "4h" }, hostname = "out.example.org" },
+    }, function(queue)
+      assert(queue:send(mail "bob@example.net"))
+      moonpost.sleep(10 * HOUR)
+      assert.equal(1, #back.messages)
+      assert.matches("Action: delayed", back.messages[1].octets)
+      assert.matches("Will%-Retry%-Until:", back.messages[1].octets)
+      moonpost.sleep(15 * HOUR)
+      assert.equal(2, #back.messages)
+      assert.matches("Action: failed", back.messages[2].octets)
+      assert.equal(0, #queue._engine.store:list(function() return true end, 10))
+      queue:stop()
+    end)
+  end)
+
+  it("does as NOTIFY, RET and ENVID say (RFC 3461)", function()
+    local server, back = test.server { rcpt = "550 5.1.1 No such user" }, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back }, queue = { hostname = "out.example.org" },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail({
+        { address = "never@example.net", params = { notify = { NEVER = true } } },
+        { address = "some@example.net", params = { notify = { FAILURE = true }, orcpt = "first@example.com", orcpt_type = "rfc822" } },
+      }, { params = { ret = "HDRS", envid = "QQ314159" } })))
+      until_told(told, 3)
+      local bounce = back.messages[1].octets
+      assert.equal(1, #back.messages)
+      assert.matches("Original%-Envelope%-Id: QQ314159", bounce)
+      assert.matches("Original%-Recipient: rfc822; ?first@example.com", bounce)
+      assert.not_matches("never@example.net", bounce:match "Content%-Type: message/delivery%-status(.-)\r\n%-%-=_")
+      assert.matches("Content%-Type: text/rfc822%-headers", bounce)
+      assert.not_matches("Hello%.", bounce)
+      queue:stop()
+    end)
+  end)
+
+  it("gives the report that SUCCESS asks for where the next server will not", function()
+    local server, back = test.server {}, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back }, queue = { hostname = "out.example.org" },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail { { address = "bob@example.net", params = { notify = { SUCCESS = true } } } }))
+      until_told(told, 2)
+      assert.equal("relayed", told[1].event)
+      assert.matches("Action: relayed", back.messages[1].octets)
+      queue:stop()
+    end)
+  end)
 end)

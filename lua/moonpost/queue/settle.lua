@@ -82,10 +82,16 @@ function M.routed(engine, job, at)
   end
 end
 
+-- What a report says of a recipient.
+local function about(one, kind, fields)
+  local params = one.params or {}
+  fields.kind, fields.address = kind, one.address
+  fields.notify, fields.orcpt, fields.orcpt_type = params.notify, params.orcpt, params.orcpt_type
+  return fields
+end
+
 local function expired(one, times, reply)
-  return {
-    address = one.address, params = one.params, reply = reply, status = times.status or EXPIRED, kind = "failed", expired = true,
-  }
+  return about(one, "failed", { reply = reply, status = times.status or EXPIRED, expired = true })
 end
 
 -- A report of a delivery that went well, if one is wanted: who hands on to a server that knows DSN leaves it to that server (RFC 3461 5.2.2).
@@ -93,7 +99,7 @@ local function success(job, one, outcome)
   local row = outcome.row
   local kind = (not row or job.hop.settings and job.hop.settings.to and job.hop.settings.to.protocol == "lmtp") and "delivered"
     or row.dsn_lost and "relayed"
-  return kind and { kind = kind, address = one.address, params = one.params, reply = outcome.reply, host = row and row.host } or nil
+  return kind and about(one, kind, { reply = outcome.reply, host = row and row.host }) or nil
 end
 
 -- Keeps what has been decided. Whatever the spool cannot take now is given back, and will be decided again: its claim ends whatever fails. But what
@@ -156,10 +162,9 @@ end
 
 function decide.refused(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1] = one
-  plan.notices[#plan.notices + 1] = {
-    kind = "failed", address = one.address, params = one.params, reply = outcome.reply,
-    host = outcome.row and not outcome.row.own and outcome.row.host or nil,
-  }
+  plan.notices[#plan.notices + 1] = about(one, "failed", {
+    reply = outcome.reply, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
+  })
   note(plan, one, record(engine, job, one, outcome, at, "bounced"))
 end
 
@@ -236,7 +241,7 @@ function M.late(engine, list, now)
     else
       local count = engine.queue.schedule:warned(times, now)
       if count > one.warned then
-        plan.notices[1] = { kind = "delayed", address = one.address, params = one.params, reply = outcome.reply, will_retry_until = one.expires }
+        plan.notices[1] = about(one, "delayed", { reply = outcome.reply, will_retry_until = one.expires })
         one.warned = count
       end
       one.alarm = alarm_of(times, one)
