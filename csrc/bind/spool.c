@@ -146,6 +146,17 @@ static void heard_by_nobody(mp_post *post)
   mp_mem_free(MP_CONTAINER(post, listener, post));
 }
 
+/* What was claimed for somebody who is gone is nobody's. */
+static void unclaim(spool_box *box, const mp_spool_request *req)
+{
+  mp_spool *spool = box->shared->spool;
+  if (req->verb == MP_SPOOL_PUT && req->claimed && req->rc == 0)
+    mp_spool_release(spool, req->deliveries, req->count, 0);
+  if (req->verb == MP_SPOOL_CLAIM || req->verb == MP_SPOOL_ALARMS)
+    for (size_t i = 0; i < req->found_count; i++)
+      mp_spool_release(spool, &req->found[i].delivery, 1, 0);
+}
+
 static void close_box(spool_box *box)
 {
   if (!box->shared)
@@ -159,6 +170,7 @@ static void close_box(spool_box *box)
     asked *one = MP_CONTAINER(box->waiting.next, asked, node);
     mp_list_remove(&one->node);
     one->box = NULL;
+    unclaim(box, &one->req);
   }
   pthread_mutex_lock(&box->shared->lock);
   mp_list_remove(&box->heard->node);

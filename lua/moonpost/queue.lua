@@ -21,6 +21,7 @@ local schedule_of = require "moonpost.schedule"
 local settle = require "moonpost.queue.settle"
 local suggest = require "moonpost.suggest"
 local task = require "moonpost.task"
+local units = require "moonpost.units"
 
 local M = {}
 
@@ -295,12 +296,23 @@ end
 
 --- Claims nothing more and waits until what is on its way is over. What is left stays in the spool.
 ---@async
-function Queue:stop()
+---@param grace? number|string how long that may take: seconds or "30s"; as long as it takes when left out
+function Queue:stop(grace)
+  local seconds, expected = units.duration(grace or 0)
+  if not seconds then
+    error(("queue:stop: %s expected"):format(expected), 2)
+  end
   local engine = self._engine
   if engine then
+    local timer = grace and engine.worker:timer(seconds, function()
+      engine:hurry()
+    end)
     task.park(function(wake)
       engine:stop(wake)
     end, "a queue to stop")
+    if timer then
+      timer:cancel()
+    end
     self._engine = nil
     engine.store:close()
   end

@@ -208,15 +208,15 @@ end
 
 -- ---- stopping -----------------------------------------------------------------------------------------------------
 
--- What is on its way is finished; what waits, waits in the spool.
-local function stop_queues(done)
+-- What is on its way is finished, within the grace; what waits, waits in the spool.
+local function stop_queues(self, done)
   local queues = package.loaded["moonpost.queue"] and require("moonpost.queue").described() or {}
   if not queues[1] then
     return done()
   end
-  task.spawn(function()
+  task.spawn_on(self._worker, function()
     for _, queue in ipairs(queues) do
-      queue:stop()
+      queue:stop(math.max(0, self._stop_by - self._worker:now()))
     end
     done()
   end)
@@ -231,9 +231,10 @@ function Server:_stop(grace, done, gently)
     return
   end
   table.insert(self._waiting, done)
+  self._stop_by = self._worker:now() + grace
   if not self._stopping then
     self._stopping = true
-    if gently and package.loaded["moonpost.queue"] then
+    if package.loaded["moonpost.queue"] then
       for _, queue in ipairs(require("moonpost.queue").described()) do
         queue:_retire()
       end
@@ -248,7 +249,7 @@ function Server:_stop(grace, done, gently)
     self._service, self._stopping = nil, false
     forward.close(self._house)
     self.addresses = {}
-    stop_queues(function()
+    stop_queues(self, function()
       local waiting = self._waiting
       self._waiting = {}
       for _, wake in ipairs(waiting) do

@@ -3,9 +3,9 @@ local moonpost = require "moonpost"
 local served = require "spec.support.served"
 local tmpdir = require "spec.support.tmpdir"
 
-local function relay(dir, behind, more)
+local function relay(dir, behind, more, args)
   return served.start {
-    dir = dir, options = 'relay = { networks = { "127.0.0.1" } }',
+    dir = dir, args = args, options = 'relay = { networks = { "127.0.0.1" } }',
     hooks = ([[
       local queue = moonpost.queue {
         spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5, pause = "1s" }, retry = { "1s", expire = "1h" },
@@ -131,6 +131,39 @@ describe("a relay with a queue", function()
     end
     local house = relay(dir, behind.at.smtp)
     until_there(house, behind, all, 30)
+    house:stop()
+  end)
+
+  it("goes on across reloads: a newer policy delivers what an older one took", function()
+    local behind <close> = sink()
+    local dir <close> = tmpdir.new()
+    local house = relay(dir, behind.at.smtp)
+    local all, number = {}, 1
+    for _ = 1, 3 do
+      house.process:kill("sighup")
+      local taken
+      taken, number = send(house, behind, number, 60)
+      assert.equal(60, #taken)
+      table.move(taken, 1, #taken, #all + 1, all)
+      house:expect("policy loaded")
+    end
+    local seen = until_there(house, behind, all, 20)
+    for _, one in ipairs(all) do
+      assert.equal(1, seen[one], one)
+    end
+    house:stop()
+  end)
+
+  it("takes mail with several workers, of which one delivers", function()
+    local behind <close> = sink()
+    local dir <close> = tmpdir.new()
+    local house = relay(dir, behind.at.smtp, nil, { "--workers", "3" })
+    local taken = send(house, behind, 1, 100)
+    assert.equal(100, #taken)
+    local seen = until_there(house, behind, taken, 20)
+    for number, times in pairs(seen) do
+      assert.equal(1, times, number)
+    end
     house:stop()
   end)
 

@@ -76,6 +76,7 @@ function Queue:start(worker, hostname) end
 
 --- Claims nothing more and waits until what is on its way is over. What is left stays in the spool.
 ---@async
-function Queue:stop() end
+---@param grace? moonpost.Duration how long that may take; as long as it takes when left out
+function Queue:stop(grace) end
 
 return Queue

@@ -39,6 +39,7 @@ function M.new(queue, store, worker)
   local self = setmetatable({
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {}, _looking = false, _late_again = nil,
+    _tasks = {},
   }, Engine_mt)
   store.changed = function()
     self:poke()
@@ -369,8 +370,10 @@ end
 ---@param job moonpost.queue.Job
 function Engine:run(at, job)
   self._running = self._running + 1
-  task.spawn_on(self.worker, function()
+  local running
+  running = task.spawn_on(self.worker, function()
     local ok, outcomes = pcall(carry_out, self, at, job)
+    self._tasks[running] = nil
     if not settled(self, job, pcall(over, self, at, job, ok, outcomes)) then
       self:gone(job.deliveries)
     end
@@ -384,6 +387,7 @@ function Engine:run(at, job)
     end
     self:_over()
   end)
+  self._tasks[running] = true
 end
 
 -- Sites that have nothing to do are forgotten, when nothing else is to be done.
@@ -429,27 +433,27 @@ end
 local function look(self)
   local store, now = self.store, self.worker:time()
   local more = look_at_late(self, now)
+  -- A domain is given once: whatever comes of it, it has to be claimed from or put to sleep.
   for _, domain in ipairs(store:due(now, DOMAINS)) do
-    if self._routing >= ROUTING_MOST or self.stopping then
-      return false
-    end
     local out = self._out[domain] or 0
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
-    if out >= BATCH * 5 then
-      most = 0
-    end
-    if most == 0 then
+    if self.stopping then
+      store:sleep(domain, 0)
+    elseif most == 0 or out >= BATCH * 5 or self._routing >= ROUTING_MOST then
       store:sleep(domain, now + 1)
     else
-      local list = store:claim(domain, now, most)
-      if list[1] then
+      local ok, list = pcall(store.claim, store, domain, now, most)
+      if not ok then
+        store:sleep(domain, now + LATER)
+        log.event("error", "queue failed", { "queue", self.queue.name, "domain", domain, "why", tostring(list) })
+      elseif list[1] then
         claimed(self, list)
         if self.stopping then
           put_back(self, list)
-          return false
+        else
+          begin(self, list)
+          more = true
         end
-        begin(self, list)
-        more = true
       end
     end
   end
@@ -484,7 +488,7 @@ end
 
 --- Begins.
 function Engine:start()
-  self._feeder = task.spawn_on(self.worker, function()
+  task.spawn_on(self.worker, function()
     while not self.stopping do
       self._poked, self._looking = false, true
       local ok, more = pcall(look, self)
@@ -507,6 +511,13 @@ function Engine:_over()
     for _, up in ipairs(waiting) do
       up()
     end
+  end
+end
+
+--- What is on its way is given up: its time is over. It stays in the spool.
+function Engine:hurry()
+  for running in pairs(self._tasks) do
+    running:cancel()
   end
 end
 
