@@ -173,6 +173,31 @@ describe("a spool on disk", function()
     end)
   end)
 
+  -- Who was cancelled while a message was put in left it claimed by nobody, until the next start.
+  it("leaves no claim to who was cancelled meanwhile", function()
+    local dir <close> = tmpdir.new()
+    moonpost.run(function()
+      local store = assert(disk.open(dir:join("spool"), core.worker()))
+      local changed, put = false, nil
+      put = moonpost.spawn(function()
+        core.worker():defer(function()
+          put:cancel()
+        end)
+        store:put(entry "m1", "octets", to "x@a.example", true)
+        changed = "in time"
+      end)
+      assert.is_false((pcall(put.join, put)) and changed)
+      for _ = 1, 1000 do
+        if store:due(NOW, 10)[1] then
+          break
+        end
+        moonpost.sleep(0.005)
+      end
+      assert.same({ "x@a.example" }, addresses(store:claim("a.example", NOW, 10)))
+      store:close()
+    end)
+  end)
+
   it("is one process's: another one is told which", function()
     local dir <close> = tmpdir.new()
     local script = dir:write("open.lua", ([[

@@ -353,6 +353,59 @@ describe("moonpost.queue", function()
     end)
   end)
 
+  it("forgets sites that have nothing to do, while others are busy", function()
+    local names = zone { ["example.net"] = "mx.example.net" }
+    names["gone.example"], names["mx.gone.example"] = { MX = { { 10, "mx.gone.example" } } }, { A = { "198.51.100.66" } }
+    local dead = { connect = "refused", address = "198.51.100.66" }
+    local slow = test.server { body = { "250 ok", after = "2h" } }
+    world({
+      dns = names, servers = { ["mx.example.net"] = test.server {}, ["dead.example"] = dead, ["relay.example.net"] = slow },
+      queue = {
+        retry = { "10m", expire = "30m", warn = false, jitter = 0 },
+        route = function(delivery)
+          return delivery.domain == "slow.example" and "smtp://relay.example.net" or "mx"
+        end,
+      },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail { "bob@slow.example" }))
+      assert(queue:send(mail({ "bob@example.net", "bob@gone.example" }, { sender = "" })))
+      moonpost.sleep(60)
+      local engine, count = queue._engine, 0
+      moonpost.sleep(7000)
+      assert(queue:send(mail("x@slow.example")))
+      moonpost.sleep(100)
+      assert(queue:send(mail("y@slow.example")))
+      moonpost.sleep(1)
+      for _ in pairs(engine.sites) do
+        count = count + 1
+      end
+      assert.equal(1, count)
+      assert.is_nil(engine._ways["example.net"])
+      assert.is_nil(engine._ways["gone.example"])
+      assert.is_true(#told > 1)
+    end)
+  end)
+
+  it("looks at what a suspended site had soon after it is resumed", function()
+    local server = test.server {}
+    world({ dns = {}, servers = { ["relay.example.net"] = server }, queue = { route = "smtp://relay.example.net" } }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail "bob@example.net"))
+      until_told(told, 1)
+      local _, at = next(queue._engine.sites)
+      at:suspend()
+      assert(queue:send(mail "carol@example.net"))
+      moonpost.sleep(900)
+      assert.equal(1, #told)
+      assert.equal("held", at.state)
+      at:resume()
+      until_told(told, 2, 400)
+      assert.equal(2, #server.messages)
+      queue:stop()
+    end)
+  end)
+
   it("names the slips of who describes one", function()
     for wrong, why in pairs {
       ["no such option"] = { { spool = "/s", rout = "mx" }, 'unknown option "rout" %(did you mean "route"%?%)' },

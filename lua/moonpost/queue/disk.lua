@@ -81,10 +81,24 @@ function Store:put(entry, octets, list, claimed)
       alarm = one.alarm, held = one.held,
     }
   end
-  local handles, why, name = ask(self, "put", {
+  local given_up = false
+  local what = {
     id = entry.id, sender = entry.sender, tenant = entry.tenant, user = entry.user, params = text_of(entry.params), meta = text_of(entry.meta),
     received = entry.received, priority = entry.priority, report = entry.report,
-  }, octets, rows, claimed or false)
+  }
+  local handles, why, name = task.park(function(wake)
+    self._spool:put(what, octets, rows, claimed or false, function(made, ...)
+      if given_up and made and claimed then -- it is kept, and nobody else would end these claims
+        for i, handle in ipairs(made) do
+          self._spool:release(handle, list[i].domain, 0)
+        end
+      end
+      wake(made, ...)
+    end)
+    return function()
+      given_up = true
+    end
+  end, "the spool")
   if not handles then
     if name == "EXISTS" then
       return {}

@@ -25,6 +25,7 @@ local LOOK = 60 -- seconds: nothing waits longer than that for a clock that was 
 local PAUSE_MOST = 300 -- seconds that a delivery waits by itself for a site that is paused or suspended
 local SOON = 0.01 -- seconds: timers are of milliseconds
 local LATER = 60 -- seconds until a delivery is tried again that the policy could not route
+local SWEEP = 60 -- seconds between looks for sites that have nothing to do
 local ALARMS = 200 -- looked at in one go
 
 ---@class moonpost.queue.Engine
@@ -38,8 +39,8 @@ local Engine_mt = { __index = Engine, __name = "moonpost.queue.Engine" }
 function M.new(queue, store, worker)
   local self = setmetatable({
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
-    _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {}, _looking = false, _late_again = nil,
-    _tasks = {},
+    _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
+    _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
   }, Engine_mt)
   store.changed = function()
     self:poke()
@@ -117,10 +118,10 @@ end
 ---@param again? number by the worker's clock
 ---@param at moonpost.queue.Site
 function Engine:back(job, again, at)
-  local until_ = on_the_wall(self, again)
-  put_back(self, job.deliveries, until_ and math.min(until_, self.worker:time() + PAUSE_MOST))
+  local until_, most = on_the_wall(self, again), self.worker:time() + PAUSE_MOST
+  put_back(self, job.deliveries, until_ and math.min(until_, most))
   if until_ then
-    sleep(self, at, until_)
+    sleep(self, at, until_ == math.huge and most or until_) -- a site that is suspended may be resumed at any time
   end
 end
 
@@ -382,22 +383,27 @@ function Engine:run(at, job)
       at:run()
     end
     wake(self, at)
-    if at:idle() and self.sites[at.key] == at and not next(self._out) then
-      self:_sweep()
-    end
     self:_over()
   end)
   self._tasks[running] = true
 end
 
--- Sites that have nothing to do are forgotten, when nothing else is to be done.
-function Engine:_sweep()
+-- Sites that have nothing to do are forgotten, and which domains went there, now and then: a queue sees many in a year.
+local function sweep(self)
+  local now = self.worker:now()
+  if now - self._swept < SWEEP then
+    return
+  end
+  self._swept = now
   for key, at in pairs(self.sites) do
     if at:idle() then
-      at.since = at.since or self.worker:now()
-      if self.worker:now() - at.since > at.limits.idle then
+      at.since = at.since or now
+      if now - at.since > at.limits.idle then
         at:close()
         self.sites[key] = nil
+        for domain in pairs(at.domains) do
+          self._ways[domain] = nil
+        end
       end
     else
       at.since = nil
@@ -432,6 +438,7 @@ end
 
 local function look(self)
   local store, now = self.store, self.worker:time()
+  sweep(self)
   local more = look_at_late(self, now)
   -- A domain is given once: whatever comes of it, it has to be claimed from or put to sleep.
   for _, domain in ipairs(store:due(now, DOMAINS)) do

@@ -227,9 +227,13 @@ function Site:limit(limits)
   self:run()
 end
 
---- True when nothing of it is left that somebody would miss.
+--- True when nothing of it is left that somebody would miss: of one that could not be spoken to, when nobody has come for long.
 function Site:idle()
-  return self._active == 0 and self._first > self._last and self.state == "open" and self.failures == 0
+  if self._active > 0 or self._first <= self._last or self.state == "held" then
+    return false
+  end
+  return self.failures == 0 and self.state == "open"
+    or self._engine.worker:now() > self.again + self.limits.pause * PAUSES[#PAUSES]
 end
 
 --- Ends it: what waits is given back, kept connections are told QUIT.
