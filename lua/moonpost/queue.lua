@@ -364,7 +364,7 @@ function Queue:_put(mail)
   return mail.id
 end
 
-local own = { tenant = true, priority = true, meta = true, hold = true }
+local own = { tenant = true, priority = true, meta = true }
 
 --- Keeps a message that a script has composed. It is on disk when this returns.
 ---@async

@@ -98,8 +98,6 @@ local function all(job, state, reply)
   return list
 end
 
-local UNREADABLE = reply_of.heard(451, "4.3.0", "The message cannot be read at the moment")
-
 --- Sends.
 ---@async
 ---@param store table
@@ -113,7 +111,7 @@ function M.send(store, job, site, now)
     octets, err = store:octets(job.message.id)
   end
   if not octets then
-    return all(job, "deferred", err and reply_of.heard(451, "4.3.0", tostring(err)) or UNREADABLE)
+    error(("the message cannot be read: %s"):format(tostring(err)), 0) -- it says nothing of the site, and is no attempt
   end
   local rows = send(job, site, octets, now)
   local list = {}
