@@ -586,6 +586,12 @@ static int spool_show(lua_State *L)
   return by_id(L, MP_SPOOL_SHOW);
 }
 
+/* spool:take(id, done) */
+static int spool_take(lua_State *L)
+{
+  return by_id(L, MP_SPOOL_TAKE);
+}
+
 static int spool_read(lua_State *L)
 {
   return by_id(L, MP_SPOOL_READ);
@@ -670,6 +676,7 @@ int mpl_open_spool(lua_State *L)
     { "alarms", spool_alarms },
     { "list", spool_list },
     { "show", spool_show },
+    { "take", spool_take },
     { "read", spool_read },
     { "due", spool_due },
     { "next", spool_next },

@@ -183,6 +183,27 @@ void spool_alarms(mp_spool *spool, mp_spool_request *req)
   pthread_mutex_unlock(&spool->moving);
 }
 
+void spool_take(mp_spool *spool, mp_spool_request *req)
+{
+  sqlite3_stmt *st = spool_statement(&spool->reader.db, S_SHOW);
+  if (!st) {
+    fail(spool, req, SQLITE_ERROR);
+    return;
+  }
+  pthread_mutex_lock(&spool->moving);
+  sqlite3_bind_text64(st, 1, req->id.ptr ? req->id.ptr : "", req->id.len, SQLITE_STATIC, SQLITE_UTF8);
+  int code = SQLITE_DONE, rc = 0;
+  double until = INFINITY;
+  while (rc >= 0 && (code = sqlite3_step(st)) == SQLITE_ROW)
+    rc = claim_row(spool, req, st, true, &until);
+  sqlite3_reset(st);
+  pthread_mutex_unlock(&spool->moving);
+  if (rc < 0)
+    req->rc = rc;
+  else if (code != SQLITE_DONE)
+    fail(spool, req, code);
+}
+
 void spool_list(mp_spool *spool, mp_spool_request *req)
 {
   bool one = req->verb == MP_SPOOL_SHOW;

@@ -291,6 +291,9 @@ static void look(mp_spool *spool, mp_spool_request *req)
     case MP_SPOOL_ALARMS:
       spool_alarms(spool, req);
       break;
+    case MP_SPOOL_TAKE:
+      spool_take(spool, req);
+      break;
     case MP_SPOOL_READ:
       spool_read(spool, req);
       break;

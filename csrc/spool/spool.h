@@ -59,6 +59,7 @@ typedef enum mp_spool_verb {
   MP_SPOOL_RESCHEDULE, /* deliveries: handle, address, domain, due, expires, alarm, attempts, warned, held, last; the claims end */
   MP_SPOOL_CLAIM,  /* domain, now, most -> found */
   MP_SPOOL_ALARMS, /* now, most -> found: claims those whose alarm is over, whatever they wait for */
+  MP_SPOOL_TAKE, /* id -> found: claims the deliveries of one message that nobody has, whatever they wait for */
   MP_SPOOL_LIST, /* after, most -> found, by message id, the first behind `after` (empty: the first of all); nothing is claimed */
   MP_SPOOL_SHOW, /* id -> found: the deliveries of one message */
   MP_SPOOL_READ  /* id -> octets of a message, in `out` */

@@ -88,6 +88,7 @@ int spool_finish(spool_db *db, mp_spool_request *req, spool_effect **effects);
 int spool_reschedule(spool_db *db, mp_spool_request *req, spool_effect **effects);
 void spool_claim(mp_spool *spool, mp_spool_request *req);
 void spool_alarms(mp_spool *spool, mp_spool_request *req);
+void spool_take(mp_spool *spool, mp_spool_request *req);
 void spool_list(mp_spool *spool, mp_spool_request *req);
 void spool_read(mp_spool *spool, mp_spool_request *req);
 int spool_load(mp_spool *spool, char why[MP_SPOOL_WHY]); /* the index, at the start */
