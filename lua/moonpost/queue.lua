@@ -203,7 +203,7 @@ function M.new(given)
     spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
     schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
     call_time = values.call_time, dns = values.dns, recipients = 100, hops = { by_key = {}, count = 0 },
-    _site = values.site, _hooks = {}, _engine = nil, _changed = {},
+    _site = values.site, _hooks = {}, _engine = nil, _changed = {}, _suspended = {},
   }, Queue_mt)
   if type(self._site) == "table" then
     self.recipients = limits(self._site, "?").recipients
@@ -436,6 +436,8 @@ function Queue:_take(message, recipients, done)
     finish(ok, outcome)
   end
 end
+
+require("moonpost.queue.admin").install(Queue, M.site_schema)
 
 ---@param value any
 ---@return boolean

@@ -56,6 +56,26 @@ for kind, make in pairs(makers) do
       end)
     end
 
+    it("#thread gives the deliveries of one message to who asks by its name, whatever they wait for", function()
+      with(function(store)
+        assert(store:put(entry "m1", "hello", to("a@example.net", "b@example.com", "c@example.org")))
+        assert(store:put(entry "m2", "hello", to "z@example.net"))
+        store:release(store:claim("example.com", NOW, 10), NOW + 500)
+        assert.same({ "c@example.org" }, addresses(store:claim("example.org", NOW, 10)))
+        local list = store:take "m1"
+        assert.same({ "a@example.net", "b@example.com" }, addresses(list))
+        assert.same({}, store:take "m1")
+        assert.same({}, store:take "none")
+        for _, one in ipairs(list) do
+          one.address, one.domain = "x@example.edu", "example.edu"
+        end
+        assert.is_true(store:reschedule(list))
+        assert.same({ "z@example.net" }, addresses(store:claim("example.net", NOW, 10)))
+        assert.same({ "x@example.edu", "x@example.edu" }, addresses(store:claim("example.edu", NOW, 10)))
+        assert.equal(3, #store:show "m1")
+      end)
+    end)
+
     it("#thread keeps a message once, and gives its octets back", function()
       with(function(store)
         assert.equal(2, #assert(store:put(entry "m1", "a\0b\r\n", to("x@a.example", "y@b.example"))))

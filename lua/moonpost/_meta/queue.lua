@@ -55,6 +55,41 @@
 ---@field bounced? fun(record: moonpost.queue.Record)
 ---@field expired? fun(record: moonpost.queue.Record)
 
+---@class moonpost.QueueFilter an address is whole, or "*@example.net"
+---@field id? string
+---@field sender? string
+---@field recipient? string
+---@field domain? string
+---@field site? string
+---@field tenant? string
+---@field reply? string a part of the last one
+---@field held? boolean
+---@field older? string|number a duration
+---@field younger? string|number
+---@field most? integer
+
+---@class moonpost.queue.Row one delivery
+---@field id string of its message
+---@field number integer
+---@field sender string
+---@field recipient string
+---@field domain string
+---@field tenant? string
+---@field site? string
+---@field size integer octets
+---@field received number
+---@field age number seconds
+---@field due number
+---@field expires number
+---@field attempts integer
+---@field reply? string the last one
+---@field held boolean
+---@field state "busy"|"held"|"due"|"waiting"
+
+---@class moonpost.queue.Changed
+---@field changed integer
+---@field busy integer on their way, and left as they are
+
 ---@class moonpost.Queue
 ---@field name string
 ---@field on moonpost.QueueHooks
@@ -78,5 +113,100 @@ function Queue:start(worker, hostname) end
 ---@async
 ---@param grace? moonpost.Duration how long that may take; as long as it takes when left out
 function Queue:stop(grace) end
+
+--- Deliveries, oldest message first.
+---@async
+---@param which? moonpost.QueueFilter
+---@return moonpost.queue.Row[]? rows
+---@return moonpost.Error? err
+function Queue:list(which) end
+
+--- The deliveries of one message; none when there is no such message.
+---@async
+---@param id string
+---@return moonpost.queue.Row[]? rows
+---@return moonpost.Error? err
+function Queue:show(id) end
+
+--- The message itself.
+---@async
+---@param id string
+---@return string? octets
+---@return moonpost.Error? err
+function Queue:octets(id) end
+
+--- Keeps deliveries from being tried until they are released. Those that are busy are held when they come back.
+---@async
+---@param which string|moonpost.QueueFilter
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:hold(which) end
+
+--- Ends a hold.
+---@async
+---@param which string|moonpost.QueueFilter
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:release(which) end
+
+--- Makes deliveries due now, and ends the pause of their sites.
+---@async
+---@param which string|moonpost.QueueFilter
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:retry(which) end
+
+--- Sends deliveries to another address, from now on.
+---@async
+---@param which string|moonpost.QueueFilter
+---@param address string
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:redirect(which, address) end
+
+--- Forgets deliveries. Nobody is told.
+---@async
+---@param which string|moonpost.QueueFilter
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:remove(which) end
+
+--- Returns deliveries to their senders.
+---@async
+---@param which string|moonpost.QueueFilter
+---@param code? integer 500 to 599
+---@param enhanced? string
+---@param text? string
+---@return moonpost.queue.Changed? answer
+---@return moonpost.Error? err
+function Queue:bounce(which, code, enhanced, text) end
+
+--- What is in the queue, and how its sites are.
+---@async
+---@return table? stats
+---@return moonpost.Error? err
+function Queue:stats() end
+
+--- Asks nothing of a site any more, until it is resumed or the process ends.
+---@async
+---@param name string
+---@return boolean? ok
+---@return moonpost.Error? err
+function Queue:suspend(name) end
+
+--- Ends a suspension, or a pause.
+---@async
+---@param name string
+---@return boolean? ok
+---@return moonpost.Error? err
+function Queue:resume(name) end
+
+--- Gives a site other limits, from now on; what is not named has its default.
+---@async
+---@param name string
+---@param limits table
+---@return boolean? ok
+---@return moonpost.Error? err
+function Queue:limit(name, limits) end
 
 return Queue

@@ -187,6 +187,10 @@ function Store:show(id)
   return found(ask(self, "show", id))
 end
 
+function Store:take(id)
+  return found(ask(self, "take", id))
+end
+
 function Store:counts()
   return self._spool:counts()
 end

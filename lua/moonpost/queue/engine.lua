@@ -41,6 +41,7 @@ function M.new(queue, store, worker)
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
     _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
+    busy = {}, wishes = {},
   }, Engine_mt)
   store.changed = function()
     self:poke()
@@ -66,12 +67,25 @@ local function count(self, domain, by)
   self._out[domain] = out > 0 and out or nil
 end
 
+--- What names a delivery in `busy` (those that are claimed) and `wishes` (what is to be done with them when they come back).
+---@param one moonpost.queue.Delivery
+---@return string
+function M.name_of(one)
+  return ("%s\0%d"):format(one.message.id, one.number)
+end
+
 --- Claims of these deliveries have ended.
 ---@param list moonpost.queue.Delivery[]
 function Engine:gone(list)
   for _, one in ipairs(list) do
     count(self, one.claimed_as or one.domain, -1)
     one.claimed_as, one.placed = nil, nil
+    local name = M.name_of(one)
+    local wish = self.wishes[name]
+    self.busy[name], self.wishes[name] = nil, nil
+    if wish then
+      task.spawn_on(self.worker, wish)
+    end
   end
   self:poke()
 end
@@ -80,6 +94,7 @@ local function claimed(self, list)
   for _, one in ipairs(list) do
     one.claimed_as = one.domain -- it may be redirected meanwhile
     count(self, one.domain, 1)
+    self.busy[M.name_of(one)] = true
   end
 end
 
@@ -153,6 +168,9 @@ local function site(self, key, name)
   if not found then
     found = site_of.new(self, key, name, self.queue:_limits_of(name))
     self.sites[key] = found
+    if self.queue._suspended[name] then
+      found:suspend()
+    end
   end
   return found
 end
@@ -491,6 +509,14 @@ local function rest(self)
       end
     end
   end, "something due in a queue")
+end
+
+--- The name of the site that all deliveries of a domain have gone to, if it is known.
+---@param domain string
+---@return string?
+function Engine:site_of(domain)
+  local at = self._ways[domain] and self.sites[self._ways[domain]]
+  return at and at.name or nil
 end
 
 --- Begins.

@@ -66,11 +66,12 @@ end
 
 local function add(self, one)
   local list = domain_of(self, one.domain).list
+  one.home = one.domain
   list[#list + 1] = one
 end
 
 local function take_out(self, one)
-  local domain = self._domains[one.domain]
+  local domain = self._domains[one.home]
   for i, each in ipairs(domain.list) do
     if each == one then
       table.remove(domain.list, i)
@@ -78,7 +79,7 @@ local function take_out(self, one)
     end
   end
   if not domain.list[1] then
-    self._domains[one.domain] = nil
+    self._domains[one.home] = nil
   end
 end
 
@@ -256,6 +257,10 @@ end
 function Store:reschedule(list)
   for _, one in ipairs(list) do
     one.claimed, one.until_ = false, nil
+    if one.home ~= one.domain and not one.over then
+      take_out(self, one)
+      add(self, one)
+    end
   end
   self.changed()
   return true
@@ -286,6 +291,34 @@ function Store:list(want, most)
       if not one.over and #list < most and want(one) then
         list[#list + 1] = one
       end
+    end
+  end
+  return list
+end
+
+--- The deliveries of one message.
+---@async
+---@param id string
+---@return moonpost.queue.Delivery[]
+function Store:show(id)
+  local list = {}
+  local kept = self._messages[id]
+  for _, one in ipairs(kept and kept.deliveries or {}) do
+    list[#list + 1] = not one.over and one or nil
+  end
+  return list
+end
+
+--- Claims the deliveries of one message that nobody has, whatever they wait for.
+---@async
+---@param id string
+---@return moonpost.queue.Delivery[]
+function Store:take(id)
+  local list = {}
+  for _, one in ipairs(self:show(id)) do
+    if not one.claimed then
+      one.claimed = true
+      list[#list + 1] = one
     end
   end
   return list

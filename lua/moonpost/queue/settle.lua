@@ -223,6 +223,18 @@ function M.job(engine, job, outcomes, at, again)
   keep(engine, job.message, job.octets, plan)
 end
 
+--- Returns a delivery to its sender because somebody who runs the queue says so.
+---@async
+---@param engine moonpost.queue.Engine
+---@param one moonpost.queue.Delivery claimed
+---@param reply moonpost.Reply
+---@return boolean ok
+function M.bounce(engine, one, reply)
+  local plan = new_plan()
+  decide.refused(engine, nil, one, { state = "refused", reply = reply }, nil, plan)
+  return keep(engine, one.message, nil, plan)
+end
+
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
 
 --- Deliveries whose alarm is over: given up, or their sender is warned.
