@@ -233,6 +233,8 @@ function spool:alarms(now, most, done) end
 --- Whole messages behind the one named `after`, at least `most` deliveries of them.
 function spool:list(after, most, done) end
 function spool:show(id, done) end
+--- Claims the deliveries of one message that nobody has, whatever they wait for.
+function spool:take(id, done) end
 ---@param done fun(octets: string?, why?: string, error?: string)
 function spool:read(id, done) end
 ---@return string[] domains
