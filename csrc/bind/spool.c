@@ -152,7 +152,7 @@ static void unclaim(spool_box *box, const mp_spool_request *req)
   mp_spool *spool = box->shared->spool;
   if (req->verb == MP_SPOOL_PUT && req->claimed && req->rc == 0)
     mp_spool_release(spool, req->deliveries, req->count, 0);
-  if (req->verb == MP_SPOOL_CLAIM || req->verb == MP_SPOOL_ALARMS)
+  if (req->verb == MP_SPOOL_CLAIM || req->verb == MP_SPOOL_ALARMS || req->verb == MP_SPOOL_TAKE)
     for (size_t i = 0; i < req->found_count; i++)
       mp_spool_release(spool, &req->found[i].delivery, 1, 0);
 }

@@ -172,10 +172,13 @@ local function change(engine, filter, act, missed)
       end
     end
     if mine[1] then
-      local ok, err = act(mine)
-      if not ok then
+      local well, ok, err = pcall(act, mine)
+      if not (well and ok) then -- what is over already is not touched by a release
         engine.store:release(mine)
         engine:poke()
+        if not well then
+          error(ok, 0)
+        end
         return nil, err
       end
       answer.changed = answer.changed + #mine

@@ -188,7 +188,18 @@ function Store:show(id)
 end
 
 function Store:take(id)
-  return found(ask(self, "take", id))
+  local given_up = false
+  return found(task.park(function(wake)
+    self._spool:take(id, function(rows, ...)
+      for _, row in ipairs(given_up and rows or {}) do -- nobody else would end these claims
+        self._spool:release(row.handle, row.domain, 0)
+      end
+      wake(rows, ...)
+    end)
+    return function()
+      given_up = true
+    end
+  end, "the spool"))
 end
 
 function Store:counts()
