@@ -22,7 +22,9 @@
   X(NOTFOUND, -304, "not found")                            \
   X(DENIED, -305, "permission denied")                      \
   X(INUSE, -306, "address already in use")                  \
-  X(CANCELLED, -307, "cancelled")
+  X(CANCELLED, -307, "cancelled")                           \
+  X(IO, -308, "input or output error")                      \
+  X(DAMAGED, -309, "stored data is damaged")
 
 enum mp_error {
 #define MP_ERROR_ENUM(name, number, text) MP_E_##name = (number),

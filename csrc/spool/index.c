@@ -2,308 +2,368 @@
 
 #include "base/mem.h"
 
-#include <math.h>
-#include <string.h>
+enum { FIRST_ROOM = 64 };
 
-enum { BUCKETS_FIRST = 64, CLAIMS_FIRST = 256 };
-
-static uint32_t hash_of(mp_str s)
+/* FNV-1a */
+static uint32_t hash_text(mp_str s)
 {
-  uint32_t hash = 2166136261u; /* FNV-1a */
+  uint32_t h = 2166136261u;
   for (size_t i = 0; i < s.len; i++)
-    hash = (hash ^ (unsigned char)s.ptr[i]) * 16777619u;
-  return hash;
+    h = (h ^ (unsigned char)s.ptr[i]) * 16777619u;
+  return h;
 }
 
-uint16_t index_lane_of(int priority, mp_str tenant, mp_str sender)
+static size_t hash_row(int64_t message, int64_t n)
 {
-  unsigned class = (unsigned)(9 - (priority < -9 ? -9 : priority > 9 ? 9 : priority));
-  return (uint16_t)(class * INDEX_HASHES + hash_of(tenant.len ? tenant : sender) % INDEX_HASHES);
+  uint64_t h = ((uint64_t)message * 0x9e3779b97f4a7c15u) ^ ((uint64_t)n * 0xc2b2ae3d27d4eb4fu);
+  return (size_t)(h >> 20);
 }
 
-void index_init(spool_index *index)
+int mp_index_init(mp_index *index)
 {
-  *index = (spool_index){ 0 };
-  mp_timers_init(&index->timers);
+  *index = (mp_index){ .alarm_ms = INT64_MAX, .domain_room = FIRST_ROOM, .lease_room = FIRST_ROOM };
+  mp_timers_init(&index->due);
+  mp_timers_init(&index->quiet);
+  mp_timers_init(&index->ends);
+  for (size_t i = 0; i < MP_INDEX_CLAIMS; i++)
+    mp_list_init(&index->claims[i]);
+  index->domains = mp_mem_zalloc(FIRST_ROOM * sizeof *index->domains);
+  index->leases = mp_mem_zalloc(FIRST_ROOM * sizeof *index->leases);
+  if (index->domains && index->leases)
+    return 0;
+  mp_index_dispose(index);
+  return MP_E_NOMEM;
 }
 
-void index_dispose(spool_index *index)
+static void free_domain(mp_index_domain *domain)
 {
-  mp_timers_dispose(&index->timers);
-  for (size_t i = 0; i < index->bucket_count; i++) {
-    index_domain *domain = index->buckets[i];
-    while (domain) {
-      index_domain *next = domain->chain;
-      mp_mem_free(domain->lanes);
-      mp_mem_free(domain);
-      domain = next;
-    }
-  }
-  mp_mem_free(index->buckets);
-  mp_mem_free(index->claims);
-  *index = (spool_index){ 0 };
-}
-
-/* ---- domains ----------------------------------------------------------------------------------------------------- */
-
-index_domain *index_domain_find(const spool_index *index, mp_str name)
-{
-  if (!index->bucket_count)
-    return NULL;
-  uint32_t hash = hash_of(name);
-  index_domain *domain = index->buckets[hash % index->bucket_count];
-  while (domain && !(domain->hash == hash && mp_str_eq(mp_str_of(domain->name, domain->len), name)))
-    domain = domain->chain;
-  return domain;
-}
-
-static bool grow(spool_index *index)
-{
-  size_t count = index->bucket_count ? index->bucket_count * 2 : BUCKETS_FIRST;
-  index_domain **buckets = mp_mem_zalloc(count * sizeof *buckets);
-  if (!buckets)
-    return index->bucket_count > 0; /* longer chains will do */
-  for (size_t i = 0; i < index->bucket_count; i++) {
-    index_domain *domain = index->buckets[i];
-    while (domain) {
-      index_domain *next = domain->chain;
-      domain->chain = buckets[domain->hash % count];
-      buckets[domain->hash % count] = domain;
-      domain = next;
-    }
-  }
-  mp_mem_free(index->buckets);
-  index->buckets = buckets;
-  index->bucket_count = count;
-  return true;
-}
-
-/* A domain's timer only keeps its place in the heap: who asks what is due takes it out. */
-static void fire(mp_timer *timer, int64_t now_ms)
-{
-  (void)timer, (void)now_ms;
-}
-
-index_domain *index_domain_get(spool_index *index, mp_str name)
-{
-  index_domain *domain = index_domain_find(index, name);
-  if (domain)
-    return domain;
-  if (index->domain_count >= index->bucket_count && !grow(index))
-    return NULL;
-  domain = mp_mem_zalloc(sizeof *domain + name.len + 1);
-  if (!domain)
-    return NULL;
-  mp_timer_init(&domain->timer, fire);
-  /* In the heap from the start, if only for the end of days: moving it never wants memory. */
-  if (mp_timers_set(&index->timers, &domain->timer, INT64_MAX) < 0) {
-    mp_mem_free(domain);
-    return NULL;
-  }
-  domain->hash = hash_of(name);
-  domain->len = name.len;
-  memcpy(domain->name, name.ptr, name.len);
-  domain->chain = index->buckets[domain->hash % index->bucket_count];
-  index->buckets[domain->hash % index->bucket_count] = domain;
-  index->domain_count++;
-  return domain;
-}
-
-static void remove_domain(spool_index *index, index_domain *domain)
-{
-  index_domain **at = &index->buckets[domain->hash % index->bucket_count];
-  while (*at != domain)
-    at = &(*at)->chain;
-  *at = domain->chain;
-  index->domain_count--;
-  mp_timers_clear(&index->timers, &domain->timer);
-  mp_mem_free(domain->lanes);
+  mp_mem_free(domain->stops);
   mp_mem_free(domain);
 }
 
-/* ---- lanes ------------------------------------------------------------------------------------------------------- */
-
-static index_lane *lane_find(const index_domain *domain, uint16_t lane)
+void mp_index_dispose(mp_index *index)
 {
-  for (unsigned i = 0; i < domain->lane_count; i++)
-    if (domain->lanes[i].lane == lane)
-      return &domain->lanes[i];
+  mp_timers_dispose(&index->due);
+  mp_timers_dispose(&index->quiet);
+  mp_timers_dispose(&index->ends);
+  for (size_t i = 0; index->domains && i < index->domain_room; i++)
+    for (mp_index_domain *d = index->domains[i], *next; d; d = next) {
+      next = d->next;
+      free_domain(d);
+    }
+  for (size_t i = 0; index->leases && i < index->lease_room; i++)
+    for (mp_lease *l = index->leases[i], *next; l; l = next) {
+      next = l->next;
+      mp_mem_free(l);
+    }
+  mp_mem_free(index->domains);
+  mp_mem_free(index->leases);
+  *index = (mp_index){ .alarm_ms = INT64_MAX };
+}
+
+/* ---- domains ------------------------------------------------------------------------------------------------------- */
+
+mp_index_domain *mp_index_find(mp_index *index, mp_str name)
+{
+  uint32_t hash = hash_text(name);
+  mp_index_domain *d = index->domains[hash & (index->domain_room - 1)];
+  while (d && !(d->hash == hash && mp_str_eq(mp_str_of(d->name, d->length), name)))
+    d = d->next;
+  return d;
+}
+
+/* Without memory the chains become longer, which is no error. */
+static void grow_domains(mp_index *index)
+{
+  size_t room = index->domain_room * 2;
+  mp_index_domain **fresh = mp_mem_zalloc(room * sizeof *fresh);
+  if (!fresh)
+    return;
+  for (size_t i = 0; i < index->domain_room; i++)
+    for (mp_index_domain *d = index->domains[i], *next; d; d = next) {
+      next = d->next;
+      d->next = fresh[d->hash & (room - 1)];
+      fresh[d->hash & (room - 1)] = d;
+    }
+  mp_mem_free(index->domains);
+  index->domains = fresh;
+  index->domain_room = room;
+}
+
+mp_index_domain *mp_index_domain_pin(mp_index *index, mp_str name)
+{
+  mp_index_domain *d = mp_index_find(index, name);
+  if (!d) {
+    if (index->domain_count >= index->domain_room)
+      grow_domains(index);
+    d = mp_mem_zalloc(sizeof *d + name.len + 1);
+    if (!d)
+      return NULL;
+    /* Both timers are set for good, so that to move one takes no memory. */
+    if (mp_timers_set(&index->due, &d->due, INT64_MAX) != 0 ||
+        mp_timers_set(&index->quiet, &d->quiet, INT64_MAX) != 0) {
+      mp_timers_clear(&index->due, &d->due);
+      mp_mem_free(d);
+      return NULL;
+    }
+    memcpy(d->name, name.ptr, name.len);
+    d->length = (uint8_t)name.len;
+    d->hash = hash_text(name);
+    d->due_ms = INT64_MAX;
+    d->top = -9;
+    mp_index_domain **bucket = &index->domains[d->hash & (index->domain_room - 1)];
+    d->next = *bucket;
+    *bucket = d;
+    index->domain_count++;
+  }
+  d->pins++;
+  return d;
+}
+
+static void maybe_free(mp_index *index, mp_index_domain *domain)
+{
+  if (domain->waiting || domain->leased || domain->pins)
+    return;
+  mp_index_domain **at = &index->domains[domain->hash & (index->domain_room - 1)];
+  while (*at != domain)
+    at = &(*at)->next;
+  *at = domain->next;
+  mp_timers_clear(&index->due, &domain->due);
+  mp_timers_clear(&index->quiet, &domain->quiet);
+  index->domain_count--;
+  free_domain(domain);
+}
+
+void mp_index_unpin(mp_index *index, mp_index_domain *domain)
+{
+  domain->pins--;
+  maybe_free(index, domain);
+}
+
+static void waits_in(mp_index_domain *domain, int lane, int priority)
+{
+  domain->lanes |= UINT64_C(1) << lane;
+  if (priority > domain->top)
+    domain->top = (int8_t)priority;
+}
+
+void mp_index_load(mp_index_domain *domain, int lane, int priority, int64_t due_ms)
+{
+  domain->waiting++;
+  waits_in(domain, lane, priority);
+  if (due_ms < domain->due_ms)
+    domain->due_ms = due_ms;
+}
+
+void mp_index_due(mp_index *index, mp_index_domain *domain, int64_t due_ms)
+{
+  domain->due_ms = due_ms;
+  mp_timers_set(&index->due, &domain->due, domain->quiet.due_ms == INT64_MAX ? due_ms : INT64_MAX);
+}
+
+void mp_index_quiet(mp_index *index, mp_index_domain *domain, int64_t until_ms)
+{
+  mp_timers_set(&index->quiet, &domain->quiet, until_ms);
+  mp_index_due(index, domain, domain->due_ms);
+}
+
+/* ---- how far claims have come -------------------------------------------------------------------------------------- */
+
+static bool before(mp_place a, mp_place b)
+{
+  if (a.due != b.due)
+    return a.due < b.due;
+  return a.message != b.message ? a.message < b.message : a.n < b.n;
+}
+
+static mp_stop *find_stop(const mp_index_domain *domain, int lane, int priority)
+{
+  for (uint32_t i = 0; i < domain->stop_count; i++)
+    if (domain->stops[i].lane == lane && domain->stops[i].priority == priority)
+      return &domain->stops[i];
   return NULL;
 }
 
-/* In the order of their numbers. */
-static index_lane *lane_get(index_domain *domain, uint16_t lane)
+mp_place mp_index_stop_at(const mp_index_domain *domain, int lane, int priority)
 {
-  index_lane *found = lane_find(domain, lane);
-  if (found)
-    return found;
-  if (domain->lane_count == domain->lane_cap) {
-    unsigned cap = domain->lane_cap ? domain->lane_cap * 2u : 1;
-    index_lane *lanes = mp_mem_realloc(domain->lanes, cap * sizeof *lanes);
-    if (!lanes)
-      return NULL;
-    domain->lanes = lanes;
-    domain->lane_cap = (uint16_t)cap;
+  mp_stop *stop = find_stop(domain, lane, priority);
+  return stop ? stop->at : (mp_place){ INT64_MIN, 0, 0 };
+}
+
+int mp_index_stop_room(mp_index_domain *domain)
+{
+  if (domain->stop_count < domain->stop_cap)
+    return 0;
+  uint32_t cap = domain->stop_cap ? domain->stop_cap * 2 : 2;
+  mp_stop *stops = mp_mem_realloc(domain->stops, cap * sizeof *stops);
+  if (!stops)
+    return MP_E_NOMEM;
+  domain->stops = stops;
+  domain->stop_cap = cap;
+  return 0;
+}
+
+void mp_index_stop(mp_index_domain *domain, int lane, int priority, mp_place at)
+{
+  mp_stop *stop = find_stop(domain, lane, priority);
+  if (!stop)
+    stop = &domain->stops[domain->stop_count++];
+  *stop = (mp_stop){ lane, priority, at };
+}
+
+/* A recipient may be claimed now that waits at `place`. */
+static void claimable(mp_index *index, mp_index_domain *domain, int lane, int priority, mp_place place)
+{
+  mp_stop *stop = find_stop(domain, lane, priority);
+  if (stop && !before(stop->at, place)) {
+    stop->at = place;
+    stop->at.n--; /* numbers start at 1: no recipient is between the two */
   }
-  unsigned at = domain->lane_count;
-  while (at > 0 && domain->lanes[at - 1].lane > lane) {
-    domain->lanes[at] = domain->lanes[at - 1];
-    at--;
-  }
-  domain->lanes[at] = (index_lane){ .lane = lane, .next = INFINITY };
-  domain->lane_count++;
-  return &domain->lanes[at];
+  domain->news++;
+  waits_in(domain, lane, priority);
+  if (place.due < domain->due_ms)
+    mp_index_due(index, domain, place.due);
 }
 
-bool index_count(spool_index *index, mp_str name, uint16_t lane, int by)
-{
-  index_domain *domain = by > 0 ? index_domain_get(index, name) : index_domain_find(index, name);
-  if (!domain)
-    return by < 0;
-  index_lane *of = by > 0 ? lane_get(domain, lane) : lane_find(domain, lane);
-  if (!of)
-    return by < 0;
-  uint32_t less = by < 0 ? (uint32_t)-by : 0;
-  index->deliveries = by > 0 ? index->deliveries + (uint32_t)by : index->deliveries - less;
-  of->count = by > 0 ? of->count + (uint32_t)by : of->count > less ? of->count - less : 0;
-  if (of->count == 0) {
-    size_t at = (size_t)(of - domain->lanes);
-    memmove(of, of + 1, (domain->lane_count - at - 1) * sizeof *of);
-    domain->lane_count--;
-  }
-  if (domain->lane_count == 0)
-    remove_domain(index, domain);
-  return true;
-}
+/* ---- leases -------------------------------------------------------------------------------------------------------- */
 
-static int64_t ms_of(double seconds)
+mp_lease *mp_index_lease_new(mp_index *index)
 {
-  return seconds > 9e15 ? INT64_MAX - 1 : (int64_t)ceil(seconds * 1000);
-}
-
-void index_arm(spool_index *index, index_domain *domain)
-{
-  double next = INFINITY;
-  for (unsigned i = 0; i < domain->lane_count; i++)
-    next = fmin(next, domain->lanes[i].next);
-  mp_timers_set(&index->timers, &domain->timer, isinf(next) ? INT64_MAX : ms_of(fmax(next, domain->sleeps)));
-}
-
-void index_due(spool_index *index, index_domain *domain, uint16_t lane, double due)
-{
-  index_lane *of = lane_find(domain, lane);
-  if (of && due < of->next) {
-    of->next = due;
-    index_arm(index, domain);
-  }
-}
-
-void index_look(index_domain *domain, index_lane *lane)
-{
-  lane->next = INFINITY;
-  domain->last = lane->lane;
-}
-
-void index_looked(spool_index *index, mp_str name, uint16_t lane, double next)
-{
-  index_domain *domain = index_domain_find(index, name);
-  if (!domain)
-    return;
-  index_lane *of = lane_find(domain, lane);
-  if (of)
-    of->next = fmin(of->next, next);
-  index_arm(index, domain);
-}
-
-index_lane *index_choose(index_domain *domain, double now)
-{
-  index_lane *best = NULL;
-  bool best_behind = false;
-  for (unsigned i = 0; i < domain->lane_count; i++) {
-    index_lane *lane = &domain->lanes[i];
-    if (lane->next > now)
-      continue;
-    bool behind = lane->lane > domain->last; /* its turn comes before that of the lanes up to the last one */
-    if (best && index_class(lane->lane) != index_class(best->lane))
-      break;
-    if (!best || (behind && !best_behind)) {
-      best = lane;
-      best_behind = behind;
-    }
-  }
-  return best;
-}
-
-/* ---- claims ------------------------------------------------------------------------------------------------------ */
-
-static size_t slot_of(const spool_index *index, int64_t handle)
-{
-  return (size_t)((uint64_t)handle * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (index->claim_cap - 1);
-}
-
-static index_claim *claim_find(const spool_index *index, int64_t handle)
-{
-  if (!index->claim_cap)
+  mp_lease *lease = mp_mem_zalloc(sizeof *lease);
+  /* Its timer is set from the start, so that to hold it takes no memory. */
+  if (lease && mp_timers_set(&index->ends, &lease->end, INT64_MAX) != 0) {
+    mp_mem_free(lease);
     return NULL;
-  for (size_t i = slot_of(index, handle);; i = (i + 1) & (index->claim_cap - 1)) {
-    if (index->claims[i].handle == handle)
-      return &index->claims[i];
-    if (index->claims[i].handle == 0)
-      return NULL;
   }
+  if (lease)
+    mp_list_init(&lease->of);
+  return lease;
 }
 
-const index_claim *index_claim_find(const spool_index *index, int64_t handle)
+void mp_index_lease_drop(mp_index *index, mp_lease *lease)
 {
-  return claim_find(index, handle);
+  mp_timers_clear(&index->ends, &lease->end);
+  mp_mem_free(lease);
 }
 
-static bool claims_grow(spool_index *index)
+static void grow_leases(mp_index *index)
 {
-  size_t cap = CLAIMS_FIRST;
-  while (cap < index->claim_count * 3)
-    cap *= 2;
-  spool_index more = { .claims = mp_mem_zalloc(cap * sizeof *more.claims), .claim_cap = cap };
-  if (!more.claims)
-    return false;
-  for (size_t i = 0; i < index->claim_cap; i++) {
-    if (index->claims[i].handle <= 0)
-      continue;
-    size_t at = slot_of(&more, index->claims[i].handle);
-    while (more.claims[at].handle)
-      at = (at + 1) & (cap - 1);
-    more.claims[at] = index->claims[i];
-  }
-  mp_mem_free(index->claims);
-  index->claims = more.claims;
-  index->claim_cap = cap;
-  index->claim_used = index->claim_count;
-  return true;
+  size_t room = index->lease_room * 2;
+  mp_lease **fresh = mp_mem_zalloc(room * sizeof *fresh);
+  if (!fresh)
+    return;
+  for (size_t i = 0; i < index->lease_room; i++)
+    for (mp_lease *l = index->leases[i], *next; l; l = next) {
+      mp_lease **bucket = &fresh[hash_row(l->place.message, l->place.n) & (room - 1)];
+      next = l->next;
+      l->next = *bucket;
+      *bucket = l;
+    }
+  mp_mem_free(index->leases);
+  index->leases = fresh;
+  index->lease_room = room;
 }
 
-bool index_claim_set(spool_index *index, int64_t handle, uint16_t lane, double until)
+static mp_lease **lease_slot(mp_index *index, int64_t message, int64_t n)
 {
-  index_claim *claim = claim_find(index, handle);
-  if (claim) {
-    claim->until = until;
-    return true;
-  }
-  if ((index->claim_used + 1) * 2 > index->claim_cap && !claims_grow(index))
-    return false;
-  size_t at = slot_of(index, handle);
-  while (index->claims[at].handle > 0)
-    at = (at + 1) & (index->claim_cap - 1);
-  index->claim_used += index->claims[at].handle == 0;
-  index->claims[at] = (index_claim){ handle, until, lane };
-  index->claim_count++;
-  return true;
+  mp_lease **at = &index->leases[hash_row(message, n) & (index->lease_room - 1)];
+  while (*at && ((*at)->place.message != message || (*at)->place.n != n))
+    at = &(*at)->next;
+  return at;
 }
 
-void index_claim_end(spool_index *index, int64_t handle)
+mp_lease *mp_index_lease_find(mp_index *index, int64_t message, int64_t n)
 {
-  index_claim *claim = claim_find(index, handle);
-  if (claim) {
-    claim->handle = -1;
-    index->claim_count--;
+  return *lease_slot(index, message, n);
+}
+
+void mp_index_lease_hold(mp_index *index, mp_lease *lease, int64_t end_ms)
+{
+  if (index->lease_count >= index->lease_room)
+    grow_leases(index);
+  mp_lease **bucket = &index->leases[hash_row(lease->place.message, lease->place.n) & (index->lease_room - 1)];
+  lease->next = *bucket;
+  *bucket = lease;
+  index->lease_count++;
+  lease->domain->leased++;
+  mp_list_push(&index->claims[lease->token % MP_INDEX_CLAIMS], &lease->of);
+  mp_timers_set(&index->ends, &lease->end, end_ms);
+}
+
+void mp_index_lease_give(mp_index *index, mp_lease *lease, uint64_t token, int64_t end_ms)
+{
+  mp_list_remove(&lease->of);
+  lease->token = token;
+  mp_list_push(&index->claims[token % MP_INDEX_CLAIMS], &lease->of);
+  mp_timers_set(&index->ends, &lease->end, end_ms);
+  if (!token && lease->alarm && lease->alarm < index->alarm_ms) /* it does not wait for that */
+    index->alarm_ms = lease->alarm;
+}
+
+void mp_index_lease_end(mp_index *index, mp_lease *lease, bool waits)
+{
+  mp_index_domain *domain = lease->domain;
+  mp_lease **slot = lease_slot(index, lease->place.message, lease->place.n);
+  *slot = lease->next;
+  index->lease_count--;
+  domain->leased--;
+  if (waits && !lease->held)
+    claimable(index, domain, lease->lane, lease->priority, lease->place);
+  if (waits && lease->alarm && lease->alarm < index->alarm_ms)
+    index->alarm_ms = lease->alarm;
+  if (domain->leased == 0) {
+    mp_mem_free(domain->stops);
+    domain->stops = NULL;
+    domain->stop_count = domain->stop_cap = 0;
   }
+  mp_list_remove(&lease->of);
+  mp_index_lease_drop(index, lease);
+  maybe_free(index, domain);
+}
+
+void mp_index_expire(mp_index *index, int64_t clock_ms)
+{
+  while (mp_timers_next(&index->ends) <= clock_ms)
+    mp_index_lease_end(index, MP_CONTAINER(index->ends.heap[0], mp_lease, end), true);
+}
+
+/* ---- what a commit did --------------------------------------------------------------------------------------------- */
+
+void mp_index_settle(mp_index *index, mp_effect *e, int64_t end_ms)
+{
+  /* Somebody with `sqlite3` may have changed what we counted. */
+  if (e->from && e->from->waiting > 0) {
+    e->from->waiting--;
+    index->waiting--;
+  }
+  mp_lease *held = e->lease ? NULL : mp_index_lease_find(index, e->place.message, e->place.n);
+  if (e->to) {
+    e->to->waiting++;
+    waits_in(e->to, e->lane, e->priority);
+    index->waiting++;
+  }
+  if (held && e->ends_lease) {
+    mp_index_lease_end(index, held, false);
+    held = NULL;
+  }
+  if (held) {
+    /* It stays with whoever claimed it; when the lease ends it waits where this commit left it. */
+    held->place.due = e->place.due;
+    held->alarm = e->alarm;
+    if (e->to && e->to != held->domain) {
+      e->to->leased++;
+      held->domain->leased--;
+      mp_index_domain *old = held->domain;
+      held->domain = e->to;
+      maybe_free(index, old);
+    }
+    held->held = !e->to;
+  } else if (e->to && e->lease) {
+    mp_index_lease_hold(index, e->lease, end_ms);
+    e->lease = NULL;
+  } else if (e->to) {
+    claimable(index, e->to, e->lane, e->priority, e->place);
+  }
+  if (e->alarm && e->alarm < index->alarm_ms)
+    index->alarm_ms = e->alarm;
 }

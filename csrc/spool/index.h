@@ -1,85 +1,115 @@
-/* spool/index.h -- what is in memory of a spool: for each domain its lanes, and when something of each is due; which deliveries are claimed. It grows
- * with the number of domains that have mail, not with that of messages. Not safe by itself: the spool locks. */
+/* spool/index.h -- what the spool keeps in memory: the domains for which something waits, and the leases. Not thread-safe: the spool's index lock is held.
+ * Memory is taken by mp_index_domain, mp_index_lease_new and mp_index_stop alone, before anything is committed, so that what follows a commit cannot fail. */
 #ifndef MP_SPOOL_INDEX_H
 #define MP_SPOOL_INDEX_H
 
-#include "base/arena.h"
+#include "base/error.h"
+#include "base/list.h"
 #include "base/str.h"
 #include "base/timers.h"
 
-#include <stdbool.h>
-#include <stdint.h>
+/* A recipient by its place in the database, and its place in the order of claims. */
+typedef struct mp_place {
+  int64_t due, message;
+  int64_t n;
+} mp_place;
 
-typedef struct index_lane {
-  uint16_t lane;
-  uint32_t count; /* deliveries */
-  double next;    /* nothing is due before; INFINITY: nothing that is not claimed or held */
-} index_lane;
+/* How far claims of a lane and priority have come: everything up to here that waits is leased. Kept while the domain has leases. */
+typedef struct mp_stop {
+  int lane, priority;
+  mp_place at;
+} mp_stop;
 
-typedef struct index_domain index_domain;
-struct index_domain {
-  mp_timer timer; /* when it is to be looked at; idle: it has been given to somebody, or nothing is due */
-  index_domain *chain;
-  index_lane *lanes;
-  uint16_t lane_count, lane_cap;
-  uint16_t last; /* the lane that was claimed from last */
+typedef struct mp_index_domain {
+  struct mp_index_domain *next; /* in its bucket */
+  mp_timer due;   /* unix time; INT64_MAX while it is quiet, or nothing but leased recipients waits */
+  mp_timer quiet; /* the clock that does not jump; INT64_MAX: not quiet */
+  int64_t due_ms; /* of the first that is not leased; a lower bound */
+  uint64_t lanes;
+  mp_stop *stops;
+  uint32_t stop_count, stop_cap;
+  uint32_t waiting, leased, pins;
+  uint32_t news; /* counts what became claimable */
   uint32_t hash;
-  double sleeps;
-  size_t len;
+  uint8_t turn; /* the lane that comes next */
+  int8_t top;   /* no priority that waits is higher */
+  uint8_t length;
   char name[];
-};
+} mp_index_domain;
 
-typedef struct index_claim {
-  int64_t handle; /* 0: free, -1: was used */
-  double until;   /* INFINITY: claimed */
-  uint16_t lane;
-} index_claim;
+typedef struct mp_lease {
+  struct mp_lease *next; /* in its bucket */
+  mp_timer end;
+  mp_list of; /* the leases of one claim */
+  mp_index_domain *domain;
+  uint64_t token;
+  mp_place place;
+  int64_t alarm; /* 0: never */
+  uint8_t lane;
+  int8_t priority;
+  bool held; /* claimed for its alarm, or by its id, while held: nothing waits when the lease ends */
+} mp_lease;
 
-typedef struct spool_index {
-  index_domain **buckets;
-  size_t bucket_count, domain_count;
-  mp_timers timers; /* of domains, in milliseconds on the wall */
-  index_claim *claims;
-  size_t claim_cap, claim_used, claim_count; /* used: with those that were */
-  uint64_t deliveries;
-} spool_index;
+enum { MP_INDEX_CLAIMS = 256 };
 
-enum { INDEX_HASHES = 64, INDEX_LANES = 19 * INDEX_HASHES };
+typedef struct mp_index {
+  mp_index_domain **domains;
+  mp_lease **leases;
+  size_t domain_count, domain_room; /* room: buckets, a power of two */
+  size_t lease_count, lease_room;
+  mp_timers due, quiet, ends;
+  mp_list claims[MP_INDEX_CLAIMS]; /* leases that are held, by token */
+  uint64_t waiting;
+  int64_t alarm_ms; /* of the first that is not known to be leased; a lower bound */
+} mp_index;
 
-/* The lane of a message: those of a higher priority have smaller numbers. */
-uint16_t index_lane_of(int priority, mp_str tenant, mp_str sender);
-static inline unsigned index_class(uint16_t lane)
-{
-  return lane / INDEX_HASHES;
-}
+/* What a commit did to a recipient. */
+typedef struct mp_effect {
+  struct mp_effect *next;
+  mp_index_domain *from, *to; /* where it waited, where it waits now; NULL: nowhere. Pinned */
+  mp_lease *lease;            /* of a put: to be held from now on */
+  mp_place place;
+  int64_t alarm;
+  int lane, priority;
+  bool ends_lease;
+} mp_effect;
 
-void index_init(spool_index *index);
-void index_dispose(spool_index *index);
+int mp_index_init(mp_index *index);
+void mp_index_dispose(mp_index *index);
 
-/* The domain, made when it is missing; NULL when out of memory. */
-index_domain *index_domain_get(spool_index *index, mp_str name);
-index_domain *index_domain_find(const spool_index *index, mp_str name);
+/* The domain by its name, or NULL. */
+mp_index_domain *mp_index_find(mp_index *index, mp_str name);
 
-/* `by` deliveries more, or fewer; a domain without any goes. False when out of memory, which only adding can be. */
-bool index_count(spool_index *index, mp_str name, uint16_t lane, int by);
+/* The same, made if it is missing, and pinned: it stays until mp_index_unpin. NULL: no memory. */
+mp_index_domain *mp_index_domain_pin(mp_index *index, mp_str name);
+void mp_index_unpin(mp_index *index, mp_index_domain *domain);
 
-/* Something of a lane is due at `due`. */
-void index_due(spool_index *index, index_domain *domain, uint16_t lane, double due);
+/* Counts a row that waits, while the index is read from the database. */
+void mp_index_load(mp_index_domain *domain, int lane, int priority, int64_t due_ms);
 
-/* Somebody looks into a lane: what becomes due from here on is due, whatever he will find. */
-void index_look(index_domain *domain, index_lane *lane);
-/* What he has found: the next that is not claimed is due at `next`. */
-void index_looked(spool_index *index, mp_str name, uint16_t lane, double next);
+/* A lease that nobody holds yet, or NULL. */
+mp_lease *mp_index_lease_new(mp_index *index);
+void mp_index_lease_drop(mp_index *index, mp_lease *lease); /* one that was never held */
+/* It is another claim's from now on; nobody's, who waits for its end, with token 0. */
+void mp_index_lease_give(mp_index *index, mp_lease *lease, uint64_t token, int64_t end_ms);
+void mp_index_lease_hold(mp_index *index, mp_lease *lease, int64_t end_ms);
+void mp_index_lease_end(mp_index *index, mp_lease *lease, bool waits); /* `waits`: what it held may be claimed again */
+mp_lease *mp_index_lease_find(mp_index *index, int64_t message, int64_t n);
 
-/* The lane to claim from: one with something due, of the highest priority, in turn. NULL: none. */
-index_lane *index_choose(index_domain *domain, double now);
+/* Ends the leases whose time is over. */
+void mp_index_expire(mp_index *index, int64_t clock_ms);
 
-/* Sets the domain's timer by its lanes and its sleep. */
-void index_arm(spool_index *index, index_domain *domain);
+/* Where to go on claiming in a lane and priority; all zero at the front. */
+mp_place mp_index_stop_at(const mp_index_domain *domain, int lane, int priority);
+/* Room for one more to be kept. Returns 0 or MP_E_NOMEM. */
+int mp_index_stop_room(mp_index_domain *domain);
+void mp_index_stop(mp_index_domain *domain, int lane, int priority, mp_place at);
 
-/* Claims. False when out of memory. */
-bool index_claim_set(spool_index *index, int64_t handle, uint16_t lane, double until);
-const index_claim *index_claim_find(const spool_index *index, int64_t handle);
-void index_claim_end(spool_index *index, int64_t handle);
+/* Does what a commit did. */
+void mp_index_settle(mp_index *index, mp_effect *effect, int64_t end_ms);
+
+/* Sets when the domain is due next. */
+void mp_index_due(mp_index *index, mp_index_domain *domain, int64_t due_ms);
+void mp_index_quiet(mp_index *index, mp_index_domain *domain, int64_t until_ms); /* INT64_MAX: not */
 
 #endif

@@ -1,529 +1,424 @@
-/* A spool's life: folder, lock, threads, and what is asked of them. */
-#include "spool/spool_impl.h"
-
-#include "base/error.h"
-#include "base/mem.h"
+#include "spool/impl.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
+#include <time.h>
 
-/* RESERVE: octets of the disk that new messages leave free, or a quarter of a small one, so that what is there can always be finished. */
-enum { ARENA_MOST = 1 << 30, RESERVE = 16 << 20 };
+/* ---- names --------------------------------------------------------------------------------------------------------- */
 
-void mp_spool_request_init(mp_spool_request *req, mp_spool_verb verb)
+static bool name_octet(unsigned char c)
 {
-  *req = (mp_spool_request){ .verb = verb };
-  mp_list_init(&req->node);
-  mp_arena_init(&req->arena, ARENA_MOST, NULL);
-  mp_buf_init(&req->out, SIZE_MAX / 2, NULL);
+  return (c >= '0' && c <= '9') || (mp_ascii_lower(c) >= 'a' && mp_ascii_lower(c) <= 'z');
 }
 
-void mp_spool_request_dispose(mp_spool_request *req)
+bool mp_spool_id_fits(mp_str id)
 {
-  mp_arena_dispose(&req->arena);
-  mp_buf_dispose(&req->out);
-  mp_mem_free(req->found);
-  req->found = NULL;
-  req->found_count = 0;
-}
-
-/* ---- the writer -------------------------------------------------------------------------------------------------- */
-
-static int execute(spool_db *db, mp_spool_request *req, spool_effect **effects)
-{
-  switch (req->verb) {
-  case MP_SPOOL_PUT:
-    return spool_put(db, req, effects);
-  case MP_SPOOL_FINISH:
-    return spool_finish(db, req, effects);
-  default:
-    return spool_reschedule(db, req, effects);
-  }
-}
-
-/* What needs memory is done before the commit: what is on disk is never forgotten for want of it. False when there is none. */
-static bool make_ready(mp_spool *spool, spool_effect *list)
-{
-  spool_index *index = &spool->index;
-  for (spool_effect *one = list; one; one = one->next) {
-    if (one->by > 0 && !index_count(index, one->domain, one->lane, one->by))
+  if (id.len == 0 || id.len > MP_SPOOL_ID_MAX || !name_octet((unsigned char)id.ptr[0]))
+    return false;
+  for (size_t i = 0; i < id.len; i++)
+    if (!name_octet((unsigned char)id.ptr[i]) && !memchr("-_.", id.ptr[i], 3))
       return false;
-    if (one->claim && !index_claim_set(index, one->handle, one->lane, INFINITY)) {
-      index_count(index, one->domain, one->lane, -one->by);
-      return false;
-    }
-    one->ready = true;
-  }
   return true;
 }
 
-static void undo(mp_spool *spool, spool_effect *list)
+bool mp_spool_domain_fits(mp_str domain)
 {
-  for (spool_effect *one = list; one && one->ready; one = one->next) {
-    if (one->claim)
-      index_claim_end(&spool->index, one->handle);
-    if (one->by > 0)
-      index_count(&spool->index, one->domain, one->lane, -one->by);
-  }
+  if (domain.len == 0 || domain.len > 255)
+    return false;
+  for (size_t i = 0; i < domain.len; i++)
+    if ((unsigned char)domain.ptr[i] <= ' ' || domain.ptr[i] == 0x7f ||
+        (domain.ptr[i] >= 'A' && domain.ptr[i] <= 'Z'))
+      return false;
+  return true;
 }
 
-/* What is on disk is made known: counts, claims that are over, what is due. */
-static bool make_known(mp_spool *spool, spool_effect *list)
+static uint32_t hash(mp_str s)
 {
-  bool changed = false;
-  spool_index *index = &spool->index;
-  for (spool_effect *one = list; one; one = one->next) {
-    if (one->over)
-      index_claim_end(index, one->handle);
-    if (one->by < 0)
-      index_count(index, one->domain, one->lane, one->by);
-    spool->next_alarm = fmin(spool->next_alarm, one->alarm);
-    index_domain *domain = isinf(one->due) ? NULL : index_domain_find(index, one->domain);
-    if (domain) {
-      index_due(index, domain, one->lane, one->due);
-      changed = true;
-    }
-  }
-  return changed;
+  uint32_t h = 2166136261u; /* FNV-1a: the folders of bodies and the lanes on disk depend on it */
+  for (size_t i = 0; i < s.len; i++)
+    h = (h ^ (unsigned char)s.ptr[i]) * 16777619u;
+  return h ^ h >> 16;
 }
 
-/* A transaction for all of `requests`. SQLITE_OK, or what went wrong, with `why` and *rc; then nothing of it is there. */
-static int transact(mp_spool *spool, mp_list *requests, spool_effect **effects, int *rc, char why[MP_SPOOL_WHY])
+int mp_spool_lane(mp_str tenant, mp_str sender)
 {
-  spool_db *db = &spool->writer.db;
-  *effects = NULL;
-  int code = spool_run(db, S_BEGIN);
-  for (mp_list *node = requests->next; node != requests && code == SQLITE_OK; node = node->next) {
-    mp_spool_request *req = MP_CONTAINER(node, mp_spool_request, node);
-    req->rc = 0;
-    code = execute(db, req, effects);
-  }
-  bool ready = false;
-  if (code == SQLITE_OK) {
-    pthread_mutex_lock(&spool->lock);
-    ready = make_ready(spool, *effects);
-    pthread_mutex_unlock(&spool->lock);
-    code = ready ? spool_run(db, S_COMMIT) : SQLITE_NOMEM;
-  }
-  if (code == SQLITE_OK)
-    return code;
-  *rc = ready || code != SQLITE_NOMEM ? spool_fault(db, code, why)
-                                      : MP_E_NOMEM; /* the rollback forgets what it was */
-  pthread_mutex_lock(&spool->lock);
-  undo(spool, *effects);
-  pthread_mutex_unlock(&spool->lock);
-  if (db->db && !sqlite3_get_autocommit(db->db))
-    spool_run(db, S_ROLLBACK);
-  return code;
+  return (int)(hash(tenant.len ? tenant : sender) % MP_SPOOL_LANES);
 }
 
-static void answer(mp_list *requests)
+void mp_spool_body_folder(const mp_spool *spool, mp_str id, char *out)
 {
-  while (!mp_list_empty(requests)) {
-    mp_spool_request *req = MP_CONTAINER(requests->next, mp_spool_request, node);
-    mp_list_remove(&req->node);
-    req->done(req);
-  }
+  snprintf(out, MP_SPOOL_PATH_MAX, "%s/%02x", spool->bodies, (unsigned)(hash(id) & 0xff));
 }
 
-static void answer_with(mp_list *requests, int rc, const char *why)
+void mp_spool_body_path(const mp_spool *spool, mp_str id, char *out)
 {
-  for (mp_list *node = requests->next; node != requests; node = node->next) {
-    mp_spool_request *req = MP_CONTAINER(node, mp_spool_request, node);
-    req->rc = rc;
-    snprintf(req->why, sizeof req->why, "%s", why);
-  }
-  answer(requests);
+  snprintf(out, MP_SPOOL_PATH_MAX, "%s/%02x/%.*s", spool->bodies, (unsigned)(hash(id) & 0xff), (int)id.len,
+           id.ptr);
 }
 
-/* Octets of the database that nothing stands in. */
-static uint64_t unused(spool_db *db)
+void mp_spool_log(mp_spool *spool, const char *fmt, ...)
 {
-  uint64_t pages = 0;
-  sqlite3_stmt *st = spool_statement(db, S_UNUSED);
-  if (st && sqlite3_step(st) == SQLITE_ROW)
-    pages = (uint64_t)sqlite3_column_int64(st, 0);
-  sqlite3_reset(st);
-  return pages * SPOOL_PAGE;
-}
-
-/* Whether the disk has room for `octets` of new messages: in the log, and behind it in the database, where what stands in the log alone has to go too. */
-static bool has_room(mp_spool *spool, uint64_t octets, char why[MP_SPOOL_WHY])
-{
-  struct statvfs disk;
-  struct stat log;
-  char path[4096];
-  uint64_t free_inside = unused(&spool->writer.db),
-           wanted = octets + (octets > free_inside ? octets - free_inside : 0);
-  if (snprintf(path, sizeof path, "%s-wal", spool->path) < (int)sizeof path && stat(path, &log) == 0)
-    wanted += (uint64_t)log.st_size;
-  if (statvfs(spool->folder, &disk) < 0)
-    return true; /* the write will tell */
-  uint64_t block = disk.f_frsize, reserve = disk.f_blocks * block / 4;
-  reserve = reserve < RESERVE ? reserve : RESERVE;
-  snprintf(why, MP_SPOOL_WHY, "the disk is nearly full: %llu KB are free, %llu KB are kept for what is there",
-           (unsigned long long)(disk.f_bavail * block >> 10), (unsigned long long)(reserve >> 10));
-  return disk.f_bavail * block >= reserve + wanted;
-}
-
-/* New messages are refused before the disk is full: else nothing could be finished either. */
-static void keep_reserve(mp_spool *spool, mp_list *requests)
-{
-  uint64_t octets = 0;
-  for (mp_list *node = requests->next; node != requests; node = node->next) {
-    mp_spool_request *req = MP_CONTAINER(node, mp_spool_request, node);
-    octets += req->verb == MP_SPOOL_PUT ? (uint64_t)req->octets.len : 0;
-  }
-  char why[MP_SPOOL_WHY];
-  if (!octets || has_room(spool, octets, why))
+  char line[1024];
+  va_list args;
+  if (!spool->opts.log)
     return;
-  if (spool->writer.db.db)
-    sqlite3_wal_checkpoint_v2(spool->writer.db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-  if (has_room(spool, octets, why))
-    return;
-  mp_list refused;
-  mp_list_init(&refused);
-  for (mp_list *node = requests->next, *next; node != requests; node = next) {
-    next = node->next;
-    if (MP_CONTAINER(node, mp_spool_request, node)->verb == MP_SPOOL_PUT) {
-      mp_list_remove(node);
-      mp_list_push(&refused, node);
-    }
-  }
-  answer_with(&refused, MP_E_NOSPACE, why);
+  va_start(args, fmt);
+  vsnprintf(line, sizeof line, fmt, args);
+  va_end(args);
+  spool->opts.log(spool->opts.ctx, line);
 }
 
-/* After an error of the disk nobody knows what the file holds: it is read anew, by a new connection, rather than synced again. */
-static int reopen(mp_spool *spool, char why[MP_SPOOL_WHY])
+int64_t mp_spool_clock(mp_spool *spool)
 {
-  spool_db_close(&spool->writer.db);
-  return spool_db_open(&spool->writer.db, spool->path, false, why);
+  if (spool->opts.clock)
+    return spool->opts.clock(spool->opts.ctx);
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* One transaction for all; when that fails, and there are several, one for each. */
-static void write_all(mp_spool *spool, mp_list *requests)
+bool mp_spool_room(mp_spool *spool)
 {
-  spool_effect *effects;
-  char why[MP_SPOOL_WHY];
-  int rc = spool->writer.db.db ? 0 : reopen(spool, why); /* an error of the disk closed it */
-  if (rc < 0) {
-    answer_with(requests, rc, why);
-    return;
+  uint64_t available, total;
+  if (spool->disk->space(spool->disk->ctx, spool->folder, &available, &total) != 0)
+    return true; /* whoever writes will see */
+  uint64_t reserve = spool->opts.reserve;
+  if (reserve == 0) {
+    reserve = total / 100;
+    if (reserve > 16 * 1024 * 1024)
+      reserve = 16 * 1024 * 1024;
   }
-  int code = transact(spool, requests, &effects, &rc, why);
-  if (rc == MP_E_NOSPACE) { /* the log gives back what it holds twice */
-    sqlite3_wal_checkpoint_v2(spool->writer.db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-    code = transact(spool, requests, &effects, &rc, why);
-  }
-  if (code == SQLITE_OK) {
-    pthread_mutex_lock(&spool->moving);
-    pthread_mutex_lock(&spool->lock);
-    bool changed = make_known(spool, effects);
-    pthread_mutex_unlock(&spool->lock);
-    pthread_mutex_unlock(&spool->moving);
-    answer(requests);
-    if (changed && spool->changed)
-      spool->changed(spool->ctx);
-    return;
-  }
-  if (rc == MP_E_SYSTEM)
-    spool_db_close(&spool->writer.db);
-  if (requests->next->next == requests)
-    answer_with(requests, rc, why);
-  while (!mp_list_empty(requests)) {
-    mp_list alone;
-    mp_list *node = requests->next;
-    mp_list_init(&alone);
-    mp_list_remove(node);
-    mp_list_push(&alone, node);
-    write_all(spool, &alone);
-  }
+  return available > reserve;
 }
 
-/* Everything that has been asked of a thread, in one list. False: nothing more will be. */
-static bool collect(mp_spool *spool, spool_thread *thread, mp_list *into)
+/* ---- open and close ------------------------------------------------------------------------------------------------ */
+
+static char *join(const char *folder, const char *name)
 {
-  pthread_mutex_lock(&spool->lock);
-  while (mp_list_empty(&thread->asked) && !spool->closing)
-    pthread_cond_wait(&thread->wake, &spool->lock);
-  while (!mp_list_empty(&thread->asked)) {
-    mp_list *node = thread->asked.next;
-    mp_list_remove(node);
-    mp_list_push(into, node);
+  size_t size = strlen(folder) + strlen(name) + 2;
+  char *path = size < MP_SPOOL_PATH_MAX - MP_SPOOL_ID_MAX - 8 ? mp_mem_alloc(size) : NULL;
+  if (path)
+    snprintf(path, size, "%s/%s", folder, name);
+  return path;
+}
+
+static int init(mp_spool *spool, const char *folder, const mp_spool_opts *opts)
+{
+  if (opts)
+    spool->opts = *opts;
+  spool->disk = spool->opts.disk ? spool->opts.disk : &mp_spool_disk_system;
+  spool->lock = -1;
+  spool->told_ms = INT64_MIN;
+  spool->writes.last = &spool->writes.first;
+  spool->reads.last = &spool->reads.first;
+  mp_arena_init(&spool->scratch, MP_SPOOL_SCRATCH_MAX, NULL);
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_mutex_init(&spool->queue_lock, NULL);
+  pthread_mutex_init(&spool->index_lock, NULL);
+  pthread_mutex_init(&spool->reader_lock, NULL);
+  pthread_cond_init(&spool->writes.wake, &attr);
+  pthread_cond_init(&spool->reads.wake, &attr);
+  pthread_condattr_destroy(&attr);
+  spool->folder = mp_mem_dup(folder, strlen(folder));
+  spool->path = join(folder, "spool.db");
+  spool->bodies = join(folder, "bodies");
+  int err = mp_index_init(&spool->index);
+  return spool->folder && spool->path && spool->bodies ? err : MP_E_NOMEM;
+}
+
+static void dispose(mp_spool *spool)
+{
+  mp_spool_db_close(&spool->reader);
+  if (spool->db.sql && !spool->db.broken)
+    mp_spool_checkpoint(spool, true); /* a folder that somebody copies or looks into is then one file */
+  mp_spool_db_close(&spool->db);
+  if (spool->lock >= 0)
+    spool->disk->unlock(spool->disk->ctx, spool->lock);
+  mp_index_dispose(&spool->index);
+  mp_arena_dispose(&spool->scratch);
+  pthread_cond_destroy(&spool->writes.wake);
+  pthread_cond_destroy(&spool->reads.wake);
+  pthread_mutex_destroy(&spool->queue_lock);
+  pthread_mutex_destroy(&spool->index_lock);
+  pthread_mutex_destroy(&spool->reader_lock);
+  mp_mem_free(spool->folder);
+  mp_mem_free(spool->path);
+  mp_mem_free(spool->bodies);
+  mp_mem_free(spool);
+}
+
+/* What the system said says more, where it said something. */
+static const char *system_text(int err, char *text, size_t size)
+{
+  return errno ? strerror_r(errno, text, size) : mp_error_text(err);
+}
+
+static int take_lock(mp_spool *spool, char *why, size_t why_size)
+{
+  char *path = join(spool->folder, "lock"), holder[512] = "", text[128];
+  if (!path)
+    return MP_E_NOMEM;
+  errno = 0;
+  int lock = spool->disk->lock(spool->disk->ctx, path, holder, sizeof holder);
+  mp_mem_free(path);
+  if (lock >= 0) {
+    spool->lock = lock;
+    return 0;
   }
-  bool more = !mp_list_empty(into);
-  pthread_mutex_unlock(&spool->lock);
-  return more;
+  if (lock == MP_E_INUSE)
+    snprintf(why, why_size, "%s: in use by %s", spool->folder, *holder ? holder : "another process");
+  else
+    snprintf(why, why_size, "%s: cannot be locked: %s", spool->folder, system_text(lock, text, sizeof text));
+  return lock;
+}
+
+static int make_folders(mp_spool *spool, char *why, size_t why_size)
+{
+  const mp_spool_disk *disk = spool->disk;
+  char path[MP_SPOOL_PATH_MAX];
+  bool fresh = true;
+  char text[128];
+  errno = 0;
+  int err = disk->folder(disk->ctx, spool->folder);
+  if (err == 0)
+    err = disk->folder(disk->ctx, spool->bodies);
+  /* All of them at once: threads that name bodies then make none. The last one says whether that was done. */
+  snprintf(path, sizeof path, "%s/ff", spool->bodies);
+  int fd = err == 0 ? disk->open(disk->ctx, path) : -1;
+  if (fd >= 0) {
+    fresh = false;
+    disk->close(disk->ctx, fd);
+  }
+  for (unsigned i = 0; err == 0 && fresh && i < 256; i++) {
+    snprintf(path, sizeof path, "%s/%02x", spool->bodies, i);
+    err = disk->folder(disk->ctx, path);
+  }
+  if (err == 0 && fresh)
+    err = disk->sync_folder(disk->ctx, spool->bodies);
+  if (err == 0 && fresh)
+    err = disk->sync_folder(disk->ctx, spool->folder);
+  if (err == 0 && fresh) {
+    /* the folder that ours is in */
+    const char *slash = strrchr(spool->folder, '/');
+    snprintf(path, sizeof path, "%.*s", slash ? (int)(slash - spool->folder) : 1, slash ? spool->folder : ".");
+    if (disk->sync_folder(disk->ctx, *path ? path : "/") != 0)
+      mp_spool_log(spool, "%s: its folder cannot be synced", spool->folder);
+  }
+  if (err != 0)
+    snprintf(why, why_size, "%s: cannot be made: %s", spool->folder, system_text(err, text, sizeof text));
+  return err;
 }
 
 static void *write_thread(void *arg)
 {
   mp_spool *spool = arg;
-  mp_list requests;
-  mp_list_init(&requests);
-  while (collect(spool, &spool->writer, &requests)) {
-    keep_reserve(spool, &requests);
-    if (!mp_list_empty(&requests))
-      write_all(spool, &requests);
-  }
-  return NULL;
-}
-
-/* ---- the reader -------------------------------------------------------------------------------------------------- */
-
-static void look(mp_spool *spool, mp_spool_request *req)
-{
-  req->rc = 0;
-  if (!spool->reader.db.db) /* an error of the disk closed it */
-    req->rc = spool_db_open(&spool->reader.db, spool->path, false, req->why);
-  if (req->rc == 0) {
-    switch (req->verb) {
-    case MP_SPOOL_CLAIM:
-      spool_claim(spool, req);
-      break;
-    case MP_SPOOL_ALARMS:
-      spool_alarms(spool, req);
-      break;
-    case MP_SPOOL_TAKE:
-      spool_take(spool, req);
-      break;
-    case MP_SPOOL_READ:
-      spool_read(spool, req);
-      break;
-    default:
-      spool_list(spool, req);
+  pthread_mutex_lock(&spool->queue_lock);
+  for (;;) {
+    while (!spool->writes.first && !spool->writes.closing) {
+      struct timespec until;
+      clock_gettime(CLOCK_MONOTONIC, &until);
+      until.tv_nsec += 200 * 1000000;
+      until.tv_sec += until.tv_nsec / 1000000000;
+      until.tv_nsec %= 1000000000;
+      if (spool->log_pages == 0 && !spool->failing)
+        pthread_cond_wait(&spool->writes.wake, &spool->queue_lock);
+      else if (pthread_cond_timedwait(&spool->writes.wake, &spool->queue_lock, &until) != 0 &&
+               !spool->writes.first) {
+        pthread_mutex_unlock(&spool->queue_lock);
+        mp_spool_idle(spool);
+        pthread_mutex_lock(&spool->queue_lock);
+      }
     }
+    if (!spool->writes.first)
+      break;
+    pthread_mutex_unlock(&spool->queue_lock);
+    mp_spool_write_turn(spool);
+    pthread_mutex_lock(&spool->queue_lock);
   }
-  if (req->rc == MP_E_SYSTEM)
-    spool_db_close(&spool->reader.db);
+  pthread_mutex_unlock(&spool->queue_lock);
+  return NULL;
 }
 
 static void *read_thread(void *arg)
 {
   mp_spool *spool = arg;
-  mp_list requests;
-  mp_list_init(&requests);
-  while (collect(spool, &spool->reader, &requests)) {
-    while (!mp_list_empty(&requests)) {
-      mp_spool_request *req = MP_CONTAINER(requests.next, mp_spool_request, node);
-      mp_list_remove(&req->node);
-      look(spool, req);
-      req->done(req);
-    }
+  pthread_mutex_lock(&spool->queue_lock);
+  for (;;) {
+    while (!spool->reads.first && !spool->reads.closing)
+      pthread_cond_wait(&spool->reads.wake, &spool->queue_lock);
+    if (!spool->reads.first)
+      break;
+    pthread_mutex_unlock(&spool->queue_lock);
+    mp_spool_read_turn(spool);
+    pthread_mutex_lock(&spool->queue_lock);
   }
+  pthread_mutex_unlock(&spool->queue_lock);
   return NULL;
 }
 
-void mp_spool_ask(mp_spool *spool, mp_spool_request *req)
+/* A signal that is meant for the process is not for these. */
+static int run_thread(mp_spool *spool, mp_spool_queue *queue, void *(*main)(void *))
 {
-  spool_thread *thread = req->verb <= MP_SPOOL_RESCHEDULE ? &spool->writer : &spool->reader;
-  pthread_mutex_lock(&spool->lock);
-  mp_list_push(&thread->asked, &req->node);
-  pthread_cond_signal(&thread->wake);
-  pthread_mutex_unlock(&spool->lock);
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  int rc = pthread_create(&queue->thread, NULL, main, spool);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  queue->running = rc == 0;
+  return rc == 0 ? 0 : MP_E_SYSTEM;
 }
 
-/* ---- opening and closing ----------------------------------------------------------------------------------------- */
-
-/* The folder is ours alone as long as the lock on a file in it is held, which says who holds it. */
-static int take_lock(mp_spool *spool, char why[MP_SPOOL_WHY])
+int mp_spool_open(const char *folder, const mp_spool_opts *opts, mp_spool **out, char *why, size_t why_size)
 {
-  char path[4096];
-  snprintf(path, sizeof path, "%s/lock", spool->folder);
-  spool->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (spool->lock_fd < 0) {
-    snprintf(why, MP_SPOOL_WHY, "lock: %s", strerror(errno));
-    return mp_error_errno(errno);
-  }
-  char holder[64] = "";
-  if (flock(spool->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-    ssize_t got = pread(spool->lock_fd, holder, sizeof holder - 1, 0);
-    holder[got > 0 ? got : 0] = '\0';
-    holder[strcspn(holder, "\n")] = '\0';
-    snprintf(why, MP_SPOOL_WHY, "another process has it open (%s)", holder[0] ? holder : "unknown");
-    return MP_E_INUSE;
-  }
-  int len = snprintf(holder, sizeof holder, "process %ld\n", (long)getpid());
-  if (ftruncate(spool->lock_fd, 0) < 0 || pwrite(spool->lock_fd, holder, (size_t)len, 0) < 0) {
-    snprintf(why, MP_SPOOL_WHY, "lock: %s", strerror(errno));
-    return mp_error_errno(errno);
-  }
-  return 0;
-}
-
-static int make_folder(mp_spool *spool, char why[MP_SPOOL_WHY])
-{
-  if (mkdir(spool->folder, 0700) == 0 || errno == EEXIST)
-    return 0;
-  snprintf(why, MP_SPOOL_WHY, "%s", strerror(errno));
-  return mp_error_errno(errno);
-}
-
-static void dispose(mp_spool *spool)
-{
-  spool_db_close(&spool->reader.db);
-  spool_db_close(&spool->writer.db);
-  if (spool->lock_fd >= 0)
-    close(spool->lock_fd);
-  index_dispose(&spool->index);
-  pthread_cond_destroy(&spool->reader.wake);
-  pthread_cond_destroy(&spool->writer.wake);
-  pthread_mutex_destroy(&spool->moving);
-  pthread_mutex_destroy(&spool->lock);
-  mp_mem_free(spool->folder);
-  mp_mem_free(spool->path);
-  mp_mem_free(spool);
-}
-
-static int start(mp_spool *spool, char why[MP_SPOOL_WHY])
-{
-  int rc = make_folder(spool, why);
-  if (rc == 0)
-    rc = take_lock(spool, why);
-  if (rc == 0)
-    rc = spool_db_open(&spool->writer.db, spool->path, true, why);
-  if (rc == 0)
-    rc = spool_db_open(&spool->reader.db, spool->path, false, why);
-  if (rc == 0)
-    rc = spool_load(spool, why);
-  if (rc == 0 && pthread_create(&spool->writer.id, NULL, write_thread, spool) != 0)
-    rc = MP_E_SYSTEM;
-  spool->writer.running = rc == 0;
-  if (rc == 0 && pthread_create(&spool->reader.id, NULL, read_thread, spool) != 0)
-    rc = MP_E_SYSTEM;
-  spool->reader.running = rc == 0;
-  return rc;
-}
-
-int mp_spool_open(mp_spool **out, const char *folder, void (*changed)(void *ctx), void *ctx,
-                  char why[MP_SPOOL_WHY])
-{
-  why[0] = '\0';
-  size_t len = strlen(folder);
+  *out = NULL;
+  snprintf(why, why_size, "%s", mp_error_text(MP_E_NOMEM));
   mp_spool *spool = mp_mem_zalloc(sizeof *spool);
   if (!spool)
     return MP_E_NOMEM;
-  spool->folder = mp_mem_dup(folder, len);
-  spool->path = mp_mem_alloc(len + sizeof "/spool.db");
-  spool->lock_fd = -1;
-  spool->changed = changed;
-  spool->ctx = ctx;
-  spool->next_alarm = INFINITY;
-  pthread_mutex_init(&spool->lock, NULL);
-  pthread_mutex_init(&spool->moving, NULL);
-  pthread_cond_init(&spool->writer.wake, NULL);
-  pthread_cond_init(&spool->reader.wake, NULL);
-  mp_list_init(&spool->writer.asked);
-  mp_list_init(&spool->reader.asked);
-  index_init(&spool->index);
-  int rc = spool->folder && spool->path ? 0 : MP_E_NOMEM;
-  if (rc == 0) {
-    snprintf(spool->path, len + sizeof "/spool.db", "%s/spool.db", folder);
-    rc = start(spool, why);
+  int err = init(spool, folder, opts);
+  if (err == 0)
+    err = make_folders(spool, why, why_size);
+  if (err == 0)
+    err = take_lock(spool, why, why_size);
+  if (err == 0)
+    err = mp_spool_start(spool, why, why_size);
+  if (err == 0 && !spool->opts.pulled) {
+    snprintf(why, why_size, "cannot start a thread");
+    err = run_thread(spool, &spool->writes, write_thread);
+    if (err == 0)
+      err = run_thread(spool, &spool->reads, read_thread);
   }
-  if (rc < 0) {
-    if (!why[0])
-      snprintf(why, MP_SPOOL_WHY, "%s", mp_error_text(rc));
+  if (err != 0) {
     mp_spool_close(spool);
-    return rc;
+    return err;
   }
   *out = spool;
   return 0;
+}
+
+static void join_thread(mp_spool *spool, mp_spool_queue *queue)
+{
+  pthread_mutex_lock(&spool->queue_lock);
+  queue->closing = true;
+  pthread_cond_signal(&queue->wake);
+  pthread_mutex_unlock(&spool->queue_lock);
+  if (queue->running)
+    pthread_join(queue->thread, NULL);
 }
 
 void mp_spool_close(mp_spool *spool)
 {
   if (!spool)
     return;
-  pthread_mutex_lock(&spool->lock);
-  spool->closing = true;
-  pthread_cond_signal(&spool->writer.wake);
-  pthread_cond_signal(&spool->reader.wake);
-  pthread_mutex_unlock(&spool->lock);
-  if (spool->writer.running)
-    pthread_join(spool->writer.id, NULL);
-  if (spool->reader.running)
-    pthread_join(spool->reader.id, NULL);
+  /* The reader first: what it finds damaged it asks of the writer. */
+  join_thread(spool, &spool->reads);
+  join_thread(spool, &spool->writes);
+  while (mp_spool_write_turn(spool) + mp_spool_read_turn(spool) > 0)
+    ; /* where pulled, what nobody has turned for */
   dispose(spool);
 }
 
-/* ---- what is in memory ------------------------------------------------------------------------------------------- */
-
-size_t mp_spool_due(mp_spool *spool, double now, size_t most, mp_arena *arena, mp_str *names)
+size_t mp_spool_turn(mp_spool *spool)
 {
-  size_t count = 0;
-  pthread_mutex_lock(&spool->lock);
-  mp_timers *timers = &spool->index.timers;
-  int64_t now_ms = (int64_t)(now * 1000);
-  while (count < most && timers->count && timers->heap[0]->due_ms <= now_ms) {
-    index_domain *domain = MP_CONTAINER(timers->heap[0], index_domain, timer);
-    bool ok = true;
-    names[count] = mp_arena_str(arena, mp_str_of(domain->name, domain->len), &ok);
-    if (!ok)
-      break;
-    mp_timers_set(timers, &domain->timer, INT64_MAX);
-    count++;
+  mp_spool_recover(spool); /* readers wait for it too */
+  size_t n = mp_spool_write_turn(spool);
+  n += mp_spool_read_turn(spool);
+  if (n == 0)
+    mp_spool_idle(spool);
+  return n;
+}
+
+/* ---- what is due --------------------------------------------------------------------------------------------------- */
+
+/* Ends leases and quiet times that are over. */
+static void sweep(mp_spool *spool)
+{
+  mp_index *index = &spool->index;
+  int64_t clock = mp_spool_clock(spool);
+  mp_index_expire(index, clock);
+  while (mp_timers_next(&index->quiet) <= clock)
+    mp_index_quiet(index, MP_CONTAINER(index->quiet.heap[0], mp_index_domain, quiet), INT64_MAX);
+}
+
+static void describe(const mp_index_domain *d, mp_spool_domain *out)
+{
+  memcpy(out->name, d->name, d->length);
+  out->name[d->length] = '\0';
+  out->length = d->length;
+  out->due_ms = d->due_ms;
+  out->waiting = d->waiting;
+  out->leased = d->leased;
+  out->lanes = d->lanes;
+}
+
+size_t mp_spool_due(mp_spool *spool, int64_t now_ms, int64_t again_ms, mp_spool_domain *out, size_t max)
+{
+  mp_index *index = &spool->index;
+  size_t n = 0;
+  pthread_mutex_lock(&spool->index_lock);
+  sweep(spool);
+  int64_t clock = mp_spool_clock(spool);
+  while (n < max && mp_timers_next(&index->due) <= now_ms) {
+    mp_index_domain *d = MP_CONTAINER(index->due.heap[0], mp_index_domain, due);
+    describe(d, &out[n++]);
+    mp_index_quiet(index, d, clock + (again_ms > 0 ? again_ms : 1));
   }
-  pthread_mutex_unlock(&spool->lock);
-  return count;
+  pthread_mutex_unlock(&spool->index_lock);
+  return n;
 }
 
-double mp_spool_next(mp_spool *spool)
+int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms)
 {
-  pthread_mutex_lock(&spool->lock);
-  int64_t next = mp_timers_next(&spool->index.timers);
-  double due = next == INT64_MAX ? INFINITY : (double)next / 1000;
-  due = fmin(due, spool->next_alarm);
-  pthread_mutex_unlock(&spool->lock);
-  return due;
+  pthread_mutex_lock(&spool->index_lock);
+  mp_index_domain *d = mp_index_find(&spool->index, domain);
+  if (d)
+    mp_index_quiet(&spool->index, d, ms > 0 ? mp_spool_clock(spool) + ms : INT64_MAX);
+  pthread_mutex_unlock(&spool->index_lock);
+  return d ? 0 : MP_E_NOTFOUND;
 }
 
-void mp_spool_sleep(mp_spool *spool, mp_str name, double until)
+static int64_t until(int64_t when_ms, int64_t now_ms)
 {
-  pthread_mutex_lock(&spool->lock);
-  index_domain *domain = index_domain_find(&spool->index, name);
-  if (domain) {
-    domain->sleeps = until;
-    index_arm(&spool->index, domain);
-  }
-  pthread_mutex_unlock(&spool->lock);
-  if (spool->changed)
-    spool->changed(spool->ctx);
+  if (when_ms == INT64_MAX)
+    return INT64_MAX;
+  return when_ms <= now_ms ? 0 : when_ms - now_ms;
 }
 
-void mp_spool_release(mp_spool *spool, const mp_spool_delivery *deliveries, size_t count, double until)
+static int64_t least(int64_t a, int64_t b)
 {
-  pthread_mutex_lock(&spool->lock);
-  for (size_t i = 0; i < count; i++) {
-    const index_claim *claim = index_claim_find(&spool->index, deliveries[i].handle);
-    if (!claim)
-      continue;
-    uint16_t lane = claim->lane;
-    if (until > 0)
-      index_claim_set(&spool->index, deliveries[i].handle, lane, until);
-    else
-      index_claim_end(&spool->index, deliveries[i].handle);
-    index_domain *domain = index_domain_find(&spool->index, deliveries[i].domain);
-    if (domain)
-      index_due(&spool->index, domain, lane, until);
-  }
-  pthread_mutex_unlock(&spool->lock);
-  if (spool->changed)
-    spool->changed(spool->ctx);
+  return a < b ? a : b;
 }
 
-void mp_spool_count(mp_spool *spool, mp_spool_counts *counts)
+int64_t mp_spool_next(mp_spool *spool, int64_t now_ms)
 {
-  pthread_mutex_lock(&spool->lock);
-  *counts = (mp_spool_counts){ .deliveries = spool->index.deliveries,
-                               .claimed = spool->index.claim_count,
-                               .domains = spool->index.domain_count };
-  pthread_mutex_unlock(&spool->lock);
+  mp_index *index = &spool->index;
+  pthread_mutex_lock(&spool->index_lock);
+  sweep(spool);
+  int64_t clock = mp_spool_clock(spool);
+  int64_t ms = least(until(mp_timers_next(&index->due), now_ms), until(index->alarm_ms, now_ms));
+  ms = least(ms, least(until(mp_timers_next(&index->quiet), clock), until(mp_timers_next(&index->ends), clock)));
+  spool->told_ms = ms == INT64_MAX ? INT64_MAX : now_ms + ms;
+  pthread_mutex_unlock(&spool->index_lock);
+  return ms;
+}
+
+bool mp_spool_alarming(mp_spool *spool, int64_t now_ms)
+{
+  pthread_mutex_lock(&spool->index_lock);
+  bool is = spool->index.alarm_ms <= now_ms;
+  pthread_mutex_unlock(&spool->index_lock);
+  return is;
+}
+
+void mp_spool_stat(mp_spool *spool, mp_spool_stats *out)
+{
+  pthread_mutex_lock(&spool->index_lock);
+  *out = spool->stats;
+  out->domains = spool->index.domain_count;
+  out->waiting = spool->index.waiting;
+  out->leased = spool->index.lease_count;
+  pthread_mutex_unlock(&spool->index_lock);
 }

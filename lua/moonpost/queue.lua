@@ -255,7 +255,7 @@ end
 
 local function open(queue, worker)
   if worker:is_virtual() then
-    queue._kept = queue._kept or require("moonpost.queue.memory").new()
+    queue._kept = queue._kept or require("moonpost.queue.memory").new(worker)
     return queue._kept
   end
   return require("moonpost.queue.disk").open(queue.spool, worker)

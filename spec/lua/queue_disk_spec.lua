@@ -35,7 +35,7 @@ end
 
 local makers = {
   memory = function()
-    return memory.new()
+    return memory.new(core.worker())
   end,
   disk = function(folder)
     return assert(disk.open(folder, core.worker()))
@@ -60,7 +60,7 @@ for kind, make in pairs(makers) do
       with(function(store)
         assert(store:put(entry "m1", "hello", to("a@example.net", "b@example.com", "c@example.org")))
         assert(store:put(entry "m2", "hello", to "z@example.net"))
-        store:release(store:claim("example.com", NOW, 10), NOW + 500)
+        store:release(store:claim("example.com", NOW, 10), 500)
         assert.same({ "c@example.org" }, addresses(store:claim("example.org", NOW, 10)))
         local list = store:take "m1"
         assert.same({ "a@example.net", "b@example.com" }, addresses(list))
@@ -100,7 +100,7 @@ for kind, make in pairs(makers) do
         assert(store:finish(y))
         assert.is_nil((store:octets("m1")))
         assert.same({}, store:alarms(NOW + 1000, 10)) -- an alarm that is not needed any more is found to be so when it comes
-        assert.is_nil(store:next())
+        assert.is_nil(store:next(NOW + 1000))
       end)
     end)
 
@@ -110,7 +110,7 @@ for kind, make in pairs(makers) do
         list[1].due = NOW + 100
         store:put(entry "m1", "octets", list)
         assert.same({}, store:due(NOW, 10))
-        assert.equal(NOW + 100, store:next())
+        assert.equal(100, store:next(NOW))
         assert.same({ "a.example" }, store:due(NOW + 100, 10))
         local one = store:claim("a.example", NOW + 100, 10)[1]
         one.due, one.attempts, one.last = NOW + 300, 1, "450 4.2.0 later"
@@ -126,17 +126,19 @@ for kind, make in pairs(makers) do
         local list = assert(store:put(entry "m1", "octets", to "x@a.example", true))
         assert.is_true(list[1].claimed)
         assert.same({}, store:due(NOW, 10))
-        store:release(list, NOW + 50)
+        store:release(list, 50)
         assert.same({}, store:claim("a.example", NOW, 10))
-        assert.equal(NOW + 50, store:next())
-        assert.same({ "x@a.example" }, addresses(store:claim("a.example", NOW + 50, 10)))
+        assert.near(50, store:next(NOW), 5)
+        list = store:take "m1"
+        store:release(list)
+        assert.same({ "x@a.example" }, addresses(store:claim("a.example", NOW, 10)))
       end)
     end)
 
     it("lets a domain sleep, and wakes it", function()
       with(function(store)
         store:put(entry "m1", "octets", to("x@a.example", "y@b.example"))
-        store:sleep("a.example", NOW + 100)
+        store:sleep("a.example", 100)
         assert.same({ "b.example" }, store:due(NOW, 10))
         store:sleep("a.example", 0)
         assert.same({ "a.example" }, store:due(NOW, 1))
@@ -150,11 +152,11 @@ for kind, make in pairs(makers) do
         end
         store:put(entry("single", { sender = "one@example.org" }), "octets", to "s@a.example")
         store:put(entry("urgent", { sender = "bulk@example.org", priority = 4 }), "octets", to "u@a.example")
-        assert.same({ "u@a.example" }, addresses(store:claim("a.example", NOW, 3)))
+        assert.same({ "u@a.example" }, addresses(store:claim("a.example", NOW, 1)))
         local first, second = store:claim("a.example", NOW, 3), store:claim("a.example", NOW, 3)
         local both = addresses(first)
         table.move(addresses(second), 1, #second, #both + 1, both)
-        assert.is_true(#first == 1 or #second == 1, table.concat(both, " ")) -- the single one waits for one turn at most
+        assert.matches("s@a.example", table.concat(both, " "), 1, true) -- the single one waits for one turn at most
       end)
     end)
 
@@ -163,8 +165,8 @@ for kind, make in pairs(makers) do
         local list = to "x@a.example"
         list[1].due = NOW + 900
         store:put(entry "m1", "octets", list)
-        store:sleep("a.example", NOW + 900)
-        assert.equal(NOW + 500, store:next())
+        store:sleep("a.example", 900)
+        assert.near(500, store:next(NOW), 1)
         assert.same({}, store:alarms(NOW + 499, 10))
         assert.same({ "x@a.example" }, addresses(store:alarms(NOW + 500, 10)))
         assert.same({}, store:alarms(NOW + 500, 10))
@@ -228,7 +230,7 @@ describe("a spool on disk", function()
     local store = assert(disk.open(dir:join("spool"), core.worker()))
     local result = process.run { arg[-1] or "lua5.4", script, timeout = 20 }
     local pid = io.open("/proc/self/stat"):read("n")
-    assert.equal(("another process has it open (process %d)\n"):format(pid), result.out)
+    assert.matches(("/spool: in use by process %d on [^ ]+, since "):format(pid), result.out)
     store:close()
     result = process.run { arg[-1] or "lua5.4", script, timeout = 20 }
     assert.equal("open\n", result.out)

@@ -1,11 +1,20 @@
 --- The spool on disk, with the face of moonpost.queue.memory, which says what a spool promises. Tables are kept as the
 --- text of Lua values, which hold any octets.
+---
+--- What is claimed is leased for a while; as long as somebody here holds some of it, the lease is lengthened.
 local Error = require "moonpost.error"
 local core = require "moonpost.core"
+local log = require "moonpost.log"
 local plain = require "moonpost.plain"
 local task = require "moonpost.task"
 
 local M = {}
+
+local LEASE = 3600 -- seconds
+local AGAIN = 300 -- seconds until a domain is named once more of which nobody has claimed
+local CLAIM_MOST = 1000 -- what the spool takes in one request
+local READ_MOST = 1048576 -- octets
+local READ_FIRST = 65536 -- octets: most messages are whole then
 
 ---@class moonpost.queue.Disk
 local Store = {}
@@ -23,11 +32,14 @@ end
 function M.open(folder, worker)
   local spool, why, name = core.spool(worker, folder)
   if not spool then
-    return nil, Error("spool", ("%s: %s"):format(folder, why), { error = name, temporary = name ~= "INUSE" })
+    return nil, Error("spool", why, { error = name, temporary = name ~= "INUSE" })
   end
-  local self = setmetatable({ _spool = spool, changed = function() end }, Store_mt)
+  local self = setmetatable({ _spool = spool, _worker = worker, _leases = {}, changed = function() end }, Store_mt)
   spool:changed(function()
     self.changed()
+  end)
+  spool:logged(function(line)
+    log.event("warn", "spool", { "folder", folder, "says", line })
   end)
   return self
 end
@@ -42,56 +54,122 @@ local function ask(self, method, ...)
 end
 
 local function text_of(value)
-  return value ~= nil and next(value) ~= nil and plain.encode(value) or ""
+  return value ~= nil and next(value) ~= nil and plain.encode(value) or nil
 end
 
 local function table_of(text)
-  return text ~= "" and plain.decode(text) or nil
+  return text and plain.decode(text) or nil
 end
 
--- Rows of one message share its entry.
-local function deliveries(rows)
-  local entries = {}
-  for i, row in ipairs(rows) do
-    local entry = entries[row.id]
-    if not entry then
-      entry = {
-        id = row.id, sender = row.sender, size = row.size, received = row.received, tenant = row.tenant ~= "" and row.tenant or nil,
-        user = row.user ~= "" and row.user or nil, priority = row.priority, params = table_of(row.message_params) or {},
-        meta = table_of(row.meta) or {}, report = row.report or nil,
-      }
-      entries[row.id] = entry
+-- ---- leases --------------------------------------------------------------------------------------------------------
+
+local function lengthen(self)
+  self._timer = nil
+  if next(self._leases) and self._spool then
+    for lease in pairs(self._leases) do
+      self._spool:keep(lease, LEASE)
     end
-    rows[i] = {
-      handle = row.handle, number = row.number, address = row.address, domain = row.domain, params = table_of(row.params),
-      last = row.last ~= "" and row.last or nil, due = row.due, expires = row.expires, alarm = row.alarm, attempts = row.attempts,
-      warned = row.warned, held = row.held or nil, message = entry,
-    }
+    self._timer = self._worker:timer(LEASE / 3, lengthen, self)
   end
-  return rows
 end
+
+local function hold(self, list)
+  for _, one in ipairs(list) do
+    self._leases[one.lease] = (self._leases[one.lease] or 0) + 1
+  end
+  if list[1] and not self._timer then
+    self._timer = self._worker:timer(LEASE / 3, function()
+      lengthen(self)
+    end)
+  end
+end
+
+local function let_go(self, list)
+  for _, one in ipairs(list) do
+    local lease = one.lease
+    if lease then
+      one.lease = nil
+      local left = (self._leases[lease] or 0) - 1
+      self._leases[lease] = left > 0 and left or nil
+    end
+  end
+  if self._timer and not next(self._leases) then
+    self._timer:cancel()
+    self._timer = nil
+  end
+end
+
+-- ---- rows ----------------------------------------------------------------------------------------------------------
+
+-- What the spool knows of a delivery stays with it, to tell what has changed.
+local function keep_in_mind(one)
+  one.kept_address, one.kept_held, one.kept_attempts = one.address, one.held, one.attempts
+end
+
+local function deliveries(items)
+  local list = {}
+  for _, entry in ipairs(items) do
+    entry.params, entry.meta = table_of(entry.params) or {}, table_of(entry.meta) or {}
+    for i, one in ipairs(entry) do
+      one.message, one.params = entry, table_of(one.params)
+      keep_in_mind(one)
+      list[#list + 1] = one
+      entry[i] = nil
+    end
+  end
+  return list
+end
+
+local function found(self, items, why, name)
+  if not items then
+    error(select(2, failure(why, name)), 0)
+  end
+  local list = deliveries(items)
+  hold(self, list)
+  return list
+end
+
+-- Asks for claims. Nobody else would end those of who is cancelled meanwhile.
+local function claim(self, method, ...)
+  local spool, args, n = self._spool, { ... }, select("#", ...) + 1
+  local given_up = false
+  return found(self, task.park(function(wake)
+    args[n] = function(items, ...)
+      for _, entry in ipairs(given_up and items or {}) do
+        for _, one in ipairs(entry) do
+          spool:leave(one.lease, entry.id, one.number, 0)
+        end
+      end
+      wake(items, ...)
+    end
+    spool[method](spool, table.unpack(args, 1, n))
+    return function()
+      given_up = true
+    end
+  end, "the spool"))
+end
+
+-- ---- what a spool does ---------------------------------------------------------------------------------------------
 
 function Store:put(entry, octets, list, claimed)
   local rows = {}
   for number, one in ipairs(list) do
     one.message, one.number, one.attempts, one.warned = entry, number, 0, 0
-    one.claimed = claimed and not one.held and one.due <= entry.received or false
+    keep_in_mind(one)
     rows[number] = {
-      number = number, address = one.address, domain = one.domain, params = text_of(one.params), due = one.due, expires = one.expires,
-      alarm = one.alarm, held = one.held,
+      address = one.address, domain = one.domain, params = text_of(one.params), due = one.due, expires = one.expires, alarm = one.alarm,
+      held = one.held,
     }
   end
-  local given_up = false
   local what = {
     id = entry.id, sender = entry.sender, tenant = entry.tenant, user = entry.user, params = text_of(entry.params), meta = text_of(entry.meta),
     received = entry.received, priority = entry.priority, report = entry.report,
   }
-  local handles, why, name = task.park(function(wake)
-    self._spool:put(what, octets, rows, claimed or false, function(made, ...)
-      if given_up and made and claimed then -- it is kept, and nobody else would end these claims
-        for i, handle in ipairs(made) do
-          self._spool:release(handle, list[i].domain, 0)
-        end
+  local spool, given_up = self._spool, false
+  local lease, why, name = task.park(function(wake)
+    spool:put(what, octets, rows, claimed and LEASE or 0, nil, function(made, ...)
+      if given_up and made and made ~= 0 then -- it is kept, and nobody else would end these claims
+        spool:leave(made, entry.id, 0, 0)
       end
       wake(made, ...)
     end)
@@ -99,114 +177,177 @@ function Store:put(entry, octets, list, claimed)
       given_up = true
     end
   end, "the spool")
-  if not handles then
-    if name == "EXISTS" then
-      return {}
-    end
+  if lease == nil then
     return failure(why, name)
+  elseif lease == false then
+    return {}
   end
-  for i, handle in ipairs(handles) do
-    list[i].handle = handle
+  local held = {}
+  for _, one in ipairs(list) do
+    one.claimed = lease ~= 0 and not one.held and one.due <= entry.received
+    if one.claimed then
+      one.lease = lease
+      held[#held + 1] = one
+    end
   end
+  hold(self, held)
   return list
 end
 
 function Store:octets(id)
-  local octets, why, name = ask(self, "read", id)
-  if not octets then
-    return failure(why, name)
+  local parts, at, size = {}, 0, READ_FIRST
+  while true do
+    local octets, head, total = ask(self, "read", id, at, size)
+    if not octets then
+      return failure(head, total)
+    end
+    parts[#parts + 1] = octets
+    at = at + #octets
+    if at >= total then
+      return parts[2] and table.concat(parts) or octets
+    end
+    size = math.min(READ_MOST, total - at)
   end
-  return octets
 end
 
 function Store:due(now, most)
-  return self._spool:due(now, most)
+  return self._spool:due(now, AGAIN, most)
 end
 
-function Store:next()
-  return self._spool:next()
+function Store:next(now)
+  return self._spool:next(now)
 end
 
-function Store:sleep(domain, until_)
-  self._spool:sleep(domain, math.min(until_, 1e15))
-end
-
-local function found(rows, why, name)
-  if not rows then
-    error(select(2, failure(why, name)), 0)
-  end
-  return deliveries(rows)
+function Store:sleep(domain, seconds)
+  self._spool:quiet(domain, seconds)
 end
 
 function Store:claim(domain, now, most)
-  return found(ask(self, "claim", domain, now, most))
+  return claim(self, "claim", domain, now, most, LEASE)
 end
 
 function Store:alarms(now, most)
-  return found(ask(self, "alarms", now, most))
+  local _, over = self._spool:next(now)
+  return over and claim(self, "alarms", now, most, LEASE) or {}
 end
 
-local function told(ok, why, name)
-  if not ok then
-    return failure(why, name)
-  end
+function Store:take(id)
+  return claim(self, "take", id, 0, CLAIM_MOST, LEASE)
+end
+
+-- Changes, as many in one commit as the spool takes; those of one delivery stay together.
+local function update(self, changes, list)
+  local first = 1
+  repeat
+    local last = math.min(first + CLAIM_MOST - 1, #changes)
+    while last < #changes and last > first and changes[last + 1].id == changes[last].id and changes[last + 1].number == changes[last].number do
+      last = last - 1
+    end
+    local ok, why, name = ask(self, "update", table.move(changes, first, last, 1, {}))
+    if not ok then
+      return failure(why, name)
+    end
+    first = last + 1
+  until first > #changes
+  let_go(self, list)
   return true
 end
 
 function Store:finish(list)
-  return told(ask(self, "finish", list))
+  local changes = {}
+  for i, one in ipairs(list) do
+    changes[i] = { verb = one.ended or "removed", id = one.message.id, number = one.number }
+  end
+  return update(self, changes, list)
 end
 
 function Store:reschedule(list)
-  return told(ask(self, "reschedule", list))
+  local changes, now = {}, self._worker:time()
+  local function add(one, change)
+    change.id, change.number = one.message.id, one.number
+    changes[#changes + 1] = change
+  end
+  for _, one in ipairs(list) do
+    if one.address ~= one.kept_address then
+      add(one, { verb = "redirect", address = one.address, domain = one.domain })
+    end
+    if (one.held or false) ~= (one.kept_held or false) then
+      add(one, { verb = one.held and "hold" or "release" })
+    end
+    add(one, {
+      verb = "reschedule", lease = one.lease, due = one.due, now = one.attempts > one.kept_attempts and now or nil, alarm = one.alarm,
+      warned = one.warned, last = one.last, site = one.site, host = one.host,
+    })
+  end
+  return update(self, changes, list)
 end
 
-function Store:release(list, until_)
+function Store:release(list, seconds)
   for _, one in ipairs(list) do
-    self._spool:release(one.handle, one.domain, until_ and math.min(until_, 1e15) or 0)
+    if one.lease then
+      self._spool:leave(one.lease, one.message.id, one.number, seconds or 0)
+    end
   end
+  let_go(self, list)
 end
 
 local PAGE = 500
 
+--- One page of what a filter of the spool finds: deliveries in the order of messages, and whether there may be more.
+---@async
+---@param filter table id, sender, recipient, domain, site, tenant, reply, held, waiting, before, after (csrc/spool/spool.h)
+---@param after? string go on behind this message...
+---@param number? integer ...and this delivery of it
+---@param most integer at most 1000
+---@return moonpost.queue.Delivery[]
+---@return boolean more
+function Store:page(filter, after, number, most)
+  local items, more, name = ask(self, "list", filter, after or "", number or 0, most)
+  if not items then
+    error(select(2, failure(more, name)), 0)
+  end
+  return deliveries(items), more
+end
+
 function Store:list(want, most)
-  local list, after = {}, ""
-  repeat
-    local page = found(ask(self, "list", after, PAGE))
+  local list, after, number, more = {}, nil, nil, true
+  while more and #list < most do
+    local page
+    page, more = self:page({}, after, number, PAGE)
     for _, one in ipairs(page) do
       if #list < most and want(one) then
         list[#list + 1] = one
       end
-      after = one.message.id
+      after, number = one.message.id, one.number
     end
-  until #page < PAGE or #list >= most
+  end
   return list
 end
 
 function Store:show(id)
-  return found(ask(self, "show", id))
+  local list, number, more = {}, nil, true
+  while more do
+    local page
+    page, more = self:page({ id = id }, number and id, number, PAGE)
+    table.move(page, 1, #page, #list + 1, list)
+    number = list[1] and list[#list].number
+    more = more and page[1] ~= nil
+  end
+  return list
 end
 
-function Store:take(id)
-  local given_up = false
-  return found(task.park(function(wake)
-    self._spool:take(id, function(rows, ...)
-      for _, row in ipairs(given_up and rows or {}) do -- nobody else would end these claims
-        self._spool:release(row.handle, row.domain, 0)
-      end
-      wake(rows, ...)
-    end)
-    return function()
-      given_up = true
-    end
-  end, "the spool"))
-end
-
-function Store:counts()
-  return self._spool:counts()
+--- Figures of the spool, since it was opened.
+---@return table
+function Store:stats()
+  return self._spool:stats()
 end
 
 function Store:close()
+  if self._timer then
+    self._timer:cancel()
+    self._timer = nil
+  end
+  self._leases = {}
   self._spool:close()
 end
 

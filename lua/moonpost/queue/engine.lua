@@ -98,22 +98,22 @@ local function claimed(self, list)
   end
 end
 
--- Back to the spool as they came: not due before `until_`.
-local function put_back(self, list, until_)
-  self.store:release(list, until_)
+-- Back to the spool as they came, not due for some seconds.
+local function put_back(self, list, seconds)
+  self.store:release(list, seconds)
   self:gone(list)
 end
 
--- Times of pauses are by the worker's clock, those of the spool by the one on the wall.
-local function on_the_wall(self, at)
-  return at and self.worker:time() + math.max(0, at - self.worker:now()) or nil
+-- Pauses are by the worker's clock, which does not jump.
+local function seconds_until(self, at)
+  return at and math.max(0, at - self.worker:now()) or nil
 end
 
 -- A domain whose deliveries all go to one site sleeps with it. Where a policy sends them here and there, each of them waits by itself.
-local function sleep(self, at, until_)
+local function sleep(self, at, seconds)
   for domain in pairs(at.domains) do
     if self._ways[domain] == at.key then
-      self.store:sleep(domain, until_)
+      self.store:sleep(domain, seconds)
     end
   end
 end
@@ -133,10 +133,10 @@ end
 ---@param again? number by the worker's clock
 ---@param at moonpost.queue.Site
 function Engine:back(job, again, at)
-  local until_, most = on_the_wall(self, again), self.worker:time() + PAUSE_MOST
-  put_back(self, job.deliveries, until_ and math.min(until_, most))
-  if until_ then
-    sleep(self, at, until_ == math.huge and most or until_) -- a site that is suspended may be resumed at any time
+  local seconds = seconds_until(self, again)
+  put_back(self, job.deliveries, seconds and math.min(seconds, PAUSE_MOST))
+  if seconds then
+    sleep(self, at, seconds == math.huge and PAUSE_MOST or seconds) -- a site that is suspended may be resumed at any time
   end
 end
 
@@ -196,7 +196,7 @@ end
 local function settled(self, job, ok, why)
   if not ok then
     log.event("error", "queue failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(why) })
-    self.store:release(job.deliveries, self.worker:time() + LATER)
+    self.store:release(job.deliveries, LATER)
   end
   return ok
 end
@@ -264,7 +264,7 @@ local function place(self, job, routes)
   else
     at:add(job)
     if at:full() then
-      self.store:sleep(job.domain, self.worker:time() + LATER) -- woken when half of what waits is gone
+      self.store:sleep(job.domain, LATER) -- woken when half of what waits is gone
       at.asleep = true
     end
   end
@@ -277,7 +277,7 @@ local function jobs_of(self, list, octets)
     local hop, why = ask(self, one)
     if not hop then
       log.event("error", "route failed", { "queue", self.queue.name, "message", one.message.id, "to", one.address, "why", why })
-      put_back(self, { one }, self.worker:time() + LATER)
+      put_back(self, { one }, LATER)
     else
       local key = ("%s\0%s\0%s"):format(one.message.id, hop.kind == "to" and "" or one.domain, hop.key)
       local job = hop.kind ~= "reply" and by_key[key]
@@ -315,7 +315,7 @@ local function begin(self, list, octets)
           left[#left + 1] = one
         end
       end
-      put_back(self, left, self.worker:time() + LATER)
+      put_back(self, left, LATER)
     end
     self:poke()
     self:_over()
@@ -368,12 +368,12 @@ local function over(self, at, job, ok, outcomes)
   if not ok then
     at:skipped()
     log.event("error", "delivery failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(outcomes) })
-    put_back(self, job.deliveries, self.worker:time() + LATER)
+    put_back(self, job.deliveries, LATER)
     return
   end
   local again
   if nobody_spoke(outcomes) and not job.call then
-    again = on_the_wall(self, at:failed(tostring(outcomes[1].reply)))
+    again = seconds_until(self, at:failed(tostring(outcomes[1].reply)))
   else
     at:went_well()
   end
@@ -445,7 +445,7 @@ local function look_at_late(self, now)
   local ok, well = pcall(settle.late, self, late, now)
   if not ok then
     log.event("error", "queue failed", { "queue", self.queue.name, "why", tostring(well) })
-    self.store:release(late, now + LATER)
+    self.store:release(late, LATER)
   end
   if not (ok and well) then
     self._late_again = self.worker:now() + LATER
@@ -458,18 +458,18 @@ local function look(self)
   local store, now = self.store, self.worker:time()
   sweep(self)
   local more = look_at_late(self, now)
-  -- A domain is given once: whatever comes of it, it has to be claimed from or put to sleep.
+  -- A domain is not named again for a while: whatever comes of it, it has to be claimed from or put to sleep.
   for _, domain in ipairs(store:due(now, DOMAINS)) do
     local out = self._out[domain] or 0
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
     if self.stopping then
       store:sleep(domain, 0)
     elseif most == 0 or out >= BATCH * 5 or self._routing >= ROUTING_MOST then
-      store:sleep(domain, now + 1)
+      store:sleep(domain, 1)
     else
       local ok, list = pcall(store.claim, store, domain, now, most)
       if not ok then
-        store:sleep(domain, now + LATER)
+        store:sleep(domain, LATER)
         log.event("error", "queue failed", { "queue", self.queue.name, "domain", domain, "why", tostring(list) })
       elseif list[1] then
         claimed(self, list)
@@ -486,13 +486,13 @@ local function look(self)
 end
 
 local function rest(self)
-  local next_one = self.store:next()
-  local seconds = math.min(LOOK, next_one and math.max(SOON, next_one - self.worker:time()) or LOOK)
+  local next_one = self.store:next(self.worker:time())
+  local seconds = math.min(LOOK, next_one and math.max(SOON, next_one) or LOOK)
   if self._routing >= ROUTING_MOST then
     seconds = LOOK
   elseif self._late_again then
     seconds = math.max(1, seconds) -- the alarm that is over is no reason to look
-    next_one = next_one or self.worker:time()
+    next_one = next_one or 0
   end
   task.park(function(up)
     self._wake = up

@@ -6,8 +6,8 @@
 --- - What becomes of one recipient changes nothing about another. With the last one the message goes.
 --- - Within a lane of a domain what was due first is claimed first. Lanes are of a priority and of a tenant, else of a sender: those of
 ---   a higher priority come first, equal ones take turns. Nothing is promised between domains.
---- - Times are seconds since 1970 by the clock on the wall. `sleep` and the `until_` of release are forgotten with the process: a dead host is
----   nothing to be kept.
+--- - Times are seconds since 1970 by the clock on the wall. For how long a domain sleeps, or what is released waits, is by a clock that does not
+---   jump, and forgotten with the process: a dead host is nothing to be kept.
 --- - Everything but due, next and sleep may wait.
 local M = {}
 
@@ -42,9 +42,10 @@ local URGENT = 9 -- the highest
 local Store = {}
 local Store_mt = { __index = Store, __name = "moonpost.queue.Memory" }
 
+---@param worker moonpost.core.worker
 ---@return moonpost.queue.Memory
-function M.new()
-  return setmetatable({ _messages = {}, _domains = {}, changed = function() end }, Store_mt)
+function M.new(worker)
+  return setmetatable({ _worker = worker, _messages = {}, _domains = {}, changed = function() end }, Store_mt)
 end
 
 local function lane_of(entry)
@@ -99,7 +100,7 @@ function Store:put(entry, octets, deliveries, claimed)
   self._messages[entry.id] = kept
   for number, one in ipairs(deliveries) do
     one.message, one.number, one.attempts, one.warned = entry, number, 0, 0
-    one.claimed = claimed and one.due <= entry.received or false
+    one.claimed = claimed and not one.held and one.due <= entry.received or false
     add(self, one)
   end
   if not claimed then
@@ -114,8 +115,8 @@ function Store:octets(id)
   return kept and kept.octets
 end
 
-local function is_due(one, now)
-  return not one.claimed and not one.held and one.due <= now and (one.until_ or 0) <= now
+local function is_due(one, now, clock)
+  return not one.claimed and not one.held and one.due <= now and (one.until_ or 0) <= clock
 end
 
 --- Domains for which something is due.
@@ -123,11 +124,11 @@ end
 ---@param most integer
 ---@return string[]
 function Store:due(now, most)
-  local names = {}
+  local names, clock = {}, self._worker:now()
   for name, domain in pairs(self._domains) do
-    if domain.sleeps <= now then
+    if domain.sleeps <= clock then
       for _, one in ipairs(domain.list) do
-        if is_due(one, now) then
+        if is_due(one, now, clock) then
           names[#names + 1] = name
           break
         end
@@ -141,16 +142,18 @@ function Store:due(now, most)
   return names
 end
 
---- When something is due next, or wants to be looked at; nil when nothing waits.
+--- Seconds until something is due, or wants to be looked at; nil when nothing waits.
+---@param now number
 ---@return number?
-function Store:next()
+function Store:next(now)
   local first
+  local clock = self._worker:now()
   for _, domain in pairs(self._domains) do
     for _, one in ipairs(domain.list) do
       if not one.claimed then
-        local at = one.alarm
+        local at = one.alarm - now
         if not one.held then
-          at = math.min(at, math.max(one.due, one.until_ or 0, domain.sleeps))
+          at = math.min(at, math.max(one.due - now, (one.until_ or 0) - clock, domain.sleeps - clock))
         end
         first = math.min(first or at, at)
       end
@@ -163,9 +166,9 @@ end
 ---@async
 ---@return moonpost.queue.Delivery[]
 function Store:claim(name, now, most)
-  local domain, lanes, found = self._domains[name], {}, false
+  local domain, lanes, found, clock = self._domains[name], {}, false, self._worker:now()
   for _, one in ipairs(domain and domain.list or {}) do
-    if is_due(one, now) then
+    if is_due(one, now, clock) then
       local lane = self._messages[one.message.id].lane
       lanes[lane] = lanes[lane] or {}
       table.insert(lanes[lane], one)
@@ -221,11 +224,11 @@ function Store:alarms(now, most)
   return list
 end
 
---- Nothing of a domain is due before `until_`; 0 wakes it.
-function Store:sleep(name, until_)
+--- Nothing of a domain is due for so many seconds; 0 wakes it.
+function Store:sleep(name, seconds)
   local domain = self._domains[name]
   if domain then
-    domain.sleeps = until_
+    domain.sleeps = seconds > 0 and self._worker:now() + seconds or 0
   end
 end
 
@@ -266,10 +269,11 @@ function Store:reschedule(list)
   return true
 end
 
---- Ends claims and keeps nothing: until `until_` these are not due.
+--- Ends claims and keeps nothing: for so many seconds these are not due.
 ---@param list moonpost.queue.Delivery[]
----@param until_? number
-function Store.release(_, list, until_)
+---@param seconds? number
+function Store:release(list, seconds)
+  local until_ = seconds and seconds > 0 and self._worker:now() + seconds or nil
   for _, one in ipairs(list) do
     one.claimed, one.until_ = false, until_
   end

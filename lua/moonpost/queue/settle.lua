@@ -134,10 +134,10 @@ local function keep(engine, message, octets, plan)
   write_down("finish", plan.done)
   if next(failed) then
     log.event("error", "spool failed", { "queue", engine.queue.name, "message", message.id, "why", tostring(err) })
-    plan.until_ = math.max(plan.until_ or 0, engine.worker:time() + AGAIN)
+    plan.again = math.max(plan.again or 0, AGAIN)
   end
   if plan.back[1] then
-    store:release(plan.back, plan.until_)
+    store:release(plan.back, plan.again)
   end
   for i, made in ipairs(plan.told) do
     if not failed[plan.about[i]] then
@@ -207,10 +207,10 @@ end
 ---@param job moonpost.queue.Job
 ---@param outcomes moonpost.queue.Outcome[]
 ---@param at? moonpost.queue.Site
----@param again? number when a site that could not be spoken to will be tried again
+---@param again? number seconds until a site that could not be spoken to is tried again
 function M.job(engine, job, outcomes, at, again)
   local plan = new_plan()
-  plan.until_ = again
+  plan.again = again
   for i, one in ipairs(job.deliveries) do
     local outcome = outcomes[i]
     if outcome.fault then

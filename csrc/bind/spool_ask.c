@@ -1,0 +1,545 @@
+/* bind/spool_ask.c -- what a Lua state asks of a spool: put, update, claim, give back, list, read, check. Each answer comes as a call of a function:
+ * with what was asked for, or with nil, why, and the name of the error. */
+#include "bind/spool.h"
+
+#include <string.h>
+
+#define DRAFT "moonpost.core.spool_draft"
+
+/* ---- on its way --------------------------------------------------------------------------------------------------- */
+
+static void dispose(mpl_asked *asked)
+{
+  if (asked->batch)
+    mp_spool_batch_free(*asked->batch);
+  mp_message_unref(asked->source);
+  mp_mem_free(asked->recipients);
+  mp_mem_free(asked->changes);
+  mp_mem_free(asked->into);
+  mp_arena_dispose(&asked->arena);
+  mp_mem_free(asked);
+}
+
+/* Function and question: pushes what the function is told, and calls it. Protected: tables are made. */
+static int tell(lua_State *L)
+{
+  mpl_asked *asked = lua_touserdata(L, 2);
+  int rc = asked->of.request.result;
+  lua_settop(L, 1);
+  lua_call(L, rc < 0 ? mpl_fail(L, rc, NULL) : asked->push(L, asked), 0);
+  return 0;
+}
+
+static void back(mp_post *post)
+{
+  mpl_asked *asked = MP_CONTAINER(post, mpl_asked, post);
+  mpl_spool_box *box = asked->box;
+  asked->loop->alive--;
+  if (box) {
+    lua_State *L = box->state->L;
+    mp_list_remove(&asked->node);
+    luaL_checkstack(L, 6, "spool");
+    if (asked->done != LUA_NOREF) {
+      lua_pushcfunction(L, tell);
+      lua_rawgeti(L, LUA_REGISTRYINDEX, asked->done);
+      lua_pushlightuserdata(L, asked);
+    }
+    luaL_unref(L, LUA_REGISTRYINDEX, asked->done);
+    luaL_unref(L, LUA_REGISTRYINDEX, asked->held);
+    if (asked->done != LUA_NOREF)
+      mpl_call(box->state, 2, 0);
+  }
+  dispose(asked);
+}
+
+void mpl_asked_back(mpl_asked *asked)
+{
+  mpl_spool_box *box = asked->box;
+  pthread_mutex_lock(&box->lock);
+  mp_loop_post(box->loop, &asked->post);
+  if (--box->open == 0)
+    pthread_cond_signal(&box->none);
+  pthread_mutex_unlock(&box->lock);
+}
+
+static void answered(mp_spool_request *request)
+{
+  mpl_asked_back(MP_CONTAINER(request, mpl_asked, of.request));
+}
+
+/* A thread takes its part. */
+static void open_one(mpl_spool_box *box)
+{
+  pthread_mutex_lock(&box->lock);
+  box->open++;
+  pthread_mutex_unlock(&box->lock);
+}
+
+static void lease_answered(mp_spool_request *request)
+{
+  mp_mem_free(request);
+}
+
+/* What was claimed for somebody who is gone is nobody's. Without memory it is when its lease ends. */
+static void abandon(mp_spool *spool, uint64_t lease)
+{
+  mp_spool_lease_request *request = lease ? mp_mem_zalloc(sizeof *request) : NULL;
+  if (!request)
+    return;
+  *request = (mp_spool_lease_request){ .request.done = lease_answered, .lease = lease, .back = true };
+  mp_spool_lease(spool, request);
+}
+
+void mpl_asked_forget(mpl_asked *asked)
+{
+  mp_list_remove(&asked->node);
+  asked->box = NULL;
+  if (asked->lease && asked->of.request.result == 0)
+    abandon(asked->spool, *asked->lease);
+}
+
+static int draft_gc(lua_State *L)
+{
+  mpl_asked **draft = lua_touserdata(L, 1);
+  if (*draft)
+    dispose(*draft);
+  *draft = NULL;
+  return 0;
+}
+
+mpl_asked **mpl_ask_begin(lua_State *L)
+{
+  enum { TEXTS = 32 << 20 };
+  mpl_asked **draft = lua_newuserdatauv(L, sizeof *draft, 0);
+  *draft = NULL;
+  luaL_setmetatable(L, DRAFT);
+  mpl_asked *asked = mp_mem_zalloc(sizeof *asked);
+  if (!asked)
+    luaL_error(L, "out of memory");
+  mp_arena_init(&asked->arena, TEXTS, NULL);
+  asked->of.request.done = answered;
+  asked->post.run = back;
+  asked->done = asked->held = LUA_NOREF;
+  mp_list_init(&asked->node);
+  *draft = asked;
+  return draft;
+}
+
+int mpl_ask(lua_State *L, mpl_asked **draft, int done, int held)
+{
+  mpl_spool_box *box = mpl_check_spool(L);
+  if (done)
+    luaL_checktype(L, done, LUA_TFUNCTION);
+  mpl_asked *asked = *draft;
+  if (held) {
+    lua_pushvalue(L, held);
+    asked->held = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  if (done) {
+    lua_pushvalue(L, done);
+    asked->done = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  *draft = NULL;
+  asked->box = box;
+  asked->spool = box->shared->spool;
+  asked->loop = box->loop;
+  box->loop->alive++;
+  mp_list_push(&box->waiting, &asked->node);
+  open_one(box);
+  asked->ask(asked);
+  return 0;
+}
+
+/* ---- put ----------------------------------------------------------------------------------------------------------- */
+
+static void ask_put(mpl_asked *asked)
+{
+  mp_spool_put(asked->spool, &asked->of.put);
+}
+
+/* The lease of what was claimed (0: nothing was), or false: there is a message of this name. */
+static int push_put(lua_State *L, mpl_asked *asked)
+{
+  if (asked->of.put.existed)
+    lua_pushboolean(L, 0);
+  else
+    lua_pushinteger(L, (lua_Integer)asked->of.put.lease);
+  return 1;
+}
+
+/* In the pool: a large body becomes a file, synced and named, before the message that names it is put. */
+static int write_source(mpl_asked *asked, mp_spool_file *file)
+{
+  enum { SCRATCH = 65536 };
+  char *scratch = mp_mem_alloc(SCRATCH);
+  uint64_t at = mp_message_body_at(asked->source), end = mp_sink_size(asked->source->sink);
+  int rc = scratch ? 0 : MP_E_NOMEM;
+  while (rc == 0 && at < end) {
+    mp_str some = mp_sink_read(asked->source->sink, at, scratch, SCRATCH, &rc);
+    if (rc == 0 && some.len == 0)
+      rc = MP_E_IO;
+    if (rc == 0)
+      rc = mp_spool_file_write(file, some);
+    at += some.len;
+  }
+  mp_mem_free(scratch);
+  return rc;
+}
+
+static int make_file(mpl_asked *asked)
+{
+  mp_spool_file *file;
+  int rc = mp_spool_file_new(asked->spool, &file);
+  if (rc < 0)
+    return rc;
+  rc = asked->source ? write_source(asked, file) : mp_spool_file_write(file, asked->octets);
+  asked->message.body_length = mp_spool_file_length(file);
+  if (rc == 0)
+    rc = mp_spool_file_name(file, asked->message.id);
+  mp_spool_file_free(file);
+  return rc;
+}
+
+static void work_file(mp_work *work)
+{
+  mpl_asked *asked = MP_CONTAINER(work, mpl_asked, work);
+  mpl_spool_box *box = asked->box;
+  asked->of.request.result = make_file(asked);
+  pthread_mutex_lock(&box->lock);
+  if (--box->open == 0)
+    pthread_cond_signal(&box->none);
+  pthread_mutex_unlock(&box->lock);
+}
+
+/* The file of a message that was not put; what a crash leaves goes at the next start. */
+static void put_answered(mp_spool_request *request)
+{
+  mpl_asked *asked = MP_CONTAINER(request, mpl_asked, of.request);
+  if (request->result < 0 || asked->of.put.existed)
+    mp_spool_file_drop(asked->spool, asked->message.id);
+  answered(request);
+}
+
+static void done_file(mp_work *work)
+{
+  mpl_asked *asked = MP_CONTAINER(work, mpl_asked, work);
+  int rc = asked->of.request.result;
+  mp_message_unref(asked->source);
+  asked->source = NULL;
+  if (!asked->box || rc < 0) { /* nobody is there any more, and the file is the next start's */
+    if (rc == MP_E_EXISTS) {
+      asked->of.request.result = 0;
+      asked->of.put.existed = true;
+    }
+    back(&asked->post);
+    return;
+  }
+  asked->message.in_file = true;
+  asked->of.request.done = put_answered;
+  open_one(asked->box);
+  ask_put(asked);
+}
+
+static void ask_file(mpl_asked *asked)
+{
+  asked->work = (mp_work){ .loop = asked->loop, .work = work_file, .done = done_file };
+  if (mp_loop_work(asked->loop, &asked->work) == 0)
+    return;
+  asked->of.request.result = MP_E_SYSTEM;
+  mpl_asked_back(asked);
+}
+
+/* Head and body of octets: the head goes up to and with the empty line. */
+static void split(mpl_asked *asked, mp_str octets)
+{
+  bool open;
+  size_t head = mp_header_end(octets, &open);
+  asked->message.head = mp_str_sub(octets, 0, head);
+  asked->octets = mp_str_sub(octets, head, octets.len);
+}
+
+/* A received message: its head is made here, its body stays where it is. */
+static void take_message(lua_State *L, mpl_asked *asked, int index)
+{
+  enum { HEAD_MOST = 4 << 20 };
+  mp_message *msg = mpl_check_message(L, index);
+  mp_buf *head = mpl_push_buf(L, HEAD_MOST);
+  int rc = mp_message_head(msg, MP_STR_NULL, true, head);
+  bool ok = true;
+  if (rc == 0)
+    asked->message.head = mp_arena_str(&asked->arena, mp_buf_view(head), &ok);
+  if (rc < 0 || !ok)
+    luaL_error(L, "%s", mp_error_text(rc < 0 ? rc : MP_E_NOMEM));
+  lua_pop(L, 1);
+  uint64_t at = mp_message_body_at(msg), length = mp_sink_size(msg->sink) - at;
+  if (length > MP_SPOOL_FILE_DEFAULT) {
+    asked->source = mp_message_ref(msg);
+    return;
+  }
+  char *body = mp_arena_alloc(&asked->arena, (size_t)length + 1);
+  for (size_t got = 0; rc == 0 && body && got < length;) {
+    mp_str some = mp_sink_read(msg->sink, at + got, body + got, (size_t)length - got, &rc);
+    size_t count = some.len < length - got ? some.len : (size_t)length - got;
+    if (rc == 0 && count == 0)
+      rc = MP_E_IO;
+    if (count > 0 && some.ptr != body + got)
+      memcpy(body + got, some.ptr, count);
+    got += count;
+  }
+  if (rc < 0 || !body)
+    luaL_error(L, "%s", mp_error_text(rc < 0 ? rc : MP_E_NOMEM));
+  asked->octets = mp_str_of(body, (size_t)length);
+}
+
+/* spool:put(entry, octets or message, recipients, lease, changes or nil, done): `lease` in seconds for what is due at once, 0 for none. A received
+ * message is kept by its octets with our Received field. */
+static int spool_put(lua_State *L)
+{
+  mpl_check_spool(L);
+  lua_settop(L, 7);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mp_spool_put_request *put = &asked->of.put;
+  mpl_spool_read_message(L, asked, 2);
+  if (lua_type(L, 3) == LUA_TUSERDATA)
+    take_message(L, asked, 3);
+  else
+    split(asked, mpl_check_str(L, 3));
+  put->count = mpl_spool_read_recipients(L, asked, 4);
+  luaL_argcheck(L, put->count > 0, 4, "at least one expected");
+  put->lease_ms = mpl_check_ms(L, 5);
+  put->change_count = lua_isnil(L, 6) ? 0 : mpl_spool_read_changes(L, asked, 6);
+  put->message = &asked->message;
+  put->recipients = asked->recipients;
+  put->changes = asked->changes;
+  asked->push = push_put;
+  asked->lease = &put->lease;
+  if (!asked->source && asked->octets.len <= MP_SPOOL_FILE_DEFAULT)
+    asked->message.body = asked->octets;
+  asked->ask = asked->source || asked->octets.len > MP_SPOOL_FILE_DEFAULT ? ask_file : ask_put;
+  return mpl_ask(L, draft, 7, 3);
+}
+
+/* ---- the rest -------------------------------------------------------------------------------------------------------- */
+
+static int push_true(lua_State *L, mpl_asked *asked)
+{
+  (void)asked;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static void ask_update(mpl_asked *asked)
+{
+  mp_spool_update(asked->spool, &asked->of.update);
+}
+
+/* spool:update(changes, done): all of them in one commit. */
+static int spool_update(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  asked->of.update.count = mpl_spool_read_changes(L, asked, 2);
+  asked->of.update.changes = asked->changes;
+  asked->ask = ask_update;
+  asked->push = push_true;
+  return mpl_ask(L, draft, 3, 0);
+}
+
+static void ask_claim(mpl_asked *asked)
+{
+  mp_spool_claim(asked->spool, &asked->of.claim);
+}
+
+static int push_claim(lua_State *L, mpl_asked *asked)
+{
+  mpl_spool_push_batch(L, asked->of.claim.batch, asked->of.claim.lease);
+  return 1;
+}
+
+/* ... now, most, lease, done from `at` on. */
+static int claim(lua_State *L, mpl_asked **draft, int at)
+{
+  mpl_asked *asked = *draft;
+  mp_spool_claim_request *request = &asked->of.claim;
+  lua_Integer most = luaL_checkinteger(L, at + 1);
+  luaL_argcheck(L, most > 0 && most <= MP_SPOOL_CLAIM_MAX, at + 1, "1 to 1000 expected");
+  request->lane = -1;
+  request->now_ms = mpl_spool_ms(L, at);
+  request->max = (size_t)most;
+  request->lease_ms = mpl_check_ms(L, at + 2);
+  luaL_argcheck(L, request->lease_ms > 0, at + 2, "more than nothing expected");
+  asked->ask = ask_claim;
+  asked->push = push_claim;
+  asked->batch = &request->batch;
+  asked->lease = &request->lease;
+  return mpl_ask(L, draft, at + 3, 0);
+}
+
+/* spool:claim(domain, now, most, lease, done) */
+static int spool_claim(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L);
+  (*draft)->of.claim.domain = mpl_spool_text(L, *draft, 2);
+  return claim(L, draft, 3);
+}
+
+/* spool:alarms(now, most, lease, done) */
+static int spool_alarms(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L);
+  (*draft)->of.claim.alarms = true;
+  return claim(L, draft, 2);
+}
+
+/* spool:take(id, now, most, lease, done): claims those of one message that nobody has. */
+static int spool_take(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L);
+  (*draft)->of.claim.id = mpl_spool_text(L, *draft, 2);
+  luaL_argcheck(L, (*draft)->of.claim.id.len > 0, 2, "the id of a message expected");
+  return claim(L, draft, 3);
+}
+
+static void ask_lease(mpl_asked *asked)
+{
+  mp_spool_lease(asked->spool, &asked->of.lease);
+}
+
+/* spool:leave(lease, id, number, seconds): gives one back, to be claimed in so many seconds. Nobody hears of it. */
+static int spool_leave(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  asked->of.lease.lease = (uint64_t)luaL_checkinteger(L, 2);
+  asked->of.lease.id = mpl_spool_text(L, asked, 3);
+  asked->of.lease.n = (uint32_t)luaL_checkinteger(L, 4);
+  lua_Number seconds = luaL_checknumber(L, 5);
+  asked->of.lease.lease_ms =
+      seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * 1000) + 1 : INT64_C(1000000000000) : 0;
+  asked->of.lease.back = true;
+  asked->ask = ask_lease;
+  asked->push = push_true;
+  return mpl_ask(L, draft, 0, 0);
+}
+
+/* spool:keep(lease, seconds): what is still claimed by it stays claimed for so long from now. Nobody hears of it. */
+static int spool_keep(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  asked->of.lease.lease = (uint64_t)luaL_checkinteger(L, 2);
+  asked->of.lease.lease_ms = mpl_check_ms(L, 3);
+  asked->ask = ask_lease;
+  asked->push = push_true;
+  return mpl_ask(L, draft, 0, 0);
+}
+
+static void ask_list(mpl_asked *asked)
+{
+  mp_spool_list(asked->spool, &asked->of.list);
+}
+
+static int push_list(lua_State *L, mpl_asked *asked)
+{
+  const mp_spool_list_request *list = &asked->of.list;
+  if (list->max == 0) {
+    lua_pushinteger(L, (lua_Integer)list->total);
+    lua_pushinteger(L, (lua_Integer)list->messages);
+    return 2;
+  }
+  mpl_spool_push_batch(L, list->batch, 0);
+  lua_pushboolean(L, list->batch->recipients == list->max);
+  return 2;
+}
+
+/* spool:list(filter, after, after_number, most, done) -> items, whether there may be more; with most 0 how many recipients and messages there are. */
+static int spool_list(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mp_spool_list_request *list = &asked->of.list;
+  mpl_spool_read_filter(L, asked, 2, &list->filter);
+  list->after = mpl_spool_text(L, asked, 3);
+  list->after_n = (uint32_t)luaL_checkinteger(L, 4);
+  lua_Integer most = luaL_checkinteger(L, 5);
+  luaL_argcheck(L, most >= 0 && most <= MP_SPOOL_LIST_MAX, 5, "0 to 1000 expected");
+  list->max = (size_t)most;
+  asked->ask = ask_list;
+  asked->push = push_list;
+  asked->batch = &list->batch;
+  return mpl_ask(L, draft, 6, 0);
+}
+
+static void ask_read(mpl_asked *asked)
+{
+  mp_spool_read(asked->spool, &asked->of.read);
+}
+
+static int push_read(lua_State *L, mpl_asked *asked)
+{
+  const mp_spool_read_request *read = &asked->of.read;
+  lua_pushlstring(L, read->into, read->length);
+  lua_pushinteger(L, (lua_Integer)read->head_length);
+  lua_pushinteger(L, (lua_Integer)read->total);
+  return 3;
+}
+
+/* spool:read(id, offset, size, done) -> octets, octets of the head, of all */
+static int spool_read(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mp_spool_read_request *read = &asked->of.read;
+  read->id = mpl_spool_text(L, asked, 2);
+  lua_Integer offset = luaL_checkinteger(L, 3), size = luaL_checkinteger(L, 4);
+  luaL_argcheck(L, offset >= 0, 3, "an offset expected");
+  luaL_argcheck(L, size > 0 && size <= MP_SPOOL_READ_MAX, 4, "1 to 1048576 expected");
+  asked->into = mp_mem_alloc((size_t)size);
+  if (!asked->into)
+    return luaL_error(L, "out of memory");
+  read->offset = (uint64_t)offset;
+  read->into = asked->into;
+  read->size = (size_t)size;
+  asked->ask = ask_read;
+  asked->push = push_read;
+  return mpl_ask(L, draft, 5, 0);
+}
+
+static void ask_check(mpl_asked *asked)
+{
+  mp_spool_check(asked->spool, &asked->of.check);
+}
+
+static int push_check(lua_State *L, mpl_asked *asked)
+{
+  lua_pushinteger(L, (lua_Integer)asked->of.check.aside);
+  return 1;
+}
+
+/* spool:check(done) -> how many messages were set aside; looks at everything. */
+static int spool_check(lua_State *L)
+{
+  mpl_check_spool(L);
+  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  asked->ask = ask_check;
+  asked->push = push_check;
+  return mpl_ask(L, draft, 2, 0);
+}
+
+void mpl_spool_add_questions(lua_State *L)
+{
+  static const luaL_Reg questions[] = {
+    { "put", spool_put },   { "update", spool_update }, { "claim", spool_claim }, { "alarms", spool_alarms },
+    { "take", spool_take }, { "leave", spool_leave },   { "keep", spool_keep },   { "list", spool_list },
+    { "read", spool_read }, { "check", spool_check },   { NULL, NULL },
+  };
+  static const luaL_Reg none[] = { { NULL, NULL } };
+  luaL_getmetatable(L, MPL_SPOOL);
+  lua_getfield(L, -1, "__index");
+  luaL_setfuncs(L, questions, 0);
+  lua_pop(L, 2);
+  mpl_class(L, DRAFT, none, draft_gc);
+}
