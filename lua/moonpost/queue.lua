@@ -333,7 +333,8 @@ local function delivery(one, times)
   }
 end
 
--- Keeps a message: { id, from, to, octets, params, now, tenant?, meta?, user?, report? }.
+-- Keeps a message: { id, from, to, octets, params, now, tenant?, meta?, user?, report?, over?, later? }; `over` and `later` are deliveries
+-- of which the spool hears in the same commit.
 function Queue:_put(mail)
   local engine = self._engine
   local params = mail.params or {}
@@ -346,7 +347,7 @@ function Queue:_put(mail)
     id = mail.id, sender = mail.from, size = #mail.octets, received = mail.now, tenant = mail.tenant, user = mail.user,
     priority = mail.priority or params.priority or 0, params = params, meta = mail.meta or {}, report = mail.report or nil,
   }
-  local kept, err = engine.store:put(entry, mail.octets, list, true)
+  local kept, err = engine.store:put(entry, mail.octets, list, engine:has_room(), mail.over, mail.later)
   if not kept then
     return nil, err
   elseif not kept[1] then

@@ -69,7 +69,7 @@ for kind, make in pairs(makers) do
         for _, one in ipairs(list) do
           one.address, one.domain = "x@example.edu", "example.edu"
         end
-        assert.is_true(store:reschedule(list))
+        assert.is_true(store:settle({}, list))
         assert.same({ "z@example.net" }, addresses(store:claim("example.net", NOW, 10)))
         assert.same({ "x@example.edu", "x@example.edu" }, addresses(store:claim("example.edu", NOW, 10)))
         assert.equal(3, #store:show "m1")
@@ -93,11 +93,11 @@ for kind, make in pairs(makers) do
       with(function(store)
         store:put(entry "m1", "octets", to("x@a.example", "y@b.example"))
         local x, y = store:claim("a.example", NOW, 10), store:claim("b.example", NOW, 10)
-        assert(store:finish(x))
+        assert(store:settle(x, {}))
         assert.equal("octets", store:octets("m1"))
         assert.same({ "y@b.example" }, addresses(store:list(function() return true end, 10)))
-        assert(store:finish(y))
-        assert(store:finish(y))
+        assert(store:settle(y, {}))
+        assert(store:settle(y, {}))
         assert.is_nil((store:octets("m1")))
         assert.same({}, store:alarms(NOW + 1000, 10)) -- an alarm that is not needed any more is found to be so when it comes
         assert.is_nil(store:next(NOW + 1000))
@@ -114,7 +114,7 @@ for kind, make in pairs(makers) do
         assert.same({ "a.example" }, store:due(NOW + 100, 10))
         local one = store:claim("a.example", NOW + 100, 10)[1]
         one.due, one.attempts, one.last = NOW + 300, 1, "450 4.2.0 later"
-        assert(store:reschedule { one })
+        assert(store:settle({}, { one }))
         assert.same({}, store:claim("a.example", NOW + 299, 10))
         local again = store:claim("a.example", NOW + 300, 10)[1]
         assert.same({ 1, "450 4.2.0 later" }, { again.attempts, again.last })

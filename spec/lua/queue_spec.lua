@@ -293,18 +293,74 @@ describe("moonpost.queue", function()
   end)
 
   -- A failed write leaves claims as they were: what could not be rescheduled was never claimed again.
-  it("tries again what the spool could not reschedule", function()
+  it("tries again what the spool could not settle", function()
     local server = test.server { rcpt = "450 4.2.0 later" }
     world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
       local told = events(queue)
       assert(queue:send(mail "bob@example.net"))
       local store = queue._engine.store
-      store.reschedule = function()
-        store.reschedule = nil
+      store.settle = function()
+        store.settle = nil
         return nil, "an error of the disk"
       end
       until_told(told, 1, 3600)
       assert.equal("deferred", told[1].event)
+      queue:stop()
+    end)
+  end)
+
+  -- The next attempt would deliver it once more.
+  it("ends what was delivered though the spool takes no report of it, and keeps the report when it can", function()
+    local server, back = test.server {}, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail({ { address = "bob@example.net", params = { notify = { SUCCESS = true } } } })))
+      local store, refused = queue._engine.store, 0
+      local put = store.put
+      store.put = function()
+        refused = refused + 1
+        return nil, "the disk is full"
+      end
+      until_told(told, 1)
+      assert.equal("relayed", told[1].event)
+      assert.equal(0, #store:list(function() return true end, 10))
+      moonpost.sleep(200)
+      assert.is_true(refused >= 3, refused)
+      assert.equal(0, #back.messages)
+      store.put = put
+      until_told(told, 2)
+      assert.equal(1, #server.messages)
+      assert.equal(1, #back.messages)
+      assert.matches("Action: relayed", back.messages[1].octets, 1, true)
+      queue:stop()
+    end)
+  end)
+
+  it("tells of all recipients of a message that expire at once in one report", function()
+    local server, back = test.server { rcpt = "450 4.2.0 later" }, test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net", ["example.com"] = "mx.example.net", ["example.org"] = "mx.example.org" },
+      servers = { ["mx.example.net"] = server, ["mx.example.org"] = back },
+      queue = { retry = { "10m", "9h", expire = "1h", jitter = 0, warn = false } },
+    }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail { "bob@example.net", "eve@example.net", "dan@example.com" }))
+      for _ = 1, 5000 do
+        if #back.messages > 0 then
+          break
+        end
+        moonpost.sleep(1)
+      end
+      moonpost.sleep(60)
+      assert.equal(1, #back.messages)
+      local octets = back.messages[1].octets
+      for _, address in ipairs { "bob@example.net", "eve@example.net", "dan@example.com" } do
+        assert.matches("Final-Recipient: rfc822; " .. address, octets, 1, true)
+      end
+      assert.is_true(#told >= 4)
       queue:stop()
     end)
   end)

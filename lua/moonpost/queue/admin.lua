@@ -193,7 +193,7 @@ local function set(engine, fn)
     for _, one in ipairs(list) do
       fn(one)
     end
-    return engine.store:reschedule(list)
+    return engine.store:settle({}, list)
   end
 end
 
@@ -382,7 +382,7 @@ function M.install(Queue, site_schema)
     local filter = filter_of("remove", which)
     return with(self, function(engine)
       return change(engine, filter, function(list)
-        return engine.store:finish(list)
+        return engine.store:settle(list, {})
       end)
     end)
   end

@@ -151,7 +151,58 @@ end
 
 -- ---- what a spool does ---------------------------------------------------------------------------------------------
 
-function Store:put(entry, octets, list, claimed)
+-- What becomes of deliveries, as the spool takes it.
+local function changes_of(self, over, later)
+  local changes, now = {}, self._worker:time()
+  local function add(one, change)
+    change.id, change.number = one.message.id, one.number
+    changes[#changes + 1] = change
+  end
+  for _, one in ipairs(over) do
+    add(one, { verb = one.ended or "removed" })
+  end
+  for _, one in ipairs(later) do
+    if one.address ~= one.kept_address then
+      add(one, { verb = "redirect", address = one.address, domain = one.domain })
+    end
+    if (one.held or false) ~= (one.kept_held or false) then
+      add(one, { verb = one.held and "hold" or "release" })
+    end
+    add(one, {
+      verb = "reschedule", lease = one.lease, due = one.due, now = one.attempts > one.kept_attempts and now or nil, alarm = one.alarm,
+      warned = one.warned, last = one.last, site = one.site, host = one.host,
+    })
+  end
+  return changes
+end
+
+-- As many in one commit as the spool takes; those of one delivery stay together.
+local function update(self, changes)
+  local first = 1
+  while first <= #changes do
+    local last = math.min(first + CLAIM_MOST - 1, #changes)
+    while last < #changes and last > first and changes[last + 1].id == changes[last].id and changes[last + 1].number == changes[last].number do
+      last = last - 1
+    end
+    local ok, why, name = ask(self, "update", table.move(changes, first, last, 1, {}))
+    if not ok then
+      return failure(why, name)
+    end
+    first = last + 1
+  end
+  return true
+end
+
+function Store:settle(over, later)
+  local ok, err = update(self, changes_of(self, over, later))
+  if ok then
+    let_go(self, over)
+    let_go(self, later)
+  end
+  return ok, err
+end
+
+function Store:put(entry, octets, list, claimed, over, later)
   local rows = {}
   for number, one in ipairs(list) do
     one.message, one.number, one.attempts, one.warned = entry, number, 0, 0
@@ -165,9 +216,13 @@ function Store:put(entry, octets, list, claimed)
     id = entry.id, sender = entry.sender, tenant = entry.tenant, user = entry.user, params = text_of(entry.params), meta = text_of(entry.meta),
     received = entry.received, priority = entry.priority, report = entry.report,
   }
+  local changes = changes_of(self, over or {}, later or {})
+  if changes[CLAIM_MOST + 1] then -- more than a commit takes: the report first
+    changes = {}
+  end
   local spool, given_up = self._spool, false
   local lease, why, name = task.park(function(wake)
-    spool:put(what, octets, rows, claimed and LEASE or 0, nil, function(made, ...)
+    spool:put(what, octets, rows, claimed and LEASE or 0, changes, function(made, ...)
       if given_up and made and made ~= 0 then -- it is kept, and nobody else would end these claims
         spool:leave(made, entry.id, 0, 0)
       end
@@ -191,6 +246,15 @@ function Store:put(entry, octets, list, claimed)
     end
   end
   hold(self, held)
+  if changes[1] then
+    let_go(self, over)
+    let_go(self, later)
+  elseif over and (over[1] or later[1]) then
+    local ok, err = self:settle(over, later)
+    if not ok then
+      return nil, err
+    end
+  end
   return list
 end
 
@@ -233,53 +297,6 @@ end
 
 function Store:take(id)
   return claim(self, "take", id, 0, CLAIM_MOST, LEASE)
-end
-
--- Changes, as many in one commit as the spool takes; those of one delivery stay together.
-local function update(self, changes, list)
-  local first = 1
-  repeat
-    local last = math.min(first + CLAIM_MOST - 1, #changes)
-    while last < #changes and last > first and changes[last + 1].id == changes[last].id and changes[last + 1].number == changes[last].number do
-      last = last - 1
-    end
-    local ok, why, name = ask(self, "update", table.move(changes, first, last, 1, {}))
-    if not ok then
-      return failure(why, name)
-    end
-    first = last + 1
-  until first > #changes
-  let_go(self, list)
-  return true
-end
-
-function Store:finish(list)
-  local changes = {}
-  for i, one in ipairs(list) do
-    changes[i] = { verb = one.ended or "removed", id = one.message.id, number = one.number }
-  end
-  return update(self, changes, list)
-end
-
-function Store:reschedule(list)
-  local changes, now = {}, self._worker:time()
-  local function add(one, change)
-    change.id, change.number = one.message.id, one.number
-    changes[#changes + 1] = change
-  end
-  for _, one in ipairs(list) do
-    if one.address ~= one.kept_address then
-      add(one, { verb = "redirect", address = one.address, domain = one.domain })
-    end
-    if (one.held or false) ~= (one.kept_held or false) then
-      add(one, { verb = one.held and "hold" or "release" })
-    end
-    add(one, {
-      verb = "reschedule", lease = one.lease, due = one.due, now = one.attempts > one.kept_attempts and now or nil, alarm = one.alarm,
-      warned = one.warned, last = one.last, site = one.site, host = one.host,
-    })
-  end
-  return update(self, changes, list)
 end
 
 function Store:release(list, seconds)

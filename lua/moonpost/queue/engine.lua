@@ -26,7 +26,7 @@ local PAUSE_MOST = 300 -- seconds that a delivery waits by itself for a site tha
 local SOON = 0.01 -- seconds: timers are of milliseconds
 local LATER = 60 -- seconds until a delivery is tried again that the policy could not route
 local SWEEP = 60 -- seconds between looks for sites that have nothing to do
-local ALARMS = 200 -- looked at in one go
+local ALARMS = 500 -- looked at in one go
 
 ---@class moonpost.queue.Engine
 local Engine = {}
@@ -72,6 +72,12 @@ end
 ---@return string
 function M.name_of(one)
   return ("%s\0%d"):format(one.message.id, one.number)
+end
+
+--- Whether a message that comes may be claimed as it is kept; where many are claimed it waits in the spool.
+---@return boolean
+function Engine:has_room()
+  return self.claimed < CLAIMED_MOST
 end
 
 --- Claims of these deliveries have ended.

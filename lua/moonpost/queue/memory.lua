@@ -1,7 +1,7 @@
 --- A spool that keeps nothing: for tests, whose policies have no disk. What it promises is what every spool promises.
 ---
 --- - `put` of an id that is there already changes nothing. When it returns true, the message is kept.
---- - A delivery, one recipient of a message, is claimed by one at a time. A claim ends by finish, reschedule or release, or with the
+--- - A delivery, one recipient of a message, is claimed by one at a time. A claim ends by settle or release, or with the
 ---   process.
 --- - What becomes of one recipient changes nothing about another. With the last one the message goes.
 --- - Within a lane of a domain what was due first is claimed first. Lanes are of a priority and of a tenant, else of a sender: those of
@@ -90,9 +90,12 @@ end
 ---@param octets string
 ---@param deliveries moonpost.queue.Delivery[] address, domain, params, due, expires, alarm
 ---@param claimed? boolean
+---@param over? moonpost.queue.Delivery[] these are over in the same moment...
+---@param later? moonpost.queue.Delivery[] ...and these are kept as they are now
 ---@return moonpost.queue.Delivery[]? deliveries complete
 ---@return moonpost.Error? err kind "full" or "io"
-function Store:put(entry, octets, deliveries, claimed)
+function Store:put(entry, octets, deliveries, claimed, over, later)
+  self:settle(over or {}, later or {})
   if self._messages[entry.id] then
     return {}
   end
@@ -232,40 +235,39 @@ function Store:sleep(name, seconds)
   end
 end
 
---- These are over: delivered, bounced, expired or removed.
----@async
----@param list moonpost.queue.Delivery[]
----@return boolean? ok
----@return moonpost.Error? err
-function Store:finish(list)
-  for _, one in ipairs(list) do
-    local kept = self._messages[one.message.id]
-    if kept and not one.over then
-      one.over = true
-      take_out(self, one)
-      kept.left = kept.left - 1
-      if kept.left == 0 then
-        self._messages[one.message.id] = nil
-      end
+local function finish(self, one)
+  local kept = self._messages[one.message.id]
+  if kept and not one.over then
+    one.over = true
+    take_out(self, one)
+    kept.left = kept.left - 1
+    if kept.left == 0 then
+      self._messages[one.message.id] = nil
     end
   end
-  return true
 end
 
---- Their fields attempts, due, alarm, warned, last, held, address and domain are kept as they are now, and the claims end.
+--- Keeps what became of deliveries, in one commit, and ends their claims. `over`: delivered, bounced, expired or removed, as their field
+--- `ended` says. `later`: their fields attempts, due, alarm, warned, last, held, address and domain are kept as they are now.
 ---@async
----@param list moonpost.queue.Delivery[]
+---@param over moonpost.queue.Delivery[]
+---@param later moonpost.queue.Delivery[]
 ---@return boolean? ok
 ---@return moonpost.Error? err
-function Store:reschedule(list)
-  for _, one in ipairs(list) do
+function Store:settle(over, later)
+  for _, one in ipairs(over) do
+    finish(self, one)
+  end
+  for _, one in ipairs(later) do
     one.claimed, one.until_ = false, nil
     if one.home ~= one.domain and not one.over then
       take_out(self, one)
       add(self, one)
     end
   end
-  self.changed()
+  if later[1] then
+    self.changed()
+  end
   return true
 end
 

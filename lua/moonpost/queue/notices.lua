@@ -1,8 +1,11 @@
 --- Reports to senders (RFC 3464), put into the queue that they are about.
 local log = require "moonpost.log"
 local report = require "moonpost.report"
+local task = require "moonpost.task"
 
 local M = {}
+
+local AGAIN = 60 -- seconds until a report is tried again that the spool could not take
 
 -- Who hears of a message: its sender; of one that has none the postmaster, if somebody asked for that, but never of a report to them.
 local function listener(engine, message)
@@ -25,7 +28,7 @@ local function dropped(engine, message, list, why)
   end
 end
 
-local function put(engine, message, octets, group, sender)
+local function mail_of(engine, message, octets, group, sender)
   local queue, now = engine.queue, engine.worker:time()
   local head, body = split(octets or "")
   local params = message.params
@@ -37,45 +40,94 @@ local function put(engine, message, octets, group, sender)
     recipients = group.recipients, reporting_mta = queue.hostname, from = queue.from, now = now, texts = queue.texts,
   }
   if not made then
-    dropped(engine, message, group.recipients, why)
-    return true
+    return dropped(engine, message, group.recipients, why)
   elseif why then
     log.event("error", "text of a report not used", { "queue", queue.name, "why", why })
   end
-  return queue:_put {
+  return {
     from = "", to = { made.to }, octets = made.message, params = made.params or {}, report = true, id = engine.worker:message_id(), now = now,
   }
 end
 
---- Keeps the reports that are wanted.
+-- Octets that are gone for good; a disk that fails may give them later.
+local function is_gone(err)
+  return err == nil or err.error == "NOTFOUND" or err.error == "DAMAGED"
+end
+
+--- The reports that are wanted, to be kept.
 ---@async
 ---@param engine moonpost.queue.Engine
 ---@param message moonpost.queue.Entry
 ---@param octets? string when they are at hand
 ---@param list table[] of recipients, each with its `kind`
----@return boolean? ok
----@return any err
-function M.send(engine, message, octets, list)
+---@return table[]? mails of moonpost.Queue:_put
+---@return any err the message cannot be read now
+function M.make(engine, message, octets, list)
+  local mails = {}
   if not list[1] then
-    return true
+    return mails
   end
   local sender = listener(engine, message)
   if not sender then
     dropped(engine, message, list, "the sender is null")
-    return true
+    return mails
   end
   local groups = report.group(list)
-  if not groups[1] then
-    return true
+  if groups[1] and not octets then
+    local err
+    octets, err = engine.store:octets(message.id)
+    if not octets and not is_gone(err) then
+      return nil, err
+    end
   end
-  octets = octets or engine.store:octets(message.id)
   for _, group in ipairs(groups) do
-    local ok, err = put(engine, message, octets, group, sender)
+    mails[#mails + 1] = mail_of(engine, message, octets, group, sender)
+  end
+  return mails
+end
+
+--- Keeps reports, and in the commit of the last one what they are about: deliveries that are over, and those that are tried later.
+---@async
+---@param engine moonpost.queue.Engine
+---@param mails table[]
+---@param over moonpost.queue.Delivery[]
+---@param later moonpost.queue.Delivery[]
+---@return boolean? ok
+---@return any err
+function M.keep(engine, mails, over, later)
+  for i, mail in ipairs(mails) do
+    if i == #mails then
+      mail.over, mail.later = over, later
+    end
+    local ok, err = engine.queue:_put(mail)
     if not ok then
       return nil, err
     end
   end
+  if not mails[1] then
+    return engine.store:settle(over, later)
+  end
   return true
+end
+
+--- Reports of deliveries that are over already, which a full disk could not take: tried again until it can.
+---@param engine moonpost.queue.Engine
+---@param message moonpost.queue.Entry
+---@param mails table[]
+---@param err any
+function M.insist(engine, message, mails, err)
+  log.event("error", "report waits", { "queue", engine.queue.name, "message", message.id, "why", tostring(err) })
+  task.spawn_on(engine.worker, function()
+    local ok
+    repeat
+      task.sleep(AGAIN)
+      if engine.stopping then
+        log.event("error", "report lost", { "queue", engine.queue.name, "message", message.id, "why", tostring(err) })
+        return
+      end
+      ok, err = M.keep(engine, mails, {}, {})
+    until ok
+  end)
 end
 
 return M

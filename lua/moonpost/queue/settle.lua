@@ -1,8 +1,9 @@
---- What becomes of a delivery after an attempt, or when its time is over: finished, tried later, returned. The spool hears of it in this order: first
---- the report to the sender is kept, then the delivery is over; so a crash in between says it twice rather than never.
+--- What becomes of a delivery after an attempt, or when its time is over: finished, tried later, returned. The report to the sender is kept in the
+--- commit that ends the delivery; so a crash says it never twice and never not.
 local log = require "moonpost.log"
 local notices = require "moonpost.queue.notices"
 local reply_of = require "moonpost.reply"
+local task = require "moonpost.task"
 
 local M = {}
 
@@ -102,36 +103,48 @@ local function success(job, one, outcome)
   return kind and about(one, kind, { reply = outcome.reply, host = row and row.host }) or nil
 end
 
--- Keeps what has been decided. Whatever the spool cannot take now is given back, and will be decided again: its claim ends whatever fails. But what
--- has been delivered is over even where a report cannot be kept, for the next attempt would deliver it once more.
+-- Reports that say of a delivery that it went well.
+local function good_news(list)
+  local good = {}
+  for _, one in ipairs(list) do
+    good[#good + 1] = (one.kind == "delivered" or one.kind == "relayed") and one or nil
+  end
+  return good
+end
+
+-- Deliveries that went well are over even where their report cannot be kept, for the next attempt would deliver once more.
+local function keep_good(engine, message, octets, plan, err)
+  local mails = notices.make(engine, message, octets, good_news(plan.notices)) or {}
+  local ok, why = engine.store:settle(plan.done, {})
+  if ok and mails[1] then
+    notices.insist(engine, message, mails, err)
+  end
+  return ok, why
+end
+
+-- Keeps what has been decided, the reports and what they are about in one commit. Whatever the spool cannot take now is given back, and
+-- will be decided again: its claim ends whatever fails.
 local function keep(engine, message, octets, plan)
-  local store, failed, err = engine.store, {}, nil
+  local store, failed = engine.store, {}
   local function give_back(list)
     for _, one in ipairs(list) do
       failed[one] = true
       plan.back[#plan.back + 1] = one
     end
   end
-  local function write_down(method, list)
-    local ok, why = true, nil
-    if list[1] then
-      ok, why = store[method](store, list)
-    end
-    if not ok then
-      err = why
-      give_back(list)
-    end
+  local over = table.move(plan.over, 1, #plan.over, #plan.done + 1, { table.unpack(plan.done) })
+  local mails, err = notices.make(engine, message, octets, plan.notices)
+  local ok = mails ~= nil
+  if ok and (mails[1] or over[1] or plan.later[1]) then
+    ok, err = notices.keep(engine, mails, over, plan.later)
   end
-  local said, why = notices.send(engine, message, octets, plan.notices)
-  if said then
-    write_down("reschedule", plan.later)
-    table.move(plan.over, 1, #plan.over, #plan.done + 1, plan.done)
-  else
-    err = why
+  if not ok then
     give_back(plan.later)
     give_back(plan.over)
+    if plan.done[1] and not keep_good(engine, message, octets, plan, err) then
+      give_back(plan.done)
+    end
   end
-  write_down("finish", plan.done)
   if next(failed) then
     log.event("error", "spool failed", { "queue", engine.queue.name, "message", message.id, "why", tostring(err) })
     plan.again = math.max(plan.again or 0, AGAIN)
@@ -154,14 +167,14 @@ end
 local decide = {}
 
 function decide.delivered(engine, job, one, outcome, at, plan)
-  plan.done[#plan.done + 1] = one
+  plan.done[#plan.done + 1], one.ended = one, "delivered"
   plan.notices[#plan.notices + 1] = success(job, one, outcome)
   local kind = outcome.row and outcome.row.dsn_lost and "relayed" or "delivered"
   note(plan, one, record(engine, job, one, outcome, at, kind))
 end
 
 function decide.refused(engine, job, one, outcome, at, plan)
-  plan.over[#plan.over + 1] = one
+  plan.over[#plan.over + 1], one.ended = one, "bounced"
   plan.notices[#plan.notices + 1] = about(one, "failed", {
     reply = outcome.reply, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   })
@@ -169,7 +182,7 @@ function decide.refused(engine, job, one, outcome, at, plan)
 end
 
 local function give_up(engine, job, one, outcome, at, plan)
-  plan.over[#plan.over + 1] = one
+  plan.over[#plan.over + 1], one.ended = one, "expired"
   plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome.reply)
   note(plan, one, record(engine, job, one, outcome, at, "expired"))
 end
@@ -237,29 +250,47 @@ end
 
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
 
---- Deliveries whose alarm is over: given up, or their sender is warned.
+-- A delivery whose alarm is over: given up, or its sender is warned.
+local function look_at(engine, one, now, plan)
+  local times = times_of(engine.queue, one)
+  local outcome = { state = "site", reply = one.last and reply_of.parse(one.last) or LATE }
+  if now >= one.expires then
+    give_up(engine, nil, one, outcome, nil, plan)
+    return
+  end
+  local count = engine.queue.schedule:warned(times, now)
+  if count > one.warned then
+    plan.notices[#plan.notices + 1] = about(one, "delayed", { reply = outcome.reply, will_retry_until = one.expires })
+    one.warned = count
+  end
+  one.alarm = alarm_of(times, one)
+  plan.later[#plan.later + 1] = one
+end
+
+--- Deliveries whose alarm is over: given up, or their senders are warned. One report tells of all recipients of a message.
 ---@async
 ---@param engine moonpost.queue.Engine
 ---@param list moonpost.queue.Delivery[]
 ---@param now number
 ---@return boolean well false: the spool could not take all of it
 function M.late(engine, list, now)
-  local well = true
+  local plans, order = {}, {}
   for _, one in ipairs(list) do
-    local plan, times = new_plan(), times_of(engine.queue, one)
-    local outcome = { state = "site", reply = one.last and reply_of.parse(one.last) or LATE }
-    if now >= one.expires then
-      give_up(engine, nil, one, outcome, nil, plan)
-    else
-      local count = engine.queue.schedule:warned(times, now)
-      if count > one.warned then
-        plan.notices[1] = about(one, "delayed", { reply = outcome.reply, will_retry_until = one.expires })
-        one.warned = count
-      end
-      one.alarm = alarm_of(times, one)
-      plan.later[1] = one
+    local message = one.message
+    local plan = plans[message.id]
+    if not plan then
+      plan = new_plan()
+      plans[message.id], order[#order + 1] = plan, message
     end
-    well = keep(engine, one.message, nil, plan) and well
+    look_at(engine, one, now, plan)
+  end
+  -- At the same time: they share commits.
+  local well, tasks = true, {}
+  for i, message in ipairs(order) do
+    tasks[i] = task.spawn_on(engine.worker, keep, engine, message, nil, plans[message.id])
+  end
+  for _, each in ipairs(tasks) do
+    well = each:join() and well
   end
   return well
 end
