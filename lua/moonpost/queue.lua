@@ -57,6 +57,8 @@ M.schema = {
   { name = "dns", type = "any", null = true, doc = "whom to ask" },
 }
 
+local IN_HAND = 65536 -- octets of a message that is delivered as it came; a larger one is read from the spool
+
 local events = { routed = true, delivered = true, relayed = true, deferred = true, bounced = true, expired = true }
 
 ---@class moonpost.Queue
@@ -333,8 +335,8 @@ local function delivery(one, times)
   }
 end
 
--- Keeps a message: { id, from, to, octets, params, now, tenant?, meta?, user?, report?, over?, later? }; `over` and `later` are deliveries
--- of which the spool hears in the same commit.
+-- Keeps a message: { id, from, to, octets | source, size, params, now, tenant?, meta?, user?, report?, over?, later? }; `over` and `later`
+-- are deliveries of which the spool hears in the same commit.
 function Queue:_put(mail)
   local engine = self._engine
   local params = mail.params or {}
@@ -344,10 +346,10 @@ function Queue:_put(mail)
     list[i] = delivery(one, times)
   end
   local entry = {
-    id = mail.id, sender = mail.from, size = #mail.octets, received = mail.now, tenant = mail.tenant, user = mail.user,
+    id = mail.id, sender = mail.from, size = mail.octets and #mail.octets or mail.size, received = mail.now, tenant = mail.tenant, user = mail.user,
     priority = mail.priority or params.priority or 0, params = params, meta = mail.meta or {}, report = mail.report or nil,
   }
-  local kept, err = engine.store:put(entry, mail.octets, list, engine:has_room(), mail.over, mail.later)
+  local kept, err = engine.store:put(entry, mail.octets or mail.source, list, engine:has_room(), mail.over, mail.later)
   if not kept then
     return nil, err
   elseif not kept[1] then
@@ -413,15 +415,20 @@ function Queue:_take(message, recipients, done)
       return { ok = false, error = "SYSTEM", why = tostring(err) }
     end
     local mail = require("moonpost.forward").mail(message, recipients)
-    local octets, why = message:octets()
-    if not octets then
-      return { ok = false, error = "SYSTEM", why = why }
+    local octets, size = nil, message._core:size()
+    if size <= IN_HAND then
+      local why
+      octets, why = message:octets()
+      if not octets then
+        return { ok = false, error = "SYSTEM", why = why }
+      end
+      octets = message._core:received() .. octets
     end
     message._kept = (message._kept or 0) + 1
     local id
     id, err = self:_put {
       id = message._kept == 1 and message.id or ("%s-%d"):format(message.id, message._kept), from = mail.from, to = mail.to,
-      octets = message._core:received() .. octets, params = mail.params, now = worker:time(), tenant = message.tenant,
+      octets = octets, source = message._core, size = size, params = mail.params, now = worker:time(), tenant = message.tenant,
       meta = message.meta, user = message.session.user,
     }
     if not id then

@@ -186,6 +186,57 @@ describe("a relay with a queue", function()
     house:stop()
   end)
 
+  -- Large bodies are files of the spool, written and read in pieces.
+  it("#thread keeps a large message across a crash, hands it on as it came, and leaves no file", function()
+    local dir <close> = tmpdir.new()
+    local lines = {}
+    for i = 1, 30000 do
+      lines[i] = ("%s%d %s\r\n"):format(i % 7 == 0 and "." or "", i, ("z\xc3\xbc"):rep(i % 40))
+    end
+    local text = "X-Number: 1\r\nSubject: x\r\n\r\n" .. table.concat(lines)
+    local nobody = sink()
+    local at = nobody.at.smtp
+    nobody:stop()
+    local house = relay(dir, at)
+    local client = assert(moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none" })
+    assert(client:send {
+      from = "a@example.net", to = { "bob@elsewhere.example", "eve@elsewhere.example" }, message = text, params = { body = "8BITMIME" },
+    })
+    client:quit()
+    local function files()
+      local pipe <close> = assert(io.popen(("find '%s/spool/bodies' -type f | wc -l"):format(dir.path)))
+      return pipe:read "n"
+    end
+    assert.equal(1, files())
+    house.process:kill("sigkill")
+    house.process:wait()
+    local behind <close> = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = [[
+        function server.on.message(_, message)
+          local file <close> = assert(io.open(dir .. "/got", "wb"))
+          file:write(message:octets())
+          log.info("got", { number = #message.recipients })
+          message:discard "test"
+        end
+      ]],
+    }
+    house = relay(dir, behind.at.smtp)
+    behind:expect("got .-number=2", 20)
+    local got <close> = assert(io.open(behind.dir:join "got", "rb"))
+    local octets = got:read "a"
+    assert.is_true(octets:sub(-#text) == text)
+    assert.matches("^Received: ", octets)
+    for _ = 1, 100 do
+      if files() == 0 then
+        break
+      end
+      moonpost.sleep(0.05)
+    end
+    assert.equal(0, files())
+    house:stop()
+  end)
+
   it("returns to its sender what is refused", function()
     local behind <close> = served.start {
       options = 'relay = { networks = { "127.0.0.1" } }',

@@ -11,6 +11,8 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local STREAMED = 262144 -- octets of a message that does not come into memory whole
+
 local about_the_message = { mail = true, rcpt = true, data = true, body = true } -- stages of which an outcome is final, or an attempt
 
 ---@class moonpost.queue.Job
@@ -98,6 +100,16 @@ local function all(job, state, reply)
   return list
 end
 
+-- The octets of a message, or, when they are many, what gives them piece by piece, once for each attempt.
+local function body_of(store, message)
+  if message.size <= STREAMED then
+    return store:octets(message.id)
+  end
+  return function()
+    return store:chunks(message.id)
+  end
+end
+
 --- Sends.
 ---@async
 ---@param store table
@@ -108,7 +120,7 @@ end
 function M.send(store, job, site, now)
   local octets, err = job.octets, nil
   if not octets then
-    octets, err = store:octets(job.message.id)
+    octets, err = body_of(store, job.message)
   end
   if not octets then
     error(("the message cannot be read: %s"):format(tostring(err)), 0) -- it says nothing of the site, and is no attempt

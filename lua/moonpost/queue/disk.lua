@@ -14,6 +14,7 @@ local LEASE = 3600 -- seconds
 local AGAIN = 300 -- seconds until a domain is named once more of which nobody has claimed
 local CLAIM_MOST = 1000 -- what the spool takes in one request
 local READ_MOST = 1048576 -- octets
+local PIECE = 131072 -- octets
 local READ_FIRST = 65536 -- octets: most messages are whole then
 
 ---@class moonpost.queue.Disk
@@ -271,6 +272,24 @@ function Store:octets(id)
       return parts[2] and table.concat(parts) or octets
     end
     size = math.min(READ_MOST, total - at)
+  end
+end
+
+--- What gives the octets in pieces; raises where they cannot be read.
+---@param id string
+---@return fun(): string?
+function Store:chunks(id)
+  local at, total = 0, nil
+  return function()
+    if total and at >= total then
+      return nil
+    end
+    local octets, why, all = ask(self, "read", id, at, PIECE)
+    if not octets or octets == "" and at < all then
+      error(select(2, failure(why, all)), 0)
+    end
+    at, total = at + #octets, all
+    return octets ~= "" and octets or nil
   end
 end
 

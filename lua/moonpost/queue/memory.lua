@@ -87,7 +87,7 @@ end
 --- Keeps a message. `claimed`: the caller goes on with it at once.
 ---@async
 ---@param entry moonpost.queue.Entry
----@param octets string
+---@param octets string|moonpost.core.message a received message is kept with our Received field
 ---@param deliveries moonpost.queue.Delivery[] address, domain, params, due, expires, alarm
 ---@param claimed? boolean
 ---@param over? moonpost.queue.Delivery[] these are over in the same moment...
@@ -98,6 +98,9 @@ function Store:put(entry, octets, deliveries, claimed, over, later)
   self:settle(over or {}, later or {})
   if self._messages[entry.id] then
     return {}
+  end
+  if type(octets) ~= "string" then
+    octets = octets:received() .. octets:octets()
   end
   local kept = { entry = entry, octets = octets, left = #deliveries, lane = lane_of(entry), deliveries = deliveries }
   self._messages[entry.id] = kept
@@ -116,6 +119,17 @@ end
 function Store:octets(id)
   local kept = self._messages[id]
   return kept and kept.octets
+end
+
+--- What gives the octets in pieces.
+---@return fun(): string?
+function Store:chunks(id)
+  local octets = self:octets(id)
+  return function()
+    local piece = octets
+    octets = nil
+    return piece
+  end
 end
 
 local function is_due(one, now, clock)
