@@ -253,7 +253,7 @@ static void start(double begun)
 {
   mp_spool_domain domain;
   atomic_store(&left, 1);
-  if (mp_spool_due(spool, NOW, 1000, &domain, 1) != 1)
+  if (mp_spool_due(spool, 0, NOW, 1000, &domain, 1) != 1)
     die("nothing is due");
   mp_spool_claim_request claim = { { .done = told }, .domain = mp_str_c(domain.name),
                                    .lane = -1,       .now_ms = NOW,

@@ -77,6 +77,8 @@ void mpl_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFun
 int mpl_fail(lua_State *L, int rc, const char *why);
 
 mpl_worker *mpl_check_worker(lua_State *L, int index);
+unsigned mpl_place(lua_State *L,
+                   unsigned *count); /* which of the process's serving threads this is, from 0, and how many there are */
 int64_t mpl_check_ms(lua_State *L,
                      int index); /* seconds on the stack, as milliseconds; raises below 0 and past 10 years */
 void mpl_push_str(lua_State *L, mp_str s);

@@ -56,7 +56,8 @@ static void spool_free(mpl_spool *shared)
 }
 
 /* Opened by the first who asks for the folder. */
-static int use(mpl_process *process, const char *folder, mpl_spool **out, char *why, size_t why_size)
+static int use(mpl_process *process, const char *folder, unsigned owners, mpl_spool **out, char *why,
+               size_t why_size)
 {
   int rc = 0;
   pthread_mutex_lock(&process->lock);
@@ -71,7 +72,9 @@ static int use(mpl_process *process, const char *folder, mpl_spool **out, char *
       pthread_mutex_init(&shared->lock, NULL);
       mp_list_init(&shared->listeners);
     }
-    mp_spool_opts opts = { .wake = on_wake, .log = on_log, .ctx = shared };
+    if (shared)
+      shared->owners = owners;
+    mp_spool_opts opts = { .owners = owners, .wake = on_wake, .log = on_log, .ctx = shared };
     if (rc == 0)
       rc = mp_spool_open(folder, &opts, &shared->spool, why, why_size);
     if (rc < 0 && shared)
@@ -217,13 +220,15 @@ static int core_spool(lua_State *L)
     return luaL_error(L, "out of memory");
   char why[WHY];
   mpl_spool *shared;
-  int rc = use(process, folder, &shared, why, sizeof why);
+  unsigned workers, place = mpl_place(L, &workers);
+  int rc = use(process, folder, workers < MP_SPOOL_OWNERS ? workers : MP_SPOOL_OWNERS, &shared, why, sizeof why);
   if (rc < 0) {
     mp_mem_free(one);
     return mpl_fail(L, rc, why);
   }
   pthread_mutex_init(&box->lock, NULL);
   pthread_cond_init(&box->none, NULL);
+  box->owner = place % shared->owners;
   box->process = mpl_process_ref(process);
   box->heard = one;
   *one = (mpl_spool_listener){ .post.run = heard, .loop = box->loop, .box = box, .shared = shared };
@@ -246,7 +251,7 @@ static int spool_due(lua_State *L)
   luaL_argcheck(L, most > 0 && most <= MOST, 4, "1 to 64 expected");
   mp_spool_domain found[MOST];
   lua_createtable(L, (int)most, 0);
-  size_t count = mp_spool_due(box->shared->spool, now, again, found, (size_t)most);
+  size_t count = mp_spool_due(box->shared->spool, box->owner, now, again, found, (size_t)most);
   for (size_t i = 0; i < count; i++) {
     lua_pushlstring(L, found[i].name, found[i].length);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -258,7 +263,7 @@ static int spool_due(lua_State *L)
 static int spool_next(lua_State *L)
 {
   mpl_spool_box *box = mpl_check_spool(L);
-  int64_t now = mpl_spool_ms(L, 2), ms = mp_spool_next(box->shared->spool, now);
+  int64_t now = mpl_spool_ms(L, 2), ms = mp_spool_next(box->shared->spool, box->owner, now);
   if (ms == INT64_MAX)
     lua_pushnil(L);
   else
@@ -276,6 +281,33 @@ static int spool_quiet(lua_State *L)
   int64_t ms = seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * 1000) + 1 : INT64_C(1000000000000) : 0;
   lua_pushboolean(L, mp_spool_quiet(box->shared->spool, domain, ms) == 0);
   return 1;
+}
+
+/* spool:give(domain, owner): it is named to the worker of that number, from 1. */
+static int spool_give(lua_State *L)
+{
+  mpl_spool_box *box = mpl_check_spool(L);
+  mp_str domain = mpl_check_str(L, 2);
+  lua_Integer owner = luaL_checkinteger(L, 3);
+  luaL_argcheck(L, owner >= 1 && (lua_Unsigned)owner <= box->shared->owners, 3, "no such worker");
+  lua_pushboolean(L, mp_spool_give(box->shared->spool, domain, (unsigned)owner - 1) == 0);
+  return 1;
+}
+
+/* spool:owner() -> which of them this worker is, from 1, and how many there are. */
+static int spool_owner(lua_State *L)
+{
+  mpl_spool_box *box = mpl_check_spool(L);
+  lua_pushinteger(L, (lua_Integer)box->owner + 1);
+  lua_pushinteger(L, (lua_Integer)box->shared->owners);
+  return 2;
+}
+
+/* spool:tell(): everybody who has the spool open hears that something has changed. */
+static int spool_tell(lua_State *L)
+{
+  on_wake(mpl_check_spool(L)->shared);
+  return 0;
 }
 
 static void set_integer(lua_State *L, const char *name, uint64_t n)
@@ -334,10 +366,17 @@ static int spool_logged(lua_State *L)
 int mpl_open_spool(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "due", spool_due },         { "next", spool_next },
-    { "quiet", spool_quiet },     { "stats", spool_stats },
-    { "changed", spool_changed }, { "logged", spool_logged },
-    { "close", spool_gc },        { NULL, NULL },
+    { "due", spool_due },
+    { "next", spool_next },
+    { "quiet", spool_quiet },
+    { "stats", spool_stats },
+    { "give", spool_give },
+    { "owner", spool_owner },
+    { "tell", spool_tell },
+    { "changed", spool_changed },
+    { "logged", spool_logged },
+    { "close", spool_gc },
+    { NULL, NULL },
   };
   mpl_class(L, MPL_SPOOL, methods, spool_gc);
   mpl_spool_add_questions(L);

@@ -13,7 +13,8 @@ enum { MPL_SPOOL_LINES = 16 }; /* of the spool's log that wait for a loop; more 
 typedef struct mpl_spool {
   struct mpl_spool *next;
   mp_spool *spool;
-  unsigned users; /* under the process's lock */
+  unsigned owners; /* among whom domains are divided: the process's workers */
+  unsigned users;  /* under the process's lock */
   pthread_mutex_t lock;
   mp_list listeners;
   char *lines[MPL_SPOOL_LINES]; /* under `lock` */
@@ -28,6 +29,7 @@ typedef struct mpl_spool_box { /* box; kept in the registry while something is a
   mpl_process *process;
   mpl_state *state;
   mp_loop *loop;
+  unsigned owner; /* of domains: this worker */
   mpl_spool_listener *heard;
   int changed, logged; /* registry references of functions */
   /* Asked and not yet answered by another thread: the loop must outlive these. */

@@ -519,13 +519,20 @@ static int core_threads(lua_State *L)
   return 1;
 }
 
-/* place() -> which of the process's serving threads this is, and how many there are */
-static int core_place(lua_State *L)
+unsigned mpl_place(lua_State *L, unsigned *count)
 {
   const mpl_state *state = mpl_state_of(L);
   const mpl_thread *thread = state->generation ? mpl_generation_thread(state->generation) : NULL;
-  lua_pushinteger(L, thread ? (lua_Integer)thread->number + 1 : 1);
-  lua_pushinteger(L, thread ? (lua_Integer)thread->all->count : 1);
+  *count = thread ? thread->all->count : 1;
+  return thread ? thread->number : 0;
+}
+
+/* place() -> which of the process's serving threads this is, and how many there are */
+static int core_place(lua_State *L)
+{
+  unsigned count, number = mpl_place(L, &count);
+  lua_pushinteger(L, (lua_Integer)number + 1);
+  lua_pushinteger(L, (lua_Integer)count);
   return 2;
 }
 

@@ -72,7 +72,7 @@ struct mp_spool {
   pthread_mutex_t index_lock;
   mp_index index;
   mp_spool_stats stats;
-  int64_t told_ms; /* what mp_spool_next last said, as unix time; INT64_MIN: nothing yet */
+  int64_t told_ms[MP_SPOOL_OWNERS]; /* what mp_spool_next last said to each owner, as unix time; INT64_MIN: nothing yet */
 
   mp_spool_db db;
   mp_arena scratch;
@@ -105,6 +105,9 @@ void mp_spool_body_folder(const mp_spool *spool, mp_str id, char *out);
 
 void mp_spool_log(mp_spool *spool, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int64_t mp_spool_clock(mp_spool *spool);
+
+/* Tells who is to hear of something earlier than mp_spool_next said. */
+void mp_spool_wake(mp_spool *spool);
 
 /* Whether there is more free space than puts must leave. */
 bool mp_spool_room(mp_spool *spool);

@@ -19,17 +19,20 @@ static size_t hash_row(int64_t message, int64_t n)
   return (size_t)(h >> 20);
 }
 
-int mp_index_init(mp_index *index)
+int mp_index_init(mp_index *index, unsigned owners)
 {
   *index = (mp_index){ .alarm_ms = INT64_MAX, .domain_room = FIRST_ROOM, .lease_room = FIRST_ROOM };
-  mp_timers_init(&index->due);
   mp_timers_init(&index->quiet);
   mp_timers_init(&index->ends);
   for (size_t i = 0; i < MP_INDEX_CLAIMS; i++)
     mp_list_init(&index->claims[i]);
+  index->due = mp_mem_zalloc(owners * sizeof *index->due);
+  for (unsigned i = 0; index->due && i < owners; i++)
+    mp_timers_init(&index->due[i]);
+  index->owners = owners;
   index->domains = mp_mem_zalloc(FIRST_ROOM * sizeof *index->domains);
   index->leases = mp_mem_zalloc(FIRST_ROOM * sizeof *index->leases);
-  if (index->domains && index->leases)
+  if (index->due && index->domains && index->leases)
     return 0;
   mp_index_dispose(index);
   return MP_E_NOMEM;
@@ -43,7 +46,8 @@ static void free_domain(mp_index_domain *domain)
 
 void mp_index_dispose(mp_index *index)
 {
-  mp_timers_dispose(&index->due);
+  for (unsigned i = 0; index->due && i < index->owners; i++)
+    mp_timers_dispose(&index->due[i]);
   mp_timers_dispose(&index->quiet);
   mp_timers_dispose(&index->ends);
   for (size_t i = 0; index->domains && i < index->domain_room; i++)
@@ -56,6 +60,7 @@ void mp_index_dispose(mp_index *index)
       next = l->next;
       mp_mem_free(l);
     }
+  mp_mem_free(index->due);
   mp_mem_free(index->domains);
   mp_mem_free(index->leases);
   *index = (mp_index){ .alarm_ms = INT64_MAX };
@@ -99,16 +104,18 @@ mp_index_domain *mp_index_domain_pin(mp_index *index, mp_str name)
     d = mp_mem_zalloc(sizeof *d + name.len + 1);
     if (!d)
       return NULL;
+    uint32_t hash = hash_text(name);
+    d->owner = (uint8_t)(hash % index->owners);
     /* Both timers are set for good, so that to move one takes no memory. */
-    if (mp_timers_set(&index->due, &d->due, INT64_MAX) != 0 ||
+    if (mp_timers_set(&index->due[d->owner], &d->due, INT64_MAX) != 0 ||
         mp_timers_set(&index->quiet, &d->quiet, INT64_MAX) != 0) {
-      mp_timers_clear(&index->due, &d->due);
+      mp_timers_clear(&index->due[d->owner], &d->due);
       mp_mem_free(d);
       return NULL;
     }
     memcpy(d->name, name.ptr, name.len);
     d->length = (uint8_t)name.len;
-    d->hash = hash_text(name);
+    d->hash = hash;
     d->due_ms = INT64_MAX;
     d->top = -9;
     mp_index_domain **bucket = &index->domains[d->hash & (index->domain_room - 1)];
@@ -128,7 +135,7 @@ static void maybe_free(mp_index *index, mp_index_domain *domain)
   while (*at != domain)
     at = &(*at)->next;
   *at = domain->next;
-  mp_timers_clear(&index->due, &domain->due);
+  mp_timers_clear(&index->due[domain->owner], &domain->due);
   mp_timers_clear(&index->quiet, &domain->quiet);
   index->domain_count--;
   free_domain(domain);
@@ -155,10 +162,24 @@ void mp_index_load(mp_index_domain *domain, int lane, int priority, int64_t due_
     domain->due_ms = due_ms;
 }
 
+int mp_index_give(mp_index *index, mp_index_domain *domain, unsigned owner)
+{
+  mp_timers *from = &index->due[domain->owner], *to = &index->due[owner];
+  mp_timers_clear(from, &domain->due);
+  if (mp_timers_set(to, &domain->due, INT64_MAX) != 0) {
+    mp_timers_set(from, &domain->due, INT64_MAX); /* there was room for it */
+    mp_index_due(index, domain, domain->due_ms);
+    return MP_E_NOMEM;
+  }
+  domain->owner = (uint8_t)owner;
+  mp_index_due(index, domain, domain->due_ms);
+  return 0;
+}
+
 void mp_index_due(mp_index *index, mp_index_domain *domain, int64_t due_ms)
 {
   domain->due_ms = due_ms;
-  mp_timers_set(&index->due, &domain->due, domain->quiet.due_ms == INT64_MAX ? due_ms : INT64_MAX);
+  mp_timers_set(&index->due[domain->owner], &domain->due, domain->quiet.due_ms == INT64_MAX ? due_ms : INT64_MAX);
 }
 
 void mp_index_quiet(mp_index *index, mp_index_domain *domain, int64_t until_ms)

@@ -33,6 +33,7 @@ typedef struct mp_index_domain {
   uint32_t hash;
   uint8_t turn; /* the lane that comes next */
   int8_t top;   /* no priority that waits is higher */
+  uint8_t owner;
   uint8_t length;
   char name[];
 } mp_index_domain;
@@ -57,7 +58,9 @@ typedef struct mp_index {
   mp_lease **leases;
   size_t domain_count, domain_room; /* room: buckets, a power of two */
   size_t lease_count, lease_room;
-  mp_timers due, quiet, ends;
+  mp_timers *due; /* of each owner */
+  unsigned owners;
+  mp_timers quiet, ends;
   mp_list claims[MP_INDEX_CLAIMS]; /* leases that are held, by token */
   uint64_t waiting;
   int64_t alarm_ms; /* of the first that is not known to be leased; a lower bound */
@@ -74,7 +77,7 @@ typedef struct mp_effect {
   bool ends_lease;
 } mp_effect;
 
-int mp_index_init(mp_index *index);
+int mp_index_init(mp_index *index, unsigned owners);
 void mp_index_dispose(mp_index *index);
 
 /* The domain by its name, or NULL. */
@@ -107,6 +110,9 @@ void mp_index_stop(mp_index_domain *domain, int lane, int priority, mp_place at)
 
 /* Does what a commit did. */
 void mp_index_settle(mp_index *index, mp_effect *effect, int64_t end_ms);
+
+/* 0 or MP_E_NOMEM. */
+int mp_index_give(mp_index *index, mp_index_domain *domain, unsigned owner);
 
 /* Sets when the domain is due next. */
 void mp_index_due(mp_index *index, mp_index_domain *domain, int64_t due_ms);

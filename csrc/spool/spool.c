@@ -109,7 +109,10 @@ static int init(mp_spool *spool, const char *folder, const mp_spool_opts *opts)
     spool->opts = *opts;
   spool->disk = spool->opts.disk ? spool->opts.disk : &mp_spool_disk_system;
   spool->lock = -1;
-  spool->told_ms = INT64_MIN;
+  if (spool->opts.owners == 0)
+    spool->opts.owners = 1;
+  for (unsigned i = 0; i < MP_SPOOL_OWNERS; i++)
+    spool->told_ms[i] = INT64_MIN;
   spool->writes.last = &spool->writes.first;
   spool->reads.last = &spool->reads.first;
   mp_arena_init(&spool->scratch, MP_SPOOL_SCRATCH_MAX, NULL);
@@ -125,7 +128,7 @@ static int init(mp_spool *spool, const char *folder, const mp_spool_opts *opts)
   spool->folder = mp_mem_dup(folder, strlen(folder));
   spool->path = join(folder, "spool.db");
   spool->bodies = join(folder, "bodies");
-  int err = mp_index_init(&spool->index);
+  int err = mp_index_init(&spool->index, spool->opts.owners);
   return spool->folder && spool->path && spool->bodies ? err : MP_E_NOMEM;
 }
 
@@ -354,15 +357,37 @@ static void describe(const mp_index_domain *d, mp_spool_domain *out)
   out->lanes = d->lanes;
 }
 
-size_t mp_spool_due(mp_spool *spool, int64_t now_ms, int64_t again_ms, mp_spool_domain *out, size_t max)
+static int64_t least(int64_t a, int64_t b)
+{
+  return a < b ? a : b;
+}
+
+void mp_spool_wake(mp_spool *spool)
+{
+  bool earlier = false;
+  pthread_mutex_lock(&spool->index_lock);
+  for (unsigned i = 0; i < spool->opts.owners; i++) {
+    int64_t due = least(mp_timers_next(&spool->index.due[i]), spool->index.alarm_ms);
+    if (spool->told_ms[i] != INT64_MIN && due < spool->told_ms[i]) {
+      spool->told_ms[i] = INT64_MIN; /* once, until somebody asks */
+      earlier = true;
+    }
+  }
+  pthread_mutex_unlock(&spool->index_lock);
+  if (earlier && spool->opts.wake)
+    spool->opts.wake(spool->opts.ctx);
+}
+
+size_t mp_spool_due(mp_spool *spool, unsigned owner, int64_t now_ms, int64_t again_ms, mp_spool_domain *out,
+                    size_t max)
 {
   mp_index *index = &spool->index;
   size_t n = 0;
   pthread_mutex_lock(&spool->index_lock);
   sweep(spool);
   int64_t clock = mp_spool_clock(spool);
-  while (n < max && mp_timers_next(&index->due) <= now_ms) {
-    mp_index_domain *d = MP_CONTAINER(index->due.heap[0], mp_index_domain, due);
+  while (n < max && mp_timers_next(&index->due[owner]) <= now_ms) {
+    mp_index_domain *d = MP_CONTAINER(index->due[owner].heap[0], mp_index_domain, due);
     describe(d, &out[n++]);
     mp_index_quiet(index, d, clock + (again_ms > 0 ? again_ms : 1));
   }
@@ -380,6 +405,20 @@ int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms)
   return d ? 0 : MP_E_NOTFOUND;
 }
 
+int mp_spool_give(mp_spool *spool, mp_str domain, unsigned owner)
+{
+  if (owner >= spool->opts.owners)
+    return MP_E_INVALID;
+  pthread_mutex_lock(&spool->index_lock);
+  mp_index_domain *d = mp_index_find(&spool->index, domain);
+  int err = d ? mp_index_give(&spool->index, d, owner) : MP_E_NOTFOUND;
+  if (err == 0)
+    mp_index_quiet(&spool->index, d, INT64_MAX);
+  pthread_mutex_unlock(&spool->index_lock);
+  mp_spool_wake(spool);
+  return err;
+}
+
 static int64_t until(int64_t when_ms, int64_t now_ms)
 {
   if (when_ms == INT64_MAX)
@@ -387,20 +426,15 @@ static int64_t until(int64_t when_ms, int64_t now_ms)
   return when_ms <= now_ms ? 0 : when_ms - now_ms;
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-  return a < b ? a : b;
-}
-
-int64_t mp_spool_next(mp_spool *spool, int64_t now_ms)
+int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms)
 {
   mp_index *index = &spool->index;
   pthread_mutex_lock(&spool->index_lock);
   sweep(spool);
   int64_t clock = mp_spool_clock(spool);
-  int64_t ms = least(until(mp_timers_next(&index->due), now_ms), until(index->alarm_ms, now_ms));
+  int64_t ms = least(until(mp_timers_next(&index->due[owner]), now_ms), until(index->alarm_ms, now_ms));
   ms = least(ms, least(until(mp_timers_next(&index->quiet), clock), until(mp_timers_next(&index->ends), clock)));
-  spool->told_ms = ms == INT64_MAX ? INT64_MAX : now_ms + ms;
+  spool->told_ms[owner] = ms == INT64_MAX ? INT64_MAX : now_ms + ms;
   pthread_mutex_unlock(&spool->index_lock);
   return ms;
 }

@@ -40,7 +40,8 @@ struct mp_spool_disk;
 enum {
   MP_SPOOL_ID_MAX =
       64, /* octets in the name of a message: letters, digits, `-`, `_`, `.`; the first a letter or digit */
-  MP_SPOOL_TEXT_MAX = 65536,    /* octets in any other text of a request */
+  MP_SPOOL_TEXT_MAX = 65536, /* octets in any other text of a request */
+  MP_SPOOL_OWNERS = 64,
   MP_SPOOL_LANES = 64,          /* the lane of a message is a hash of its tenant, else of its sender */
   MP_SPOOL_CLAIM_MAX = 1000,    /* recipients in one claim */
   MP_SPOOL_LIST_MAX = 1000,     /* rows in one page of a list */
@@ -50,6 +51,7 @@ enum {
 
 typedef struct mp_spool_opts {
   uint64_t reserve; /* octets of free space that puts leave alone, so that ends always fit; 0: 16 MB or 1 % of the disk, whichever is less */
+  unsigned owners;  /* among whom domains are divided, up to MP_SPOOL_OWNERS; 0: one */
   bool pulled;      /* no threads: requests are carried out by mp_spool_turn, on the thread that calls it */
   /* Each may be NULL. They are called on any thread, without locks held, and must not wait. */
   void (*log)(void *ctx, const char *line); /* what an operator should know: rows set aside, a disk that fails, that it works again */
@@ -240,16 +242,22 @@ typedef struct mp_spool_domain {
   uint64_t lanes; /* bit i: lane i may have recipients waiting */
 } mp_spool_domain;
 
-/* Writes up to `max` domains with something due, longest due first, and does not name one of them again for `again_ms`, unless it is claimed from in the
- * meantime or mp_spool_quiet says otherwise. Returns how many. Memory only: waits for no disk. */
-size_t mp_spool_due(mp_spool *spool, int64_t now_ms, int64_t again_ms, mp_spool_domain *out, size_t max);
+/* Writes up to `max` domains of this owner (from 0) with something due, longest due first, and does not name one of them again for `again_ms`, unless it is
+ * claimed from in the meantime or mp_spool_quiet says otherwise. Returns how many. Memory only: waits for no disk. Who owns a domain is a matter of who is
+ * told of it: claims of others are not refused. */
+size_t mp_spool_due(mp_spool *spool, unsigned owner, int64_t now_ms, int64_t again_ms, mp_spool_domain *out,
+                    size_t max);
+
+/* The domain is somebody else's from now on, and named to him at once; forgotten at restart, and when nothing waits for it: then, as at first, it is whose
+ * its name makes it. MP_E_NOTFOUND when nothing waits. */
+int mp_spool_give(mp_spool *spool, mp_str domain, unsigned owner);
 
 /* Does not name the domain as due for `ms`, whatever is due there (a site that is dead rewrites no rows); 0 ends that. Forgotten at restart, and when
  * nothing waits for the domain. MP_E_NOTFOUND when nothing does. */
 int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms);
 
-/* Milliseconds until mp_spool_due may name something, a lease ends, or an alarm is over; 0: now; INT64_MAX: nothing waits. */
-int64_t mp_spool_next(mp_spool *spool, int64_t now_ms);
+/* Milliseconds until mp_spool_due may name something to this owner, a lease ends, or an alarm is over; 0: now; INT64_MAX: nothing waits. */
+int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms);
 
 /* An alarm is over, or may be: a claim of alarms would tell. */
 bool mp_spool_alarming(mp_spool *spool, int64_t now_ms);

@@ -320,20 +320,6 @@ static void remove_files(mp_spool *spool, const turn *t)
     }
 }
 
-static void wake(mp_spool *spool)
-{
-  pthread_mutex_lock(&spool->index_lock);
-  int64_t due = mp_timers_next(&spool->index.due);
-  if (spool->index.alarm_ms < due)
-    due = spool->index.alarm_ms;
-  bool earlier = spool->told_ms != INT64_MIN && due < spool->told_ms;
-  if (earlier)
-    spool->told_ms = INT64_MIN; /* once, until somebody asks */
-  pthread_mutex_unlock(&spool->index_lock);
-  if (earlier && spool->opts.wake)
-    spool->opts.wake(spool->opts.ctx);
-}
-
 /* What was taken: writes in one transaction, then the rest. Requests are their callers' again as soon as `done` is called. */
 static void process(mp_spool *spool, mp_spool_request *first)
 {
@@ -374,7 +360,7 @@ static void process(mp_spool *spool, mp_spool_request *first)
   }
   if (spool->db.broken)
     mp_spool_fail(spool);
-  wake(spool);
+  mp_spool_wake(spool);
 }
 
 enum {

@@ -204,12 +204,9 @@ function M.new(given)
   local self = setmetatable({
     spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
     schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
-    call_time = values.call_time, dns = values.dns, recipients = 100, hops = { by_key = {}, count = 0 },
+    call_time = values.call_time, dns = values.dns, hops = { by_key = {}, count = 0 },
     _site = values.site, _hooks = {}, _engine = nil, _changed = {}, _suspended = {},
   }, Queue_mt)
-  if type(self._site) == "table" then
-    self.recipients = limits(self._site, "?").recipients
-  end
   self._on = slots(self)
   described[self] = true
   return self
@@ -263,7 +260,7 @@ local function open(queue, worker)
   return require("moonpost.queue.disk").open(queue.spool, worker)
 end
 
---- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers the first delivers.
+--- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers each delivers to sites of its own.
 ---@param worker? moonpost.core.worker
 ---@param hostname? string where the queue has none of its own
 ---@return boolean? ok
@@ -281,11 +278,7 @@ function Queue:start(worker, hostname)
     self.hostname = hostname or options_of.resolve(require("moonpost.client_options").schema, {}, "?").helo
   end
   self._engine = engine_of.new(self, store, worker)
-  if core.place() == 1 then
-    self._engine:start()
-  else
-    self._engine.stopping = true -- the first worker delivers: a site has one owner
-  end
+  self._engine:start()
   return true
 end
 
@@ -349,7 +342,7 @@ function Queue:_put(mail)
     id = mail.id, sender = mail.from, size = mail.octets and #mail.octets or mail.size, received = mail.now, tenant = mail.tenant, user = mail.user,
     priority = mail.priority or params.priority or 0, params = params, meta = mail.meta or {}, report = mail.report or nil,
   }
-  local kept, err = engine.store:put(entry, mail.octets or mail.source, list, engine:has_room(), mail.over, mail.later)
+  local kept, err = engine.store:put(entry, mail.octets or mail.source, list, engine:may_take(list), mail.over, mail.later)
   if not kept then
     return nil, err
   elseif not kept[1] then

@@ -20,11 +20,11 @@ TEST(a_message_is_put_claimed_and_delivered)
   CHECK(!mail.put.existed);
 
   mp_spool_domain domain;
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW - 1, 1000, &domain, 1), 0);
-  REQUIRE(CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 1000, &domain, 1), 1));
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW - 1, 1000, &domain, 1), 0);
+  REQUIRE(CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 1000, &domain, 1), 1));
   CHECK_CSTR(domain.name, "example.net");
   CHECK_EQ_INT(domain.waiting, 1);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 1000, &domain, 1), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 1000, &domain, 1), 0);
 
   mp_spool_batch *batch = rig_claim(&rig, "example.net", NOW, NULL);
   REQUIRE(batch);
@@ -151,10 +151,10 @@ TEST(a_put_may_claim_what_is_due)
   CHECK_EQ_INT(rig_put(&rig, &mail), 0);
   CHECK(mail.put.lease != 0);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 500);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 500);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW + 500), 1);
   rig.clock += 1000;
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW + 500), 0);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW + 500), 0);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW + 500), 1);
   rig_dispose(&rig);
 }
@@ -181,7 +181,7 @@ TEST(a_reschedule_keeps_what_the_attempt_said)
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW + 2999), 0);
   rig_close(&rig);
   CHECK_EQ_INT(rig_open(&rig), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 3000);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 3000);
   mp_spool_batch *batch = rig_claim(&rig, "example.net", NOW + 3000, &lease);
   REQUIRE(batch && CHECK_EQ_INT(batch->recipients, 1));
   const mp_spool_recipient *r = batch->items[0].recipients;
@@ -196,7 +196,7 @@ TEST(a_reschedule_keeps_what_the_attempt_said)
     .verb = MP_SPOOL_RESCHEDULE, .id = MP_STR("m1"), .n = 1, .lease = lease, .when_ms = NOW + 99999
   };
   CHECK_EQ_INT(rig_change(&rig, change), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 10000);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 10000);
   batch = rig_claim(&rig, "example.net", NOW + 10000, NULL);
   REQUIRE(batch && CHECK_EQ_INT(batch->recipients, 1));
   CHECK_EQ_INT(batch->items[0].recipients[0].attempts, 1);
@@ -210,7 +210,7 @@ TEST(what_is_held_is_not_due_until_it_is_released)
   OPEN(rig);
   CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
   CHECK_EQ_INT(rig_change(&rig, (mp_spool_change){ .verb = MP_SPOOL_HOLD, .id = MP_STR("m1") }), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW) == INT64_MAX, 1);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW) == INT64_MAX, 1);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 0);
   CHECK_EQ_INT(
       rig_change(&rig, (mp_spool_change){ .verb = MP_SPOOL_RETRY, .id = MP_STR("m1"), .when_ms = NOW - 5 }), 0);
@@ -270,7 +270,7 @@ TEST(what_expires_is_claimed_wherever_it_waits)
   mail.to[0].expiry_ms = NOW + 200;
   CHECK_EQ_INT(rig_put(&rig, &mail), 0);
   CHECK_EQ_INT(rig_change(&rig, (mp_spool_change){ .verb = MP_SPOOL_HOLD, .id = MP_STR("m2") }), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 100);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 100);
   CHECK(!mp_spool_alarming(rig.spool, NOW + 99));
   CHECK(mp_spool_alarming(rig.spool, NOW + 100));
   CHECK_EQ_INT(rig_claims(&rig, NULL, NOW + 100), 1);
@@ -280,7 +280,7 @@ TEST(what_expires_is_claimed_wherever_it_waits)
   CHECK_EQ_INT(rig_claims(&rig, NULL, NOW + 200), 1);
   /* nobody ended them: when the leases are over they are told of again */
   rig.clock += 60000;
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW + 200), 0);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW + 200), 0);
   CHECK(mp_spool_alarming(rig.spool, NOW + 200));
   CHECK_EQ_INT(rig_claims(&rig, NULL, NOW + 200), 2);
   /* more time for one of them */
@@ -412,28 +412,28 @@ TEST(a_domain_is_named_again_after_a_while_a_claim_or_its_quiet_time)
   mp_spool_domain domains[4];
   CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
   CHECK_EQ_INT(rig_put_one(&rig, "m2", "bob@example.com"), 0);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 2);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 100);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 2);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 0);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 100);
   rig.clock += 100;
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 1), 1);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains + 1, 1), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 1), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains + 1, 1), 1);
   CHECK(strcmp(domains[0].name, domains[1].name) != 0);
   CHECK_EQ_INT(mp_spool_quiet(rig.spool, MP_STR("example.net"), 5000), 0);
   CHECK_EQ_INT(mp_spool_quiet(rig.spool, MP_STR("example.org"), 5000), MP_E_NOTFOUND);
   rig.clock += 4999;
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 1);
   CHECK_CSTR(domains[0].name, "example.com");
   rig.clock++;
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 1);
   CHECK_CSTR(domains[0].name, "example.net");
   CHECK_EQ_INT(rig_put_one(&rig, "m3", "bob@example.net"), 0);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 0);
   /* a claim that left something: named at once */
   mp_spool_batch_free(rig_claim_lane(&rig, "example.net", -1, NOW, 1, NULL, NULL));
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 1);
   CHECK_EQ_INT(mp_spool_quiet(rig.spool, MP_STR("example.net"), 0), 0);
-  CHECK_EQ_INT(mp_spool_due(rig.spool, NOW, 100, domains, 4), 1);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 100, domains, 4), 1);
   rig_dispose(&rig);
 }
 
@@ -442,7 +442,7 @@ TEST(who_waits_is_woken_by_what_is_due_earlier)
   OPEN(rig);
   CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
   CHECK_EQ_INT(rig.wakes, 0); /* nobody has asked */
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW - 50), 50);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW - 50), 50);
   rig_mail mail = rig_mail_to("m2", "bob@example.net");
   mail.to[0].due_ms = NOW + 10;
   CHECK_EQ_INT(rig_put(&rig, &mail), 0);
@@ -455,7 +455,7 @@ TEST(who_waits_is_woken_by_what_is_due_earlier)
   mail.to[0].due_ms = NOW - 20;
   CHECK_EQ_INT(rig_put(&rig, &mail), 0);
   CHECK_EQ_INT(rig.wakes, 1); /* once */
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW - 50), 30);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW - 50), 30);
   rig_dispose(&rig);
 }
 
@@ -467,11 +467,11 @@ TEST(a_clock_that_jumps_loses_nothing_and_ends_no_lease)
   CHECK_EQ_INT(rig_put_one(&rig, "m2", "carl@example.net"), 0);
   mp_spool_batch_free(rig_claim_lane(&rig, "example.net", -1, NOW, 1, NULL, NULL));
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW - DAY), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW - DAY), 60000); /* the lease */
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW - DAY), 60000); /* the lease */
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW + DAY), 1);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW + DAY), 0);
   rig.clock += 60000;
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 0);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 0);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 2);
   rig_dispose(&rig);
 }
@@ -556,7 +556,7 @@ TEST(an_alarm_tells_of_a_warning_and_then_of_the_end)
   mail.to[0].alarm_ms = NOW + 100;
   mail.to[0].expiry_ms = NOW + 500;
   CHECK_EQ_INT(rig_put(&rig, &mail), 0);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 100);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 100);
   CHECK(!mp_spool_alarming(rig.spool, NOW + 99));
   CHECK(mp_spool_alarming(rig.spool, NOW + 100));
   uint64_t lease;
@@ -579,6 +579,40 @@ TEST(an_alarm_tells_of_a_warning_and_then_of_the_end)
   CHECK_EQ_INT(batch->items[0].recipients[0].attempts, 0);
   CHECK_EQ_INT(batch->items[0].recipients[0].due_ms, NOW + 500); /* not later than its end */
   mp_spool_batch_free(batch);
+  rig_dispose(&rig);
+}
+
+/* Each domain is named to one owner, and to another one when it is given to him. */
+TEST(domains_are_divided_among_owners)
+{
+  spool_rig rig;
+  REQUIRE(rig_init(&rig));
+  rig.opts.owners = 3;
+  REQUIRE(CHECK_EQ_INT(rig_open(&rig), 0));
+  mp_spool_domain domain;
+  CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
+  unsigned owner = 0;
+  while (owner < 3 && mp_spool_next(rig.spool, owner, NOW) != 0)
+    owner++;
+  REQUIRE(CHECK(owner < 3));
+  for (unsigned i = 0; i < 3; i++)
+    if (i != owner)
+      CHECK_EQ_INT(mp_spool_due(rig.spool, i, NOW, 1000, &domain, 1), 0);
+  REQUIRE(CHECK_EQ_INT(mp_spool_due(rig.spool, owner, NOW, 1000, &domain, 1), 1));
+  unsigned other = (owner + 1) % 3;
+  mp_spool_next(rig.spool, other, NOW);
+  unsigned wakes = rig.wakes;
+  CHECK_EQ_INT(mp_spool_give(rig.spool, MP_STR("example.net"), other), 0);
+  CHECK(rig.wakes > wakes);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, owner, NOW, 1000, &domain, 1), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, other, NOW, 1000, &domain, 1), 1);
+  CHECK_EQ_INT(mp_spool_give(rig.spool, MP_STR("example.com"), other), MP_E_NOTFOUND);
+  CHECK_EQ_INT(mp_spool_give(rig.spool, MP_STR("example.net"), 3), MP_E_INVALID);
+  CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 1); /* claims of anybody */
+  CHECK_EQ_INT(rig_end(&rig, "m1", 1), 0);
+  /* once nothing waited, it is whose its name makes it */
+  CHECK_EQ_INT(rig_put_one(&rig, "m2", "bob@example.net"), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, owner, NOW, 1000, &domain, 1), 1);
   rig_dispose(&rig);
 }
 
@@ -634,7 +668,7 @@ TEST(what_is_given_back_for_later_is_nobodys_until_then)
   mp_spool_lease_request again = { .request.done = rig_done, .lease = lease, .lease_ms = 60000 };
   mp_spool_lease(rig.spool, &again);
   CHECK_EQ_INT(rig_wait(&rig, &again.request), MP_E_CANCELLED);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 5000);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 5000);
   /* but who asks for it by name has it, and so has its alarm */
   CHECK_EQ_INT(claim_by_id(&rig, "m1", &lease), 1);
   CHECK_EQ_INT(claim_by_id(&rig, "m1", &lease), 0);

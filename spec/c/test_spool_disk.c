@@ -305,7 +305,7 @@ TEST(leases_outlive_a_disk_that_failed_for_a_while)
   disk.io_error = false;
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 2);
   CHECK_EQ_INT(rig_read(&rig, "m00001", 0, octets, sizeof octets), 8);
-  CHECK_EQ_INT(mp_spool_next(rig.spool, NOW), 60000);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 60000);
   rig.clock += 60000;
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 4);
   stop(&rig);

@@ -94,7 +94,7 @@ static void *deliver_all(void *arg)
   (void)arg;
   while (!atomic_load(&over)) {
     mp_spool_domain domains[4];
-    size_t count = mp_spool_due(spool, NOW, 20, domains, 4);
+    size_t count = mp_spool_due(spool, 0, NOW, 20, domains, 4);
     if (count == 0)
       sched_yield();
     for (size_t d = 0; d < count; d++) {
@@ -134,7 +134,7 @@ static void *look_at_all(void *arg)
     mp_spool_batch_free(batch);
     mp_spool_stats stats;
     mp_spool_stat(spool, &stats);
-    mp_spool_next(spool, NOW);
+    mp_spool_next(spool, 0, NOW);
   }
   asked check = { .back = false };
   CHECK_EQ_INT(ASK(mp_spool_check, &check, check), 0);

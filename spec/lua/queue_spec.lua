@@ -309,6 +309,28 @@ describe("moonpost.queue", function()
     end)
   end)
 
+  it("keeps to the recipients of a transaction that a site's pattern says", function()
+    local server = test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server },
+      queue = { site = { recipients = 50, ["*.example.net"] = { recipients = 3 } } },
+    }, function(queue)
+      local told, to = events(queue), {}
+      for i = 1, 8 do
+        to[i] = ("u%d@example.net"):format(i)
+      end
+      assert(queue:send(mail(to)))
+      until_told(told, 8)
+      local sizes = {}
+      for i, one in ipairs(server.messages) do
+        sizes[i] = #one.recipients
+      end
+      table.sort(sizes)
+      assert.same({ 2, 3, 3 }, sizes)
+      queue:stop()
+    end)
+  end)
+
   -- The next attempt would deliver it once more.
   it("ends what was delivered though the spool takes no report of it, and keeps the report when it can", function()
     local server, back = test.server {}, test.server {}

@@ -154,7 +154,7 @@ describe("a relay with a queue", function()
     house:stop()
   end)
 
-  it("takes mail with several workers, of which one delivers", function()
+  it("takes mail with several workers, and hands each message on once", function()
     local behind <close> = sink()
     local dir <close> = tmpdir.new()
     local house = relay(dir, behind.at.smtp, nil, { "--workers", "3" })
@@ -165,6 +165,80 @@ describe("a relay with a queue", function()
       assert.equal(1, times, number)
     end
     house:stop()
+  end)
+
+  -- The limits of a site need no lock, for it is one worker's.
+  it("#thread gives each site to one of several workers, who keeps to its limits", function()
+    local behind <close> = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = [[
+        local open = {}
+        function server.on.helo(session) open[session] = true; local n = 0; for _ in pairs(open) do n = n + 1 end; log.info("open", { n = n }) end
+        function server.on.disconnect(session) open[session] = nil end
+        function server.on.message(_, message)
+          log.info("got", { number = message.headers:get "X-Number" })
+          message:discard "test"
+        end
+      ]],
+    }
+    local dir <close> = tmpdir.new()
+    local port = behind.at.smtp:match ":(%d+)$"
+    local house = served.start {
+      dir = dir, args = { "--workers", "3" }, options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = ([[
+        local ways = { "127.0.0.1", "localhost", "LOCALHOST" }
+        local queue = moonpost.queue {
+          spool = dir .. "/spool", site = { connections = 2, pause = "1s" },
+          route = function(one) return "smtp://" .. ways[tonumber(one.domain:match("^d(%%d)"))] .. ":%s" end,
+        }
+        function queue.on.delivered(record) log.info("by", { site = record.site, worker = moonpost.worker.id }) end
+        function server.on.message(_, message)
+          message:enqueue(queue)
+        end
+      ]]):format(port),
+    }
+    local taken = {}
+    moonpost.run(function()
+      local tasks = {}
+      for i = 1, 8 do
+        tasks[i] = moonpost.spawn(function()
+          local client = assert(moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none" })
+          for j = 1, 30 do
+            local number = i * 100 + j
+            assert(client:send {
+              from = "a@example.net", to = ("bob@d%d.example"):format(number % 3 + 1),
+              message = ("X-Number: %d\r\n\r\nx\r\n"):format(number),
+            })
+            taken[#taken + 1] = number
+            house.process:poll()
+            behind.process:poll()
+          end
+          client:quit()
+        end)
+      end
+      for _, one in ipairs(tasks) do
+        one:join()
+      end
+    end)
+    local seen = until_there(house, behind, taken, 20)
+    for number, times in pairs(seen) do
+      assert.equal(1, times, number)
+    end
+    house:stop()
+    local by, sites = {}, 0
+    for _, line in ipairs(house.process.lines) do
+      local site, worker = line:match("  by .-site=(%S+).-worker=(%d+)")
+      if site then
+        sites = sites + (by[site] and 0 or 1)
+        by[site] = by[site] or worker
+        assert.equal(by[site], worker, site)
+      end
+    end
+    assert.equal(3, sites)
+    for _, line in ipairs(behind.process.lines) do
+      local open = line:match(" open .-n=(%d+)")
+      assert.is_true(not open or tonumber(open) <= 6, line)
+    end
   end)
 
   it("finishes what is on its way when it is told to stop, and keeps the rest", function()
@@ -214,8 +288,9 @@ describe("a relay with a queue", function()
       options = 'relay = { networks = { "127.0.0.1" } }',
       hooks = [[
         function server.on.message(_, message)
-          local file <close> = assert(io.open(dir .. "/got", "wb"))
+          local file = assert(io.open(dir .. "/got", "wb"))
           file:write(message:octets())
+          file:close()
           log.info("got", { number = #message.recipients })
           message:discard "test"
         end

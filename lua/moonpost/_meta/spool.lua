@@ -52,7 +52,7 @@ function spool:read(id, offset, size, done) end
 --- Looks at everything, and sets aside what is damaged.
 ---@param done fun(aside: integer?, why?: string, error?: string)
 function spool:check(done) end
---- Domains with something due. None of them is given again for `again` seconds, unless it is claimed from or woken.
+--- Domains of this worker with something due. None of them is given again for `again` seconds, unless it is claimed from or woken.
 ---@return string[] domains
 function spool:due(now, again, most) end
 ---@return number? seconds until it may be worth looking; nil: nothing waits
@@ -60,6 +60,15 @@ function spool:due(now, again, most) end
 function spool:next(now) end
 --- A domain is not due for so many seconds; 0 ends that.
 function spool:quiet(domain, seconds) end
+--- A domain is named to the worker of this number from now on, until nothing waits for it.
+---@param owner integer from 1
+---@return boolean known something waits for it
+function spool:give(domain, owner) end
+---@return integer owner which of those who share the domains this worker is
+---@return integer owners
+function spool:owner() end
+--- Everybody who has the spool open hears that something has changed.
+function spool:tell() end
 ---@return table domains, waiting, claimed; puts, delivered, bounced, expired, removed, rescheduled, commits, committed since it was opened; log_octets, failing
 function spool:stats() end
 ---@param fn fun() something may be due earlier than it was

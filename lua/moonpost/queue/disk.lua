@@ -305,6 +305,14 @@ function Store:sleep(domain, seconds)
   self._spool:quiet(domain, seconds)
 end
 
+function Store:give(domain, owner)
+  self._spool:give(domain, owner)
+end
+
+function Store:owner()
+  return self._spool:owner()
+end
+
 function Store:claim(domain, now, most)
   return claim(self, "claim", domain, now, most, LEASE)
 end

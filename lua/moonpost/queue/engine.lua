@@ -4,12 +4,9 @@
 ---
 --- Claims are few at a time for each domain, and no more than one when many are out: so neither a large queue nor a thousand dead sites
 --- take room that a live one needs.
-local Error = require "moonpost.error"
 local carry = require "moonpost.queue.carry"
-local exchange = require "moonpost.exchange"
-local hop_of = require "moonpost.queue.hop"
 local log = require "moonpost.log"
-local reply_of = require "moonpost.reply"
+local router = require "moonpost.queue.router"
 local settle = require "moonpost.queue.settle"
 local site_of = require "moonpost.queue.site"
 local task = require "moonpost.task"
@@ -41,8 +38,9 @@ function M.new(queue, store, worker)
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
     _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
-    busy = {}, wishes = {},
+    busy = {}, wishes = {}, _foreign = {}, _foreign_count = 0,
   }, Engine_mt)
+  self.place, self.places = store:owner()
   store.changed = function()
     self:poke()
   end
@@ -74,10 +72,20 @@ function M.name_of(one)
   return ("%s\0%d"):format(one.message.id, one.number)
 end
 
---- Whether a message that comes may be claimed as it is kept; where many are claimed it waits in the spool.
+--- Whether deliveries that come may be claimed as they are kept. Where many are claimed they wait in the spool; and those whose sites are
+--- another worker's are left to him.
+---@param list moonpost.queue.Delivery[]
 ---@return boolean
-function Engine:has_room()
-  return self.claimed < CLAIMED_MOST
+function Engine:may_take(list)
+  if self.claimed >= CLAIMED_MOST or self.stopping then
+    return false
+  end
+  for _, one in ipairs(list) do
+    if not self._foreign[one.domain] then
+      return true
+    end
+  end
+  return false
 end
 
 --- Claims of these deliveries have ended.
@@ -104,8 +112,10 @@ local function claimed(self, list)
   end
 end
 
--- Back to the spool as they came, not due for some seconds.
-local function put_back(self, list, seconds)
+--- Back to the spool as they came, not due for some seconds.
+---@param list moonpost.queue.Delivery[]
+---@param seconds? number
+function Engine:put_back(list, seconds)
   self.store:release(list, seconds)
   self:gone(list)
 end
@@ -124,7 +134,10 @@ local function sleep(self, at, seconds)
   end
 end
 
-local function lead(self, domain, at)
+--- The deliveries of a domain go to a site.
+---@param domain string
+---@param at moonpost.queue.Site
+function Engine:lead(domain, at)
   local way = self._ways[domain]
   if way == nil then
     self._ways[domain] = at.key
@@ -140,7 +153,7 @@ end
 ---@param at moonpost.queue.Site
 function Engine:back(job, again, at)
   local seconds = seconds_until(self, again)
-  put_back(self, job.deliveries, seconds and math.min(seconds, PAUSE_MOST))
+  self:put_back(job.deliveries, seconds and math.min(seconds, PAUSE_MOST))
   if seconds then
     sleep(self, at, seconds == math.huge and PAUSE_MOST or seconds) -- a site that is suspended may be resumed at any time
   end
@@ -148,28 +161,11 @@ end
 
 -- ---- routing -------------------------------------------------------------------------------------------------------
 
--- Where a delivery goes. A policy that fails is a fault of ours: later.
-local function ask(self, one)
-  local queue = self.queue
-  local route = queue.route
-  if type(route) ~= "function" then
-    return hop_of.read(queue, route)
-  end
-  local ok, answer, enhanced, text = pcall(route, one)
-  if not ok then
-    if reply_of.is(answer) and answer.code >= 400 then
-      return hop_of.read(queue, answer.code, answer.enhanced, answer.text)
-    elseif type(answer) == "table" and not Error.is(answer) then
-      error(answer, 0) -- its time is over
-    end
-    return nil, tostring(answer)
-  elseif answer == nil and Error.is(enhanced) then
-    return nil, tostring(enhanced)
-  end
-  return hop_of.read(queue, answer, enhanced, text)
-end
-
-local function site(self, key, name)
+--- The site of a key, made when it is missing.
+---@param key string
+---@param name string
+---@return moonpost.queue.Site
+function Engine:site(key, name)
   local found = self.sites[key]
   if not found then
     found = site_of.new(self, key, name, self.queue:_limits_of(name))
@@ -181,23 +177,6 @@ local function site(self, key, name)
   return found
 end
 
-local function mx_site(self, hop, route)
-  local hosts = {}
-  for i, host in ipairs(route) do
-    hosts[i] = host.host
-  end
-  local name = hosts[1]
-  table.sort(hosts)
-  return site(self, hop.key .. "\0" .. table.concat(hosts, " "), name)
-end
-
--- From here on a job ends its claims itself.
-local function placed(job)
-  for _, one in ipairs(job.deliveries) do
-    one.placed = true
-  end
-end
-
 -- Whatever went wrong while it was settled, nothing stays claimed. What is over already is not touched by a release.
 local function settled(self, job, ok, why)
   if not ok then
@@ -207,10 +186,10 @@ local function settled(self, job, ok, why)
   return ok
 end
 
--- What is said in the place of a site: outcomes without a transaction.
--- In a task of its own: the time for routing may be over in the middle of it.
-local function without(self, job, outcomes)
-  placed(job)
+--- Settles a job without a site, in a task of its own: the time for routing may be over in the middle of it.
+---@param job moonpost.queue.Job
+---@param outcomes moonpost.queue.Outcome[]
+function Engine:settle(job, outcomes)
   self._running = self._running + 1
   task.spawn_on(self.worker, function()
     settled(self, job, pcall(settle.job, self, job, outcomes, nil))
@@ -220,98 +199,11 @@ local function without(self, job, outcomes)
   end)
 end
 
-local function failed(job, err)
-  local list = {}
-  for i in ipairs(job.deliveries) do
-    list[i] = { state = err.code < 500 and "deferred" or "refused", reply = reply_of.heard(err.code, err.enhanced, err.message) }
-  end
-  return list
-end
-
--- Puts a job where its hop leads.
-local function place(self, job, routes)
-  local hop = job.hop
-  if self.stopping then
-    placed(job)
-    return put_back(self, job.deliveries)
-  elseif hop.kind == "reply" then
-    return without(self, job, carry.say(job))
-  elseif hop.kind == "call" then
-    job.call = true
-    placed(job)
-    return site(self, "call\0" .. hop.key, hop.show):add(job)
-  end
-  local at
-  if hop.kind == "to" then
-    at = site(self, hop.key, hop.show)
-  else
-    local known = routes[hop.key]
-    if not known then
-      local route, err = exchange.route(hop.settings, job.domain)
-      known = { route = route, err = err }
-      routes[hop.key] = known
-    end
-    if not known.route then
-      return without(self, job, failed(job, known.err))
-    end
-    job.route = known.route
-    if self.stopping then -- while the answer came
-      placed(job)
-      return put_back(self, job.deliveries)
-    end
-    at = mx_site(self, hop, known.route)
-  end
-  lead(self, job.domain, at)
-  settle.routed(self, job, at)
-  placed(job)
-  local again = at:closed()
-  if again then
-    self:back(job, again, at)
-  else
-    at:add(job)
-    if at:full() then
-      self.store:sleep(job.domain, LATER) -- woken when half of what waits is gone
-      at.asleep = true
-    end
-  end
-end
-
--- Deliveries with one message and one hop are one job.
-local function jobs_of(self, list, octets)
-  local jobs, by_key = {}, {}
-  for _, one in ipairs(list) do
-    local hop, why = ask(self, one)
-    if not hop then
-      log.event("error", "route failed", { "queue", self.queue.name, "message", one.message.id, "to", one.address, "why", why })
-      put_back(self, { one }, LATER)
-    else
-      local key = ("%s\0%s\0%s"):format(one.message.id, hop.kind == "to" and "" or one.domain, hop.key)
-      local job = hop.kind ~= "reply" and by_key[key]
-      if job and #job.deliveries < self.queue.recipients then
-        table.insert(job.deliveries, one)
-      else
-        job = { message = one.message, deliveries = { one }, hop = hop, domain = one.domain, octets = octets }
-        by_key[key] = job
-        jobs[#jobs + 1] = job
-      end
-    end
-  end
-  return jobs
-end
-
-local function route(self, list, octets)
-  local routes = {} -- by domain and hop, of this batch
-  for _, job in ipairs(jobs_of(self, list, octets)) do
-    routes[job.domain] = routes[job.domain] or {}
-    place(self, job, routes[job.domain])
-  end
-end
-
 -- Routes what was claimed, in a task; whatever goes wrong, nothing stays claimed.
 local function begin(self, list, octets)
   self._routing = self._routing + 1
   task.spawn_on(self.worker, function()
-    local ok, why, late = pcall(task.timeout, ROUTE_TIME, route, self, list, octets)
+    local ok, why, late = pcall(task.timeout, ROUTE_TIME, router.route, self, list, octets)
     self._routing = self._routing - 1
     if not ok or late then
       log.event("error", "route failed", { "queue", self.queue.name, "domain", list[1].domain, "why", tostring(late or why) })
@@ -321,7 +213,7 @@ local function begin(self, list, octets)
           left[#left + 1] = one
         end
       end
-      put_back(self, left, LATER)
+      self:put_back(left, LATER)
     end
     self:poke()
     self:_over()
@@ -334,7 +226,7 @@ end
 function Engine:take(list, octets)
   claimed(self, list)
   if self.stopping then
-    put_back(self, list)
+    self:put_back(list)
   else
     begin(self, list, octets)
   end
@@ -374,7 +266,7 @@ local function over(self, at, job, ok, outcomes)
   if not ok then
     at:skipped()
     log.event("error", "delivery failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(outcomes) })
-    put_back(self, job.deliveries, LATER)
+    self:put_back(job.deliveries, LATER)
     return
   end
   local again
@@ -463,9 +355,13 @@ end
 local function look(self)
   local store, now = self.store, self.worker:time()
   sweep(self)
-  local more = look_at_late(self, now)
+  local more = self.place == 1 and look_at_late(self, now)
   -- A domain is not named again for a while: whatever comes of it, it has to be claimed from or put to sleep.
   for _, domain in ipairs(store:due(now, DOMAINS)) do
+    if self._foreign[domain] then -- it has come back to us
+      self._foreign[domain] = nil
+      self._foreign_count = self._foreign_count - 1
+    end
     local out = self._out[domain] or 0
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
     if self.stopping then
@@ -480,7 +376,7 @@ local function look(self)
       elseif list[1] then
         claimed(self, list)
         if self.stopping then
-          put_back(self, list)
+          self:put_back(list)
         else
           begin(self, list)
           more = true

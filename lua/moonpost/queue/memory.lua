@@ -179,6 +179,20 @@ function Store:next(now)
   return first
 end
 
+--- Which of those who share the domains this is, and how many there are.
+---@return integer owner from 1
+---@return integer owners
+function Store.owner()
+  return 1, 1
+end
+
+--- The domain is named to another worker.
+---@param domain string
+---@param owner integer
+function Store.give(_, domain, owner)
+  assert(owner == 1, domain)
+end
+
 --- Claims deliveries of a domain, of one lane.
 ---@async
 ---@return moonpost.queue.Delivery[]
