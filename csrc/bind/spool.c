@@ -241,7 +241,7 @@ static int core_spool(lua_State *L)
 
 /* ---- what is in memory ------------------------------------------------------------------------------------------- */
 
-/* spool:due(now, again, most) -> names; none of them is given again for `again` seconds, unless it is claimed from or made quiet. */
+/* spool:due(now, again, most) -> names, and a set of those that were roused; none of them is given again for `again` seconds, unless it is claimed from or made quiet. */
 static int spool_due(lua_State *L)
 {
   enum { MOST = 64 };
@@ -256,7 +256,14 @@ static int spool_due(lua_State *L)
     lua_pushlstring(L, found[i].name, found[i].length);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
-  return 1;
+  lua_createtable(L, 0, 0);
+  for (size_t i = 0; i < count; i++)
+    if (found[i].roused) {
+      lua_pushlstring(L, found[i].name, found[i].length);
+      lua_pushboolean(L, 1);
+      lua_rawset(L, -3);
+    }
+  return 2;
 }
 
 /* spool:next(now) -> seconds until it may be worth looking, or nil when nothing waits; and whether an alarm is over. */
@@ -280,6 +287,14 @@ static int spool_quiet(lua_State *L)
   lua_Number seconds = luaL_checknumber(L, 3);
   int64_t ms = seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * 1000) + 1 : INT64_C(1000000000000) : 0;
   lua_pushboolean(L, mp_spool_quiet(box->shared->spool, domain, ms) == 0);
+  return 1;
+}
+
+/* spool:rouse(domain): what waits there is to be tried now. */
+static int spool_rouse(lua_State *L)
+{
+  mpl_spool_box *box = mpl_check_spool(L);
+  lua_pushboolean(L, mp_spool_rouse(box->shared->spool, mpl_check_str(L, 2)) == 0);
   return 1;
 }
 
@@ -366,17 +381,10 @@ static int spool_logged(lua_State *L)
 int mpl_open_spool(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "due", spool_due },
-    { "next", spool_next },
-    { "quiet", spool_quiet },
-    { "stats", spool_stats },
-    { "give", spool_give },
-    { "owner", spool_owner },
-    { "tell", spool_tell },
-    { "changed", spool_changed },
-    { "logged", spool_logged },
-    { "close", spool_gc },
-    { NULL, NULL },
+    { "due", spool_due },       { "next", spool_next }, { "quiet", spool_quiet },
+    { "stats", spool_stats },   { "give", spool_give }, { "rouse", spool_rouse },
+    { "owner", spool_owner },   { "tell", spool_tell }, { "changed", spool_changed },
+    { "logged", spool_logged }, { "close", spool_gc },  { NULL, NULL },
   };
   mpl_class(L, MPL_SPOOL, methods, spool_gc);
   mpl_spool_add_questions(L);

@@ -328,6 +328,16 @@ static int push_true(lua_State *L, mpl_asked *asked)
   return 1;
 }
 
+/* How many there were. */
+static int push_update(lua_State *L, mpl_asked *asked)
+{
+  lua_Integer count = 0;
+  for (size_t i = 0; i < asked->of.update.count; i++)
+    count += asked->changes[i].result == 0;
+  lua_pushinteger(L, count);
+  return 1;
+}
+
 static void ask_update(mpl_asked *asked)
 {
   mp_spool_update(asked->spool, &asked->of.update);
@@ -341,7 +351,7 @@ static int spool_update(lua_State *L)
   asked->of.update.count = mpl_spool_read_changes(L, asked, 2);
   asked->of.update.changes = asked->changes;
   asked->ask = ask_update;
-  asked->push = push_true;
+  asked->push = push_update;
   return mpl_ask(L, draft, 3, 0);
 }
 

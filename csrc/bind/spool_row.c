@@ -239,6 +239,7 @@ static void push_recipient(lua_State *L, const mp_spool_recipient *r, uint64_t l
   set_integer(L, "attempts", r->attempts);
   set_integer(L, "warned", r->warned);
   set_flag(L, "held", r->state == MP_SPOOL_HELD);
+  set_flag(L, "claimed", r->claimed);
   if (lease)
     set_integer(L, "lease", (int64_t)lease);
 }

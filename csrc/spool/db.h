@@ -15,6 +15,7 @@ enum { MP_SPOOL_MESSAGE_WIDTH = 13 }; /* columns */
 #define MP_SPOOL_RECIPIENT_COLUMNS                                                                                      \
   "r.n, r.address, r.domain, r.original, r.params, r.site, r.host, r.reply, r.due, r.expiry, r.alarm, r.last_attempt, " \
   "r.attempts, r.warned, r.state"
+enum { MP_SPOOL_RECIPIENT_WIDTH = 15 };
 
 #define MP_SPOOL_STATEMENTS(X)                                                                                   \
   X(BEGIN, "BEGIN IMMEDIATE")                                                                                    \

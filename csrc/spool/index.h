@@ -34,6 +34,7 @@ typedef struct mp_index_domain {
   uint8_t turn; /* the lane that comes next */
   int8_t top;   /* no priority that waits is higher */
   uint8_t owner;
+  bool roused;
   uint8_t length;
   char name[];
 } mp_index_domain;

@@ -54,7 +54,7 @@ static int like(listing *l, const char *column, mp_str s, bool within)
 static int compose(listing *l)
 {
   const mp_spool_filter *f = &l->list->filter;
-  const char *what = l->gather ? MP_SPOOL_MESSAGE_COLUMNS ", " MP_SPOOL_RECIPIENT_COLUMNS
+  const char *what = l->gather ? MP_SPOOL_MESSAGE_COLUMNS ", " MP_SPOOL_RECIPIENT_COLUMNS ", m.seq"
                                : "count(*), count(DISTINCT m.seq)";
   int err = mp_buf_fmt(&l->sql,
                        "SELECT %s FROM message m CROSS JOIN recipient r ON r.message = m.seq "
@@ -126,6 +126,15 @@ static int gather_row(listing *l, sqlite3_stmt *s)
     err = mp_spool_gather_message(l->gather, s, 0);
   if (err == 0)
     err = mp_spool_gather_recipient(l->gather, s, MP_SPOOL_MESSAGE_WIDTH);
+  if (err == 0) {
+    const mp_spool_item *item = &batch->items[batch->count - 1];
+    mp_spool_recipient *to = &item->recipients[item->count - 1];
+    pthread_mutex_lock(&l->spool->index_lock);
+    const mp_lease *lease = mp_index_lease_find(
+        &l->spool->index, sqlite3_column_int64(s, MP_SPOOL_MESSAGE_WIDTH + MP_SPOOL_RECIPIENT_WIDTH), to->n);
+    to->claimed = lease && lease->token;
+    pthread_mutex_unlock(&l->spool->index_lock);
+  }
   /* One that makes no sense is not shown: claims and checks set it aside. */
   if (err == MP_E_DAMAGED)
     err = 0;

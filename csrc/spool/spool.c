@@ -355,6 +355,7 @@ static void describe(const mp_index_domain *d, mp_spool_domain *out)
   out->waiting = d->waiting;
   out->leased = d->leased;
   out->lanes = d->lanes;
+  out->roused = d->roused;
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -389,6 +390,7 @@ size_t mp_spool_due(mp_spool *spool, unsigned owner, int64_t now_ms, int64_t aga
   while (n < max && mp_timers_next(&index->due[owner]) <= now_ms) {
     mp_index_domain *d = MP_CONTAINER(index->due[owner].heap[0], mp_index_domain, due);
     describe(d, &out[n++]);
+    d->roused = false;
     mp_index_quiet(index, d, clock + (again_ms > 0 ? again_ms : 1));
   }
   pthread_mutex_unlock(&spool->index_lock);
@@ -417,6 +419,28 @@ int mp_spool_give(mp_spool *spool, mp_str domain, unsigned owner)
   pthread_mutex_unlock(&spool->index_lock);
   mp_spool_wake(spool);
   return err;
+}
+
+int mp_spool_rouse(mp_spool *spool, mp_str domain)
+{
+  pthread_mutex_lock(&spool->index_lock);
+  mp_index_domain *d = mp_index_find(&spool->index, domain);
+  if (d) {
+    d->pins++;
+    mp_list *nobodys = &spool->index.claims[0];
+    for (mp_list *at = nobodys->next, *next; at != nobodys; at = next) {
+      mp_lease *lease = MP_CONTAINER(at, mp_lease, of);
+      next = at->next;
+      if (lease->token == 0 && lease->domain == d)
+        mp_index_lease_end(&spool->index, lease, true);
+    }
+    d->roused = true;
+    mp_index_quiet(&spool->index, d, INT64_MAX);
+    mp_index_unpin(&spool->index, d);
+  }
+  pthread_mutex_unlock(&spool->index_lock);
+  mp_spool_wake(spool);
+  return d ? 0 : MP_E_NOTFOUND;
 }
 
 static int64_t until(int64_t when_ms, int64_t now_ms)

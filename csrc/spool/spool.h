@@ -114,6 +114,7 @@ typedef struct mp_spool_recipient {
   uint32_t attempts;
   uint32_t warned; /* how many warnings of the delay were sent */
   enum mp_spool_state state;
+  bool claimed; /* of lists: somebody has it at the moment */
 } mp_spool_recipient;
 
 /* ---- requests -------------------------------------------------------------------------------------------------- */
@@ -240,6 +241,7 @@ typedef struct mp_spool_domain {
   uint32_t waiting; /* recipients, with those that are leased */
   uint32_t leased;
   uint64_t lanes; /* bit i: lane i may have recipients waiting */
+  bool roused;    /* mp_spool_rouse was called since it was named last */
 } mp_spool_domain;
 
 /* Writes up to `max` domains of this owner (from 0) with something due, longest due first, and does not name one of them again for `again_ms`, unless it is
@@ -255,6 +257,10 @@ int mp_spool_give(mp_spool *spool, mp_str domain, unsigned owner);
 /* Does not name the domain as due for `ms`, whatever is due there (a site that is dead rewrites no rows); 0 ends that. Forgotten at restart, and when
  * nothing waits for the domain. MP_E_NOTFOUND when nothing does. */
 int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms);
+
+/* Somebody wants what waits for a domain to be tried now: its quiet time ends, and that of whatever was given back for later; its owner is told when it is
+ * named next. What is not due stays so. MP_E_NOTFOUND when nothing waits. */
+int mp_spool_rouse(mp_spool *spool, mp_str domain);
 
 /* Milliseconds until mp_spool_due may name something to this owner, a lease ends, or an alarm is over; 0: now; INT64_MAX: nothing waits. */
 int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms);

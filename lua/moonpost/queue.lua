@@ -16,6 +16,7 @@ local engine_of = require "moonpost.queue.engine"
 local log = require "moonpost.log"
 local mail_of = require "moonpost.mail"
 local options_of = require "moonpost.options"
+local orders = require "moonpost.queue.orders"
 local report = require "moonpost.report"
 local schedule_of = require "moonpost.schedule"
 local settle = require "moonpost.queue.settle"
@@ -205,7 +206,7 @@ function M.new(given)
     spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
     schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
     call_time = values.call_time, dns = values.dns, hops = { by_key = {}, count = 0 },
-    _site = values.site, _hooks = {}, _engine = nil, _changed = {}, _suspended = {},
+    _site = values.site, _hooks = {}, _engine = nil,
   }, Queue_mt)
   self._on = slots(self)
   described[self] = true
@@ -216,7 +217,7 @@ end
 ---@param name string
 ---@return table
 function Queue:_limits_of(name)
-  local given = self._changed[name] or self._site
+  local given = orders.of(self, name).limits or self._site
   if type(given) == "function" then
     local ok, answer = pcall(given, { name = name })
     if not ok or answer ~= nil and type(answer) ~= "table" then

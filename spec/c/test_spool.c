@@ -582,6 +582,30 @@ TEST(an_alarm_tells_of_a_warning_and_then_of_the_end)
   rig_dispose(&rig);
 }
 
+TEST(what_is_roused_is_named_at_once)
+{
+  OPEN(rig);
+  uint64_t lease;
+  mp_spool_domain domain;
+  CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
+  CHECK_EQ_INT(rig_put_one(&rig, "m2", "eve@example.net"), 0);
+  mp_spool_batch_free(rig_claim(&rig, "example.net", NOW, &lease));
+  mp_spool_lease_request back = {
+    .request.done = rig_done, .lease = lease, .id = MP_STR("m1"), .back = true, .lease_ms = 5000
+  };
+  mp_spool_lease(rig.spool, &back);
+  CHECK_EQ_INT(rig_wait(&rig, &back.request), 0);
+  CHECK_EQ_INT(mp_spool_quiet(rig.spool, MP_STR("example.net"), 9000), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 1000, &domain, 1), 0);
+  CHECK_EQ_INT(mp_spool_rouse(rig.spool, MP_STR("example.net")), 0);
+  CHECK_EQ_INT(mp_spool_due(rig.spool, 0, NOW, 1000, &domain, 1), 1);
+  CHECK(domain.roused);
+  CHECK_EQ_INT(domain.leased, 1); /* m2 stays with who has it */
+  CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 1);
+  CHECK_EQ_INT(mp_spool_rouse(rig.spool, MP_STR("example.com")), MP_E_NOTFOUND);
+  rig_dispose(&rig);
+}
+
 /* Each domain is named to one owner, and to another one when it is given to him. */
 TEST(domains_are_divided_among_owners)
 {

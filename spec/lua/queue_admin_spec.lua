@@ -93,7 +93,7 @@ describe("administration of a queue", function()
     world(function(queue)
       local id = assert(queue:send { from = "a@example.org", to = "bob@example.net", subject = "Hi", text = "Hello." })
       assert.equal("busy", queue:show(id)[1].state)
-      assert.same({ changed = 0, busy = 1 }, queue:hold(id))
+      assert.same({ changed = 1, busy = 0 }, queue:hold(id))
       moonpost.sleep(3600)
       local row = queue:show(id)[1]
       assert.equal("held", row.state)

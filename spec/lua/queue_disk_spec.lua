@@ -72,7 +72,7 @@ for kind, make in pairs(makers) do
         assert.is_true(store:settle({}, list))
         assert.same({ "z@example.net" }, addresses(store:claim("example.net", NOW, 10)))
         assert.same({ "x@example.edu", "x@example.edu" }, addresses(store:claim("example.edu", NOW, 10)))
-        assert.equal(3, #store:show "m1")
+        assert.equal(3, #store:page({ id = "m1" }, nil, nil, 10))
       end)
     end)
 
@@ -95,7 +95,7 @@ for kind, make in pairs(makers) do
         local x, y = store:claim("a.example", NOW, 10), store:claim("b.example", NOW, 10)
         assert(store:settle(x, {}))
         assert.equal("octets", store:octets("m1"))
-        assert.same({ "y@b.example" }, addresses(store:list(function() return true end, 10)))
+        assert.same({ "y@b.example" }, addresses((store:page({}, nil, nil, 10))))
         assert(store:settle(y, {}))
         assert(store:settle(y, {}))
         assert.is_nil((store:octets("m1")))

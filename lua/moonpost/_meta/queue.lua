@@ -88,7 +88,7 @@
 
 ---@class moonpost.queue.Changed
 ---@field changed integer
----@field busy integer on their way, and left as they are
+---@field busy integer on their way, and left as they are by a bounce
 
 ---@class moonpost.Queue
 ---@field name string
@@ -102,7 +102,7 @@ local Queue = {}
 ---@return moonpost.Error? err
 function Queue:send(options) end
 
---- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers the first delivers.
+--- Opens the spool and begins to deliver, which a server does by itself. Once is enough. Of several workers each delivers to sites of its own.
 ---@param worker? moonpost.core.worker
 ---@param hostname? string where the queue has none of its own
 ---@return boolean? ok
@@ -135,7 +135,7 @@ function Queue:show(id) end
 ---@return moonpost.Error? err
 function Queue:octets(id) end
 
---- Keeps deliveries from being tried until they are released. Those that are busy are held when they come back.
+--- Keeps deliveries from being tried until they are released; those that are on their way when they come back.
 ---@async
 ---@param which string|moonpost.QueueFilter
 ---@return moonpost.queue.Changed? answer

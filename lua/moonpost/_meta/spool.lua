@@ -27,7 +27,7 @@ function spool:put(entry, octets, recipients, lease, changes, done) end
 --- Changes recipients, all in one commit; one that is gone is no error. `verb`: delivered, bounced, expired, removed, reschedule (lease, due, now, alarm,
 --- warned, last, site, host), hold, release, retry (due), redirect (address, domain).
 ---@param changes table[] verb, id, number, ...; at most 1000
----@param done fun(ok: true?, why?: string, error?: string)
+---@param done fun(count: integer?, why?: string, error?: string) how many there were
 function spool:update(changes, done) end
 --- Claims what is due of a domain: a list of messages (fields as of put, and size), each with its recipients in the list part (fields as of put, and
 --- number, original, site, host, last, attempts, warned, lease).
@@ -54,12 +54,15 @@ function spool:read(id, offset, size, done) end
 function spool:check(done) end
 --- Domains of this worker with something due. None of them is given again for `again` seconds, unless it is claimed from or woken.
 ---@return string[] domains
+---@return table<string, true> roused those of them that somebody wants to be tried now
 function spool:due(now, again, most) end
 ---@return number? seconds until it may be worth looking; nil: nothing waits
 ---@return boolean over an alarm is over
 function spool:next(now) end
 --- A domain is not due for so many seconds; 0 ends that.
 function spool:quiet(domain, seconds) end
+--- What waits for a domain is to be tried now: its quiet time ends, and that of whatever was given back for later.
+function spool:rouse(domain) end
 --- A domain is named to the worker of this number from now on, until nothing waits for it.
 ---@param owner integer from 1
 ---@return boolean known something waits for it

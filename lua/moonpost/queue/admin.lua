@@ -1,229 +1,33 @@
 --- What people do to a queue that runs: look, hold, release, try now, send elsewhere, remove, return. Methods of moonpost.Queue.
 ---
---- Whatever changes a delivery claims it first, so that nothing is changed under the hands of who carries it. What is claimed at the moment is
---- counted as `busy` and left alone, but for hold: that is done when the delivery comes back, if it does.
+--- A delivery that is being made is in somebody's hands: it is held, or tried again, when it comes back; what is removed is gone whatever comes
+--- back. A bounce says that nobody has the message, so what is on its way is left alone by it, and counted as `busy`.
 local Error = require "moonpost.error"
 local core = require "moonpost.core"
-local name_of = require("moonpost.queue.engine").name_of
+local filter_of = require "moonpost.queue.filter"
 local options_of = require "moonpost.options"
+local orders = require "moonpost.queue.orders"
 local reply_of = require "moonpost.reply"
 local settle = require "moonpost.queue.settle"
-local suggest = require "moonpost.suggest"
-local units = require "moonpost.units"
 
 local M = {}
 
-local MOST = 100000 -- deliveries of one answer
-
--- ---- what is meant -------------------------------------------------------------------------------------------------
-
--- "a@b", "*@b" or "@b" as a function of an address.
-local function pattern(text)
-  local domain = text:match("^%*?@([^@]+)$")
-  if domain then
-    domain = "@" .. (core.dns_name(domain) or domain):lower()
-    return function(address)
-      return address:lower():sub(-#domain) == domain
-    end
-  end
-  local wanted = text:lower()
-  return function(address)
-    return address:lower() == wanted
-  end
-end
-
-local function same(text)
-  return function(value)
-    return value == text
-  end
-end
-
-local function domain(text)
-  return same(core.dns_name(text) or text:lower())
-end
-
-local function part(text)
-  text = text:lower()
-  return function(value)
-    return value ~= nil and value:lower():find(text, 1, true) ~= nil
-  end
-end
-
--- By name: what it takes, and what of a row it is held against.
-local fields = {
-  id = { "string", same, "id" }, sender = { "string", pattern, "sender" }, recipient = { "string", pattern, "recipient" },
-  domain = { "string", domain, "domain" }, site = { "string", same, "site" }, tenant = { "string", same, "tenant" },
-  reply = { "string", part, "reply" }, held = { "boolean", same, "held" },
-  older = { "duration", function(seconds) return function(age) return age >= seconds end end, "age" },
-  younger = { "duration", function(seconds) return function(age) return age < seconds end end, "age" },
-}
-
-local known = { most = true }
-for name in pairs(fields) do
-  known[name] = true
-end
-
-local function read(what, which)
-  if type(which) == "string" then
-    which = { id = which }
-  elseif type(which) ~= "table" then
-    return nil, ("%s: the id of a message or a filter expected, got a %s"):format(what, type(which))
-  end
-  local filter = { tests = {}, most = MOST, id = which.id }
-  for name, value in pairs(which) do
-    local field = fields[name]
-    if not known[name] then
-      return nil, ("%s: unknown filter %q%s"):format(what, tostring(name), suggest.hint(name, known))
-    elseif not field then
-      if math.type(value) ~= "integer" or value < 1 or value > MOST then
-        return nil, ("%s: most: 1 to %d expected"):format(what, MOST)
-      end
-      filter.most = value
-    else
-      if field[1] == "duration" then
-        local seconds, expected = units.duration(value)
-        if not seconds then
-          return nil, ("%s: %s: %s expected"):format(what, name, expected)
-        end
-        value = seconds
-      elseif type(value) ~= field[1] then
-        return nil, ("%s: %s: a %s expected, got a %s"):format(what, name, field[1], type(value))
-      end
-      table.insert(filter.tests, { field[3], field[2](value) })
-    end
-  end
-  return filter
-end
-
 -- A filter; mistakes raise where the method was called.
-local function filter_of(what, which)
-  local filter, why = read("queue:" .. what, which)
+local function read(what, which)
+  local filter, why = filter_of.read(which)
   if not filter then
-    error(why, 3)
+    error(("queue:%s: %s"):format(what, why), 3)
   end
   return filter
 end
 
-local function row_of(engine, one)
-  local message = one.message
-  local busy = engine.busy[name_of(one)] or false
-  return {
-    id = message.id, number = one.number, sender = message.sender, recipient = one.address, domain = one.domain, tenant = message.tenant,
-    site = engine:site_of(one.domain), size = message.size, received = message.received, age = engine.worker:time() - message.received,
-    due = one.due, expires = one.expires, attempts = one.attempts, reply = one.last, held = one.held or false,
-    state = busy and "busy" or one.held and "held" or one.due <= engine.worker:time() and "due" or "waiting",
-  }
-end
-
-local function meant(filter, row)
-  for _, test in ipairs(filter.tests) do
-    if not test[2](row[test[1]]) then
-      return false
-    end
-  end
-  return true
-end
-
-local function find(engine, filter)
-  local function want(one)
-    return meant(filter, row_of(engine, one))
-  end
-  if not filter.id then
-    return engine.store:list(want, filter.most)
-  end
-  local list = {}
-  for _, one in ipairs(engine.store:show(filter.id)) do
-    if want(one) and #list < filter.most then
-      list[#list + 1] = one
-    end
-  end
-  return list
-end
-
--- ---- what is done --------------------------------------------------------------------------------------------------
-
--- Claims what is meant, calls `act(list)` with those of one message, and counts. Those that cannot be had are told to `missed`.
-local function change(engine, filter, act, missed)
-  local answer, wanted, order = { changed = 0, busy = 0 }, {}, {}
-  for _, one in ipairs(find(engine, filter)) do
-    local id = one.message.id
-    if not wanted[id] then
-      wanted[id] = {}
-      order[#order + 1] = id
-    end
-    wanted[id][one.number] = one
-  end
-  for _, id in ipairs(order) do
-    local mine, others = {}, {}
-    for _, one in ipairs(engine.store:take(id)) do
-      local to = wanted[id][one.number] and mine or others
-      to[#to + 1] = one
-      wanted[id][one.number] = nil
-    end
-    if others[1] then
-      engine.store:release(others)
-    end
-    for _, one in pairs(wanted[id]) do
-      if engine.busy[name_of(one)] then
-        answer.busy = answer.busy + 1
-        if missed then
-          missed(one)
-        end
-      end
-    end
-    if mine[1] then
-      local well, ok, err = pcall(act, mine)
-      if not (well and ok) then -- what is over already is not touched by a release
-        engine.store:release(mine)
-        engine:poke()
-        if not well then
-          error(ok, 0)
-        end
-        return nil, err
-      end
-      answer.changed = answer.changed + #mine
-    end
-  end
-  engine:poke()
-  return answer
-end
-
-local function set(engine, fn)
-  return function(list)
-    for _, one in ipairs(list) do
-      fn(one)
-    end
-    return engine.store:settle({}, list)
-  end
-end
-
-local function hold(engine, filter)
-  local function held(one)
-    one.held = true
-  end
-  return change(engine, filter, set(engine, held), function(one)
-    engine.wishes[name_of(one)] = function()
-      local id, number = one.message.id, one.number
-      hold(engine, { id = id, most = 1, tests = { { "id", same(id) }, { "number", same(number) } } })
-    end
-  end)
-end
-
-local function begun(queue)
-  local ok, err = queue:start()
-  if not ok then
-    return nil, err
-  end
-  return queue._engine
-end
-
--- A method that needs the spool.
+-- Calls `fn(engine, ...)` with the queue open. What the spool raises is returned.
 local function with(queue, fn, ...)
-  local engine, err = begun(queue)
-  if not engine then
+  local started, err = queue:start()
+  if not started then
     return nil, err
   end
-  local ok, answer, more = pcall(fn, engine, ...)
+  local ok, answer, more = pcall(fn, queue._engine, ...)
   if not ok then
     if Error.is(answer) then
       return nil, answer
@@ -233,23 +37,68 @@ local function with(queue, fn, ...)
   return answer, more
 end
 
-local function wake(engine, name)
-  engine.store:sleep(name, 0)
-  for _, at in pairs(engine.sites) do
-    if at.domains[name] and at.state == "paused" then
-      at:resume()
+local function find(engine, filter)
+  local list = {}
+  filter_of.each(engine, filter, function(one)
+    list[#list + 1] = one
+  end)
+  return list
+end
+
+-- Changes what is meant, in whichever hands it is.
+local function change(engine, filter, verb, fields)
+  local list = find(engine, filter)
+  local count, err = engine.store:change(list, verb, fields)
+  if not count then
+    return nil, err
+  end
+  return { changed = count, busy = 0 }, list
+end
+
+-- What waits for the domains of these is to be tried now.
+local function rouse(engine, list)
+  local seen = {}
+  for _, one in ipairs(list or {}) do
+    if not seen[one.domain] then
+      seen[one.domain] = true
+      engine.store:rouse(one.domain)
     end
   end
 end
 
-local function sites_named(engine, name)
-  local list = {}
-  for _, at in pairs(engine.sites) do
-    if at.name == name then
-      list[#list + 1] = at
+-- Claims what is meant, message by message, and returns it to its sender.
+local function bounce(engine, filter, reply)
+  local answer, wanted, order = { changed = 0, busy = 0 }, {}, {}
+  for _, one in ipairs(find(engine, filter)) do
+    local id = one.message.id
+    if not wanted[id] then
+      wanted[id], order[#order + 1] = {}, id
+    end
+    wanted[id][one.number] = true
+  end
+  for _, id in ipairs(order) do
+    local mine, others = {}, {}
+    for _, one in ipairs(engine.store:take(id)) do
+      local to = wanted[id][one.number] and mine or others
+      to[#to + 1] = one
+      wanted[id][one.number] = nil
+    end
+    engine.store:release(others)
+    for _ in pairs(wanted[id]) do
+      answer.busy = answer.busy + 1
+    end
+    if mine[1] then
+      local ok, well = pcall(settle.bounce, engine, mine, reply)
+      if not ok then
+        engine.store:release(mine)
+        error(well, 0)
+      elseif not well then
+        return nil, Error("spool", "the report could not be kept")
+      end
+      answer.changed = answer.changed + #mine
     end
   end
-  return list
+  return answer
 end
 
 local function check_name(what, name)
@@ -258,27 +107,40 @@ local function check_name(what, name)
   end
 end
 
+-- Says something of a site to all workers.
+local function say(queue, name, fn)
+  return with(queue, function(engine)
+    orders.say(queue, name, fn)
+    engine.store:tell()
+    engine:poke()
+    return true
+  end)
+end
+
+local function sites(engine)
+  local list = {}
+  for _, at in pairs(engine.sites) do
+    list[#list + 1] = {
+      name = at.name, state = at.state, active = at:active(), waiting = at:waiting(), failures = at.failures, why = at.why,
+      again = at.state == "paused" and engine.worker:time() + at.again - engine.worker:now() or nil,
+    }
+  end
+  table.sort(list, function(a, b)
+    return a.name < b.name
+  end)
+  return list
+end
+
 local function stats(engine)
-  local made = { messages = 0, deliveries = 0, states = { busy = 0, held = 0, due = 0, waiting = 0 }, sites = {}, domains = {} }
+  local made = { messages = 0, deliveries = 0, states = { busy = 0, held = 0, due = 0, waiting = 0 }, sites = sites(engine), domains = {} }
   local seen
-  engine.store:list(function(one) -- looked at one by one: nothing of a large queue is kept
-    local row = row_of(engine, one)
+  filter_of.each(engine, { tests = {}, down = {}, most = math.huge }, function(_, row)
     made.deliveries = made.deliveries + 1
     if seen ~= row.id then
       seen, made.messages = row.id, made.messages + 1
     end
     made.states[row.state] = made.states[row.state] + 1
     made.domains[row.domain] = (made.domains[row.domain] or 0) + 1
-    return false
-  end, 1)
-  for _, at in pairs(engine.sites) do
-    table.insert(made.sites, {
-      name = at.name, state = at.state, active = at:active(), waiting = at:waiting(), failures = at.failures, why = at.why,
-      again = at.state == "paused" and engine.worker:time() + at.again - engine.worker:now() or nil,
-    })
-  end
-  table.sort(made.sites, function(a, b)
-    return a.name < b.name
   end)
   return made
 end
@@ -293,12 +155,12 @@ function M.install(Queue, site_schema)
   ---@return moonpost.queue.Row[]? rows
   ---@return moonpost.Error? err
   function Queue:list(which)
-    local filter = filter_of("list", which or {})
+    local filter = read("list", which or {})
     return with(self, function(engine)
       local rows = {}
-      for i, one in ipairs(find(engine, filter)) do
-        rows[i] = row_of(engine, one)
-      end
+      filter_of.each(engine, filter, function(_, row)
+        rows[#rows + 1] = row
+      end)
       return rows
     end)
   end
@@ -323,74 +185,64 @@ function M.install(Queue, site_schema)
     end)
   end
 
-  --- Keeps deliveries from being tried until they are released. Those that are busy are held when they come back.
+  --- Keeps deliveries from being tried until they are released; those that are on their way when they come back.
   ---@async
   function Queue:hold(which)
-    return with(self, hold, filter_of("hold", which))
+    return (with(self, change, read("hold", which), "hold"))
   end
 
+  --- Ends a hold.
   ---@async
   function Queue:release(which)
-    local filter = filter_of("release", which)
-    return with(self, function(engine)
-      for _, one in ipairs(find(engine, filter)) do
-        engine.wishes[name_of(one)] = nil
-      end
-      return change(engine, filter, set(engine, function(one)
-        one.held = nil
-      end))
-    end)
+    return (with(self, change, read("release", which), "release"))
   end
 
   --- Makes deliveries due now, and ends the pause of their sites. Those that are held stay so.
   ---@async
   function Queue:retry(which)
-    local filter = filter_of("retry", which)
+    local filter = read("retry", which)
     return with(self, function(engine)
-      local domains = {}
-      local answer, err = change(engine, filter, set(engine, function(one)
-        one.due = engine.worker:time()
-        domains[one.domain] = true
-      end))
-      for name in pairs(domains) do
-        wake(engine, name)
+      local answer, list = change(engine, filter, "retry", { due = engine.worker:time() })
+      if answer then
+        rouse(engine, list)
+        return answer
       end
-      engine:poke()
-      return answer, err
+      return nil, list
     end)
   end
 
-  --- Sends deliveries to another address, from now on.
+  --- Sends deliveries to another address, from the next attempt on, which is due now.
   ---@async
   function Queue:redirect(which, address)
-    local filter = filter_of("redirect", which)
+    local filter = read("redirect", which)
     if type(address) ~= "string" or not require("moonpost.compose").mailbox(address) then
       error("queue:redirect: an address expected", 2)
     end
     local to = address:match("@([^@]*)$") or ""
     to = core.dns_name(to) or to:lower()
     return with(self, function(engine)
-      return change(engine, filter, set(engine, function(one)
-        one.address, one.domain, one.due = address, to, engine.worker:time()
-      end))
+      local list = find(engine, filter)
+      local count, err = engine.store:change(list, "redirect", { address = address, domain = to })
+      if count then
+        count, err = engine.store:change(list, "retry", { due = engine.worker:time() })
+      end
+      if not count then
+        return nil, err
+      end
+      return { changed = count, busy = 0 }
     end)
   end
 
   --- Forgets deliveries. Nobody is told.
   ---@async
   function Queue:remove(which)
-    local filter = filter_of("remove", which)
-    return with(self, function(engine)
-      return change(engine, filter, function(list)
-        return engine.store:settle(list, {})
-      end)
-    end)
+    return (with(self, change, read("remove", which), "removed"))
   end
 
   --- Returns deliveries to their senders.
   ---@async
   function Queue:bounce(which, code, enhanced, text)
-    local filter = filter_of("bounce", which)
+    local filter = read("bounce", which)
     code, enhanced, text = code or 550, enhanced or "5.7.0", text or "Returned by the administrator"
     if math.type(code) ~= "integer" or code < 500 or code > 599 then
       error("queue:bounce: a code of 500 to 599 expected", 2)
@@ -399,20 +251,10 @@ function M.install(Queue, site_schema)
     elseif type(text) ~= "string" or text:find("[%c\128-\255]") then
       error("queue:bounce: a text of one line in ASCII expected", 2)
     end
-    local reply = reply_of.heard(code, enhanced, text)
-    return with(self, function(engine)
-      return change(engine, filter, function(list)
-        for _, one in ipairs(list) do
-          if not settle.bounce(engine, one, reply) then
-            return nil, Error("spool", "the report could not be kept")
-          end
-        end
-        return true
-      end)
-    end)
+    return with(self, bounce, filter, reply_of.heard(code, enhanced, text))
   end
 
-  --- What is in the queue, and how its sites are.
+  --- What is in the queue, and how the sites are that this worker has.
   ---@async
   ---@return table? stats
   ---@return moonpost.Error? err
@@ -427,34 +269,18 @@ function M.install(Queue, site_schema)
   ---@return moonpost.Error? err
   function Queue:suspend(name)
     check_name("suspend", name)
-    return with(self, function(engine)
-      self._suspended[name] = true
-      for _, at in ipairs(sites_named(engine, name)) do
-        at:suspend()
-      end
-      return true
+    return say(self, name, function(order)
+      order.suspended = true
     end)
   end
 
-  --- Ends a suspension, or a pause. What has waited for the site is looked at again.
+  --- Ends a suspension, or a pause. What has waited for the site is tried now.
   ---@async
   function Queue:resume(name)
     check_name("resume", name)
-    return with(self, function(engine)
-      self._suspended[name] = nil
-      for _, at in ipairs(sites_named(engine, name)) do
-        at:resume()
-        for each in pairs(at.domains) do
-          -- Claimed and let go again, they forget until when they were to wait.
-          change(engine, { tests = { { "domain", same(each) } }, most = MOST }, function(list)
-            engine.store:release(list)
-            return true
-          end)
-          engine.store:sleep(each, 0)
-        end
-      end
-      engine:poke()
-      return true
+    return say(self, name, function(order)
+      order.suspended = nil
+      order.resumed = self._engine.worker:time()
     end)
   end
 
@@ -469,12 +295,8 @@ function M.install(Queue, site_schema)
     if not values then
       error("queue:limit: " .. why, 2)
     end
-    return with(self, function(engine)
-      self._changed[name] = limits
-      for _, at in ipairs(sites_named(engine, name)) do
-        at:limit(self:_limits_of(name))
-      end
-      return true
+    return say(self, name, function(order)
+      order.limits = limits
     end)
   end
 end

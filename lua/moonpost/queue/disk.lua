@@ -305,6 +305,14 @@ function Store:sleep(domain, seconds)
   self._spool:quiet(domain, seconds)
 end
 
+function Store:rouse(domain)
+  self._spool:rouse(domain)
+end
+
+function Store:tell()
+  self._spool:tell()
+end
+
 function Store:give(domain, owner)
   self._spool:give(domain, owner)
 end
@@ -326,6 +334,33 @@ function Store:take(id)
   return claim(self, "take", id, 0, CLAIM_MOST, LEASE)
 end
 
+--- Changes deliveries in whichever hands they are.
+---@async
+---@param list moonpost.queue.Delivery[]
+---@param verb "hold"|"release"|"retry"|"redirect"|"removed"
+---@param fields? { due?: number, address?: string, domain?: string }
+---@return integer? count of those that were there
+---@return moonpost.Error? err
+function Store:change(list, verb, fields)
+  local count = 0
+  for first = 1, #list, CLAIM_MOST do
+    local changes = {}
+    for i = first, math.min(first + CLAIM_MOST - 1, #list) do
+      local change = { verb = verb, id = list[i].message.id, number = list[i].number }
+      for name, value in pairs(fields or {}) do
+        change[name] = value
+      end
+      changes[#changes + 1] = change
+    end
+    local made, why, name = ask(self, "update", changes)
+    if not made then
+      return failure(why, name)
+    end
+    count = count + made
+  end
+  return count
+end
+
 function Store:release(list, seconds)
   for _, one in ipairs(list) do
     if one.lease then
@@ -334,8 +369,6 @@ function Store:release(list, seconds)
   end
   let_go(self, list)
 end
-
-local PAGE = 500
 
 --- One page of what a filter of the spool finds: deliveries in the order of messages, and whether there may be more.
 ---@async
@@ -351,33 +384,6 @@ function Store:page(filter, after, number, most)
     error(select(2, failure(more, name)), 0)
   end
   return deliveries(items), more
-end
-
-function Store:list(want, most)
-  local list, after, number, more = {}, nil, nil, true
-  while more and #list < most do
-    local page
-    page, more = self:page({}, after, number, PAGE)
-    for _, one in ipairs(page) do
-      if #list < most and want(one) then
-        list[#list + 1] = one
-      end
-      after, number = one.message.id, one.number
-    end
-  end
-  return list
-end
-
-function Store:show(id)
-  local list, number, more = {}, nil, true
-  while more do
-    local page
-    page, more = self:page({ id = id }, number and id, number, PAGE)
-    table.move(page, 1, #page, #list + 1, list)
-    number = list[1] and list[#list].number
-    more = more and page[1] ~= nil
-  end
-  return list
 end
 
 --- Figures of the spool, since it was opened.

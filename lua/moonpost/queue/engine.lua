@@ -6,6 +6,7 @@
 --- take room that a live one needs.
 local carry = require "moonpost.queue.carry"
 local log = require "moonpost.log"
+local orders = require "moonpost.queue.orders"
 local router = require "moonpost.queue.router"
 local settle = require "moonpost.queue.settle"
 local site_of = require "moonpost.queue.site"
@@ -38,7 +39,7 @@ function M.new(queue, store, worker)
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
     _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
-    busy = {}, wishes = {}, _foreign = {}, _foreign_count = 0,
+    _orders = "", _foreign = {}, _foreign_count = 0,
   }, Engine_mt)
   self.place, self.places = store:owner()
   store.changed = function()
@@ -65,13 +66,6 @@ local function count(self, domain, by)
   self._out[domain] = out > 0 and out or nil
 end
 
---- What names a delivery in `busy` (those that are claimed) and `wishes` (what is to be done with them when they come back).
----@param one moonpost.queue.Delivery
----@return string
-function M.name_of(one)
-  return ("%s\0%d"):format(one.message.id, one.number)
-end
-
 --- Whether deliveries that come may be claimed as they are kept. Where many are claimed they wait in the spool; and those whose sites are
 --- another worker's are left to him.
 ---@param list moonpost.queue.Delivery[]
@@ -94,12 +88,6 @@ function Engine:gone(list)
   for _, one in ipairs(list) do
     count(self, one.claimed_as or one.domain, -1)
     one.claimed_as, one.placed = nil, nil
-    local name = M.name_of(one)
-    local wish = self.wishes[name]
-    self.busy[name], self.wishes[name] = nil, nil
-    if wish then
-      task.spawn_on(self.worker, wish)
-    end
   end
   self:poke()
 end
@@ -108,7 +96,6 @@ local function claimed(self, list)
   for _, one in ipairs(list) do
     one.claimed_as = one.domain -- it may be redirected meanwhile
     count(self, one.domain, 1)
-    self.busy[M.name_of(one)] = true
   end
 end
 
@@ -170,7 +157,7 @@ function Engine:site(key, name)
   if not found then
     found = site_of.new(self, key, name, self.queue:_limits_of(name))
     self.sites[key] = found
-    if self.queue._suspended[name] then
+    if orders.of(self.queue, name).suspended then
       found:suspend()
     end
   end
@@ -352,12 +339,48 @@ local function look_at_late(self, now)
   return ok and well and late[ALARMS] ~= nil
 end
 
+-- What people have said of sites since we looked last.
+local function obey(self)
+  local all, text = orders.all(self.queue)
+  if text == self._orders then
+    return
+  end
+  self._orders = text
+  for _, at in pairs(self.sites) do
+    local order = all[at.name] or {}
+    at:limit(self.queue:_limits_of(at.name))
+    if order.suspended then
+      at:suspend()
+    elseif at.state == "held" or order.resumed and at.resumed ~= order.resumed then
+      at.resumed = order.resumed
+      at:resume()
+      for domain in pairs(at.domains) do
+        self.store:rouse(domain)
+      end
+    end
+  end
+end
+
+-- Somebody wants a domain to be tried now: its sites are not paused any more.
+local function end_pauses(self, domain)
+  for _, at in pairs(self.sites) do
+    if at.domains[domain] and at.state == "paused" then
+      at:resume()
+    end
+  end
+end
+
 local function look(self)
   local store, now = self.store, self.worker:time()
   sweep(self)
+  obey(self)
   local more = self.place == 1 and look_at_late(self, now)
   -- A domain is not named again for a while: whatever comes of it, it has to be claimed from or put to sleep.
-  for _, domain in ipairs(store:due(now, DOMAINS)) do
+  local due, roused = store:due(now, DOMAINS)
+  for _, domain in ipairs(due) do
+    if roused[domain] then
+      end_pauses(self, domain)
+    end
     if self._foreign[domain] then -- it has come back to us
       self._foreign[domain] = nil
       self._foreign_count = self._foreign_count - 1

@@ -140,6 +140,7 @@ end
 ---@param now number
 ---@param most integer
 ---@return string[]
+---@return table<string, true> roused those that somebody wants to be tried now
 function Store:due(now, most)
   local names, clock = {}, self._worker:now()
   for name, domain in pairs(self._domains) do
@@ -156,7 +157,11 @@ function Store:due(now, most)
   for i = #names, most + 1, -1 do
     names[i] = nil
   end
-  return names
+  local roused = {}
+  for _, name in ipairs(names) do
+    roused[name], self._domains[name].roused = self._domains[name].roused, nil
+  end
+  return names, roused
 end
 
 --- Seconds until something is due, or wants to be looked at; nil when nothing waits.
@@ -309,38 +314,78 @@ function Store:release(list, seconds)
   end
 end
 
---- Every delivery for which `want` returns true, oldest message first.
+--- Changes deliveries in whichever hands they are; what is claimed is so when it comes back.
 ---@async
----@param want fun(one: moonpost.queue.Delivery): boolean
+---@param list moonpost.queue.Delivery[]
+---@param verb "hold"|"release"|"retry"|"redirect"|"removed"
+---@param fields? { due?: number, address?: string, domain?: string }
+---@return integer? count of those that were there
+---@return moonpost.Error? err
+function Store:change(list, verb, fields)
+  local count = 0
+  for _, one in ipairs(list) do
+    if not one.over then
+      count = count + 1
+      if verb == "removed" then
+        finish(self, one)
+      elseif verb == "hold" or verb == "release" then
+        one.held = verb == "hold" or nil
+      elseif verb == "retry" then
+        one.due = fields.due
+      else
+        one.address, one.domain = fields.address, fields.domain
+        take_out(self, one)
+        add(self, one)
+      end
+    end
+  end
+  self.changed()
+  return count
+end
+
+--- What waits for a domain is to be tried now.
+---@param name string
+function Store:rouse(name)
+  local domain = self._domains[name]
+  if domain then
+    domain.sleeps, domain.roused = 0, true
+    for _, one in ipairs(domain.list) do
+      one.until_ = nil
+    end
+    self.changed()
+  end
+end
+
+--- Everybody who uses the spool looks again.
+function Store:tell()
+  self.changed()
+end
+
+--- One page of the deliveries in the order of messages, and whether there may be more. The filter (csrc/spool/spool.h) may be ignored but for the
+--- id: who asks looks again.
+---@async
+---@param filter table
+---@param after? string go on behind this message...
+---@param number? integer ...and this delivery of it
 ---@param most integer
 ---@return moonpost.queue.Delivery[]
-function Store:list(want, most)
+---@return boolean more
+function Store:page(filter, after, number, most)
   local ids, list = {}, {}
   for id in pairs(self._messages) do
-    ids[#ids + 1] = id
+    if (not after or id >= after) and (not filter.id or id == filter.id) then
+      ids[#ids + 1] = id
+    end
   end
   table.sort(ids)
   for _, id in ipairs(ids) do
     for _, one in ipairs(self._messages[id].deliveries) do
-      if not one.over and #list < most and want(one) then
+      if not one.over and #list < most and (id ~= after or number and one.number > number) then
         list[#list + 1] = one
       end
     end
   end
-  return list
-end
-
---- The deliveries of one message.
----@async
----@param id string
----@return moonpost.queue.Delivery[]
-function Store:show(id)
-  local list = {}
-  local kept = self._messages[id]
-  for _, one in ipairs(kept and kept.deliveries or {}) do
-    list[#list + 1] = not one.over and one or nil
-  end
-  return list
+  return list, #list == most
 end
 
 --- Claims the deliveries of one message that nobody has, whatever they wait for.
@@ -349,7 +394,7 @@ end
 ---@return moonpost.queue.Delivery[]
 function Store:take(id)
   local list = {}
-  for _, one in ipairs(self:show(id)) do
+  for _, one in ipairs(self:page({ id = id }, nil, nil, math.huge)) do
     if not one.claimed then
       one.claimed = true
       list[#list + 1] = one

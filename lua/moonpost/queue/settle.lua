@@ -191,6 +191,7 @@ function decide.deferred(engine, job, one, outcome, at, plan)
   local now = engine.worker:time()
   local times = times_of(engine.queue, one)
   one.attempts, one.last = one.attempts + 1, tostring(outcome.reply)
+  one.site, one.host = at and at.name, outcome.row and outcome.row.host
   local due = engine.queue.schedule:next(one.attempts, now, times)
   if not due then
     return give_up(engine, job, one, outcome, at, plan)
@@ -236,16 +237,18 @@ function M.job(engine, job, outcomes, at, again)
   keep(engine, job.message, job.octets, plan)
 end
 
---- Returns a delivery to its sender because somebody who runs the queue says so.
+--- Returns deliveries of one message to its sender because somebody who runs the queue says so.
 ---@async
 ---@param engine moonpost.queue.Engine
----@param one moonpost.queue.Delivery claimed
+---@param list moonpost.queue.Delivery[] claimed
 ---@param reply moonpost.Reply
 ---@return boolean ok
-function M.bounce(engine, one, reply)
+function M.bounce(engine, list, reply)
   local plan = new_plan()
-  decide.refused(engine, nil, one, { state = "refused", reply = reply }, nil, plan)
-  return keep(engine, one.message, nil, plan)
+  for _, one in ipairs(list) do
+    decide.refused(engine, nil, one, { state = "refused", reply = reply }, nil, plan)
+  end
+  return keep(engine, list[1].message, nil, plan)
 end
 
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
