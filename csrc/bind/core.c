@@ -293,5 +293,6 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_thread(L);
   mpl_open_dns(L);
   mpl_open_spool(L);
+  mpl_open_lines(L);
   return 1;
 }

@@ -290,6 +290,29 @@ static int spool_quiet(lua_State *L)
   return 1;
 }
 
+/* spool:busiest(most) -> { domain, waiting, claimed } each, most first. */
+static int spool_busiest(lua_State *L)
+{
+  enum { MOST = 100 };
+  mpl_spool_box *box = mpl_check_spool(L);
+  lua_Integer most = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, most > 0 && most <= MOST, 2, "1 to 100 expected");
+  mp_spool_domain found[MOST];
+  size_t count = mp_spool_busiest(box->shared->spool, found, (size_t)most);
+  lua_createtable(L, (int)count, 0);
+  for (size_t i = 0; i < count; i++) {
+    lua_createtable(L, 0, 3);
+    lua_pushlstring(L, found[i].name, found[i].length);
+    lua_setfield(L, -2, "domain");
+    lua_pushinteger(L, (lua_Integer)found[i].waiting);
+    lua_setfield(L, -2, "waiting");
+    lua_pushinteger(L, (lua_Integer)found[i].leased);
+    lua_setfield(L, -2, "claimed");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* spool:rouse(domain): what waits there is to be tried now. */
 static int spool_rouse(lua_State *L)
 {
@@ -382,7 +405,7 @@ int mpl_open_spool(lua_State *L)
 {
   static const luaL_Reg methods[] = {
     { "due", spool_due },       { "next", spool_next }, { "quiet", spool_quiet },
-    { "stats", spool_stats },   { "give", spool_give }, { "rouse", spool_rouse },
+    { "stats", spool_stats },   { "give", spool_give }, { "rouse", spool_rouse }, { "busiest", spool_busiest },
     { "owner", spool_owner },   { "tell", spool_tell }, { "changed", spool_changed },
     { "logged", spool_logged }, { "close", spool_gc },  { NULL, NULL },
   };

@@ -397,6 +397,24 @@ size_t mp_spool_due(mp_spool *spool, unsigned owner, int64_t now_ms, int64_t aga
   return n;
 }
 
+size_t mp_spool_busiest(mp_spool *spool, mp_spool_domain *out, size_t max)
+{
+  mp_index *index = &spool->index;
+  size_t n = 0;
+  pthread_mutex_lock(&spool->index_lock);
+  for (size_t i = 0; i < index->domain_room; i++)
+    for (const mp_index_domain *d = index->domains[i]; d; d = d->next) {
+      if (d->waiting == 0 || (n == max && out[n - 1].waiting >= d->waiting))
+        continue;
+      size_t at = n < max ? n++ : n - 1;
+      for (; at > 0 && out[at - 1].waiting < d->waiting; at--)
+        out[at] = out[at - 1];
+      describe(d, &out[at]);
+    }
+  pthread_mutex_unlock(&spool->index_lock);
+  return n;
+}
+
 int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms)
 {
   pthread_mutex_lock(&spool->index_lock);

@@ -254,6 +254,9 @@ size_t mp_spool_due(mp_spool *spool, unsigned owner, int64_t now_ms, int64_t aga
  * its name makes it. MP_E_NOTFOUND when nothing waits. */
 int mp_spool_give(mp_spool *spool, mp_str domain, unsigned owner);
 
+/* Writes up to `max` domains for which most recipients wait, most first; returns how many. Looks at every domain. */
+size_t mp_spool_busiest(mp_spool *spool, mp_spool_domain *out, size_t max);
+
 /* Does not name the domain as due for `ms`, whatever is due there (a site that is dead rewrites no rows); 0 ends that. Forgotten at restart, and when
  * nothing waits for the domain. MP_E_NOTFOUND when nothing does. */
 int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms);

@@ -1,4 +1,5 @@
---- Writes JSON, for log lines: what has no JSON form becomes a string, so that encoding never fails.
+--- Writes JSON, for log lines: what has no JSON form becomes a string, so that encoding never fails. Reads it strictly
+--- (RFC 8259), as commands to a running process have it.
 local M = {}
 
 local short = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -81,6 +82,156 @@ end
 ---@return string json keys sorted; an empty table is {}
 function M.encode(value)
   return encode(value, 0)
+end
+
+-- ---- reading -------------------------------------------------------------------------------------------------------
+
+local DEPTH_MOST = 32
+
+local escapes = { ['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
+local words = { ["true"] = true, ["false"] = false }
+
+local function fail(at, why)
+  error({ json = ("octet %d: %s"):format(at, why) }, 0)
+end
+
+local function skip(text, at)
+  return text:find("[^ \t\r\n]", at) or #text + 1
+end
+
+-- The code of \uXXXX at `at`, and where it ends; two of them may be one character.
+local function code_point(text, at)
+  local high = tonumber(text:match("^%x%x%x%x", at) or fail(at, "four hexadecimal digits expected"), 16)
+  if high >= 0xd800 and high <= 0xdbff then
+    local low = tonumber(text:match("^\\u(%x%x%x%x)", at + 4) or "", 16)
+    if not low or low < 0xdc00 or low > 0xdfff then
+      fail(at, "half a character")
+    end
+    return 0x10000 + (high - 0xd800) * 0x400 + low - 0xdc00, at + 10
+  elseif high >= 0xdc00 and high <= 0xdfff then
+    fail(at, "half a character")
+  end
+  return high, at + 4
+end
+
+local function read_string(text, at)
+  local out = {}
+  while true do
+    local stop = text:find('["\\%c]', at) or fail(#text + 1, "a string without an end")
+    out[#out + 1] = text:sub(at, stop - 1)
+    local char = text:sub(stop, stop)
+    if char == '"' then
+      return table.concat(out), stop + 1
+    elseif char ~= "\\" then
+      if char ~= "\x7f" then
+        fail(stop, "a control character in a string")
+      end
+      out[#out + 1], at = char, stop + 1
+    elseif text:sub(stop + 1, stop + 1) == "u" then
+      local code
+      code, at = code_point(text, stop + 2)
+      out[#out + 1] = utf8.char(code)
+    else
+      out[#out + 1] = escapes[text:sub(stop + 1, stop + 1)] or fail(stop, "no such escape")
+      at = stop + 2
+    end
+  end
+end
+
+local function read_number(text, at)
+  local whole = text:match("^%-?0%f[^0-9]", at) or text:match("^%-?[1-9]%d*", at) or text:match("^%-?0$", at)
+  if not whole then
+    fail(at, "a value expected")
+  end
+  local stop = at + #whole
+  local rest = (text:match("^%.%d+", stop) or "")
+  rest = rest .. (text:match("^[eE][+-]?%d+", stop + #rest) or "")
+  return rest == "" and math.tointeger(tonumber(whole)) or tonumber(whole .. rest) + 0.0, stop + #rest
+end
+
+local read_value
+
+-- Members up to `close`; `member(at)` reads one and returns where it ends.
+local function read_members(text, at, close, member)
+  at = skip(text, at)
+  if text:sub(at, at) == close then
+    return at + 1
+  end
+  while true do
+    at = skip(text, member(at))
+    local char = text:sub(at, at)
+    if char == close then
+      return at + 1
+    elseif char ~= "," then
+      fail(at, ("a comma or %s expected"):format(close))
+    end
+    at = skip(text, at + 1)
+  end
+end
+
+local function read_object(text, at, depth)
+  local made = {}
+  return made, read_members(text, at, "}", function(from)
+    if text:sub(from, from) ~= '"' then
+      fail(from, "a name expected")
+    end
+    local name, stop = read_string(text, from + 1)
+    stop = skip(text, stop)
+    if text:sub(stop, stop) ~= ":" then
+      fail(stop, "a colon expected")
+    end
+    made[name], stop = read_value(text, skip(text, stop + 1), depth)
+    return stop
+  end)
+end
+
+local function read_list(text, at, depth)
+  local made, count = {}, 0
+  return made, read_members(text, at, "]", function(from)
+    local stop
+    count = count + 1
+    made[count], stop = read_value(text, from, depth)
+    return stop
+  end)
+end
+
+function read_value(text, at, depth)
+  local char = text:sub(at, at)
+  if depth > DEPTH_MOST then
+    fail(at, "too deep")
+  elseif char == "{" then
+    return read_object(text, at + 1, depth + 1)
+  elseif char == "[" then
+    return read_list(text, at + 1, depth + 1)
+  elseif char == '"' then
+    return read_string(text, at + 1)
+  end
+  local word = text:match("^%l+", at)
+  if word == "null" then
+    return nil, at + 4
+  elseif words[word] ~= nil then
+    return words[word], at + #word
+  end
+  return read_number(text, at)
+end
+
+--- Reads one value. null is nil, and so leaves holes in lists; numbers without fraction and exponent are integers.
+---@param text string
+---@return any value
+---@return string? why it cannot be read, with the octet
+function M.decode(text)
+  if not utf8.len(text) then
+    return nil, "not UTF-8"
+  end
+  local ok, value, stop = pcall(read_value, text, skip(text, 1), 0)
+  if ok and skip(text, stop) <= #text then
+    return nil, ("octet %d: something behind the value"):format(skip(text, stop))
+  elseif ok then
+    return value
+  elseif type(value) == "table" and value.json then
+    return nil, value.json
+  end
+  error(value, 0)
 end
 
 return M

@@ -91,16 +91,13 @@ local function slots(queue)
   })
 end
 
-local described = setmetatable({}, { __mode = "k" }) -- by worker-less state: every queue of this policy
+local described = setmetatable({}, { __mode = "k" }) -- by the worker on which they were: a list of queues
 
---- The queues that have been described, in no order.
+--- The queues that have been described on a worker: a server there starts them.
+---@param worker moonpost.core.worker
 ---@return moonpost.Queue[]
-function M.described()
-  local list = {}
-  for queue in pairs(described) do
-    list[#list + 1] = queue
-  end
-  return list
+function M.described(worker)
+  return described[worker] or {}
 end
 
 -- Limits as a policy writes them: those of every site, and under patterns ("mx.example.net", "*.example.net") those of some.
@@ -209,7 +206,9 @@ function M.new(given)
     _site = values.site, _hooks = {}, _engine = nil,
   }, Queue_mt)
   self._on = slots(self)
-  described[self] = true
+  local here = task.worker()
+  described[here] = described[here] or {}
+  table.insert(described[here], self)
   return self
 end
 
@@ -266,7 +265,7 @@ end
 ---@param hostname? string where the queue has none of its own
 ---@return boolean? ok
 ---@return moonpost.Error? err kind "spool": somebody else has it open, it cannot be read, ...
-function Queue:start(worker, hostname)
+function Queue:start(worker, hostname, only_look)
   if self._engine then
     return true
   end
@@ -279,12 +278,40 @@ function Queue:start(worker, hostname)
     self.hostname = hostname or options_of.resolve(require("moonpost.client_options").schema, {}, "?").helo
   end
   self._engine = engine_of.new(self, store, worker)
-  self._engine:start()
+  if only_look then
+    self._engine.stopping = true
+  else
+    self._engine:start()
+  end
   return true
+end
+
+--- Opens the spool to look and change, and delivers nothing.
+---@return boolean? ok
+---@return moonpost.Error? err
+function Queue:_open()
+  local ok, err = self:start(nil, nil, true)
+  return ok, err
+end
+
+--- Serves commands by a socket in the folder of the spool, on the first of several workers.
+function Queue:_serve_commands()
+  local engine = self._engine
+  if engine and engine.place == 1 and not self._control and not engine.worker:is_virtual() then
+    self._control = require("moonpost.queue.control").open(self, engine.worker)
+  end
+end
+
+local function close_commands(queue)
+  if queue._control then
+    queue._control:close()
+    queue._control = nil
+  end
 end
 
 --- Claims nothing more: a newer policy delivers from now on. What is put in is kept.
 function Queue:_retire()
+  close_commands(self)
   if self._engine then
     self._engine:stop(function() end)
   end
@@ -299,6 +326,7 @@ function Queue:stop(grace)
     error(("queue:stop: %s expected"):format(expected), 2)
   end
   local engine = self._engine
+  close_commands(self)
   if engine then
     local timer = grace and engine.worker:timer(seconds, function()
       engine:hurry()

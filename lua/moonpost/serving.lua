@@ -120,11 +120,12 @@ function Server:_start_queues(worker, deliver)
   if deliver or not package.loaded["moonpost.queue"] then
     return true
   end
-  for _, queue in ipairs(require("moonpost.queue").described()) do
+  for _, queue in ipairs(require("moonpost.queue").described(worker)) do
     local ok, err = queue:start(worker, self.options.hostname)
     if not ok then
       return nil, err
     end
+    queue:_serve_commands()
   end
   return true
 end
@@ -210,7 +211,7 @@ end
 
 -- What is on its way is finished, within the grace; what waits, waits in the spool.
 local function stop_queues(self, done)
-  local queues = package.loaded["moonpost.queue"] and require("moonpost.queue").described() or {}
+  local queues = package.loaded["moonpost.queue"] and require("moonpost.queue").described(self._worker) or {}
   if not queues[1] then
     return done()
   end
@@ -235,7 +236,7 @@ function Server:_stop(grace, done, gently)
   if not self._stopping then
     self._stopping = true
     if package.loaded["moonpost.queue"] then
-      for _, queue in ipairs(require("moonpost.queue").described()) do
+      for _, queue in ipairs(require("moonpost.queue").described(self._worker)) do
         queue:_retire()
       end
     end

@@ -343,6 +343,34 @@ function worker:client(stream, opts, on) end
 ---@return moonpost.core.wire wire
 function worker:memory_stream(peer) end
 
+--- A conversation in lines over a stream, which is taken. `on("line", text)`, `on("drained")` when what waited to be sent has gone, `on("end", why)`, the last.
+---@param stream moonpost.core.stream
+---@param on fun(what: "line"|"drained"|"end", text: string)
+---@return moonpost.core.lines
+function worker:lines(stream, on) end
+--- Accepts on a binding; `accepted(lines)` answers with the function that hears of its lines.
+---@param binding moonpost.core.binding
+---@param accepted fun(lines: moonpost.core.lines): function
+---@return moonpost.core.lines_listener? listener
+---@return string? why
+function worker:listen_lines(binding, accepted) end
+
+---@class moonpost.core.lines
+local lines = {}
+--- true: it has gone or waits; false: too much waits, "drained" comes later; nil: nobody is there any more.
+---@param text string
+---@return boolean?
+function lines:say(text) end
+--- No line is told until start().
+function lines:stop() end
+function lines:start() end
+--- What was said still goes.
+function lines:close() end
+
+---@class moonpost.core.lines_listener
+local lines_listener = {}
+function lines_listener:close() end
+
 ---@class moonpost.core.dns
 local core_dns = {}
 --- Asks. `done` is called once, on a later turn: with an answer (a list of records with ttl, status, name, nxdomain, nodata), or with nil, "servfail",

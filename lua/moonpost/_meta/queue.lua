@@ -121,6 +121,14 @@ function Queue:stop(grace) end
 ---@return moonpost.Error? err
 function Queue:list(which) end
 
+--- Calls `fn(row)` for deliveries, oldest message first, as they are read: of a large queue nothing is kept.
+---@async
+---@param which moonpost.QueueFilter|string
+---@param fn fun(row: moonpost.queue.Row)
+---@return boolean? ok
+---@return moonpost.Error? err
+function Queue:each(which, fn) end
+
 --- The deliveries of one message; none when there is no such message.
 ---@async
 ---@param id string

@@ -61,6 +61,10 @@ function spool:due(now, again, most) end
 function spool:next(now) end
 --- A domain is not due for so many seconds; 0 ends that.
 function spool:quiet(domain, seconds) end
+--- Domains for which most recipients wait, most first.
+---@param most integer up to 100
+---@return { domain: string, waiting: integer, claimed: integer }[]
+function spool:busiest(most) end
 --- What waits for a domain is to be tried now: its quiet time ends, and that of whatever was given back for later.
 function spool:rouse(domain) end
 --- A domain is named to the worker of this number from now on, until nothing waits for it.

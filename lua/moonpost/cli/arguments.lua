@@ -53,7 +53,7 @@ local function store(values, option, text)
   end
 end
 
---- Reads `args` by a command's `options` and `operands` (names; one that ends with "?" may be missing).
+--- Reads `args` by a command's `options` and `operands` (names; one that ends with "?" may be missing, the last one may end with "*": a list).
 ---@param args string[]
 ---@param command { options: moonpost.cli.Option[], operands: string[] }
 ---@return table? values by name, operands too
@@ -95,8 +95,11 @@ function M.parse(args, command)
     i = i + 1
   end
   for k, operand in ipairs(command.operands) do
-    local operand_name, optional = operand:match("^(.-)(%??)$")
-    if not operands[k] and optional == "" then
+    local operand_name, optional = operand:match("^(.-)([?*]?)$")
+    if optional == "*" then
+      values[operand_name] = table.move(operands, k, #operands, 1, {})
+      return values
+    elseif not operands[k] and optional == "" then
       return nil, operand_name .. " is missing"
     end
     values[operand_name] = operands[k]

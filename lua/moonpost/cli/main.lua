@@ -6,7 +6,7 @@ local suggest = require "moonpost.suggest"
 
 local M = {}
 
-local commands = { "serve", "check", "send", "passwd" }
+local commands = { "serve", "check", "send", "queue", "passwd" }
 
 local usage = [[
 usage: moonpost COMMAND [ARGUMENT...]
@@ -14,6 +14,7 @@ usage: moonpost COMMAND [ARGUMENT...]
   serve POLICY.lua      serve mail as the policy says, until SIGTERM or SIGINT; SIGHUP loads the policy anew
   check POLICY.lua      load a policy, say what is wrong with it or what it comes to
   send ...              send a message, and say what became of it for each recipient
+  queue COMMAND         look into a queue, and change it, whether a server runs or not
   passwd [USER]         turn a password into a line for a file of users
   help [COMMAND]        this text, or all about a command
 
@@ -82,7 +83,7 @@ function M.run(args)
   local command = command_of(name)
   if not command then
     local what = name:find("^%-") and "unknown option" or "there is no command"
-    local known = { "serve", "check", "send", "passwd", "help", "--version", "--help" }
+    local known = { "serve", "check", "send", "queue", "passwd", "help", "--version", "--help" }
     return complain(("%s %q%s"):format(what, name, suggest.hint(name, known)), "`moonpost help` lists the commands")
   end
   local values, why = arguments.parse(rest, command)

@@ -117,31 +117,20 @@ local function say(queue, name, fn)
   end)
 end
 
-local function sites(engine)
-  local list = {}
-  for _, at in pairs(engine.sites) do
-    list[#list + 1] = {
-      name = at.name, state = at.state, active = at:active(), waiting = at:waiting(), failures = at.failures, why = at.why,
-      again = at.state == "paused" and engine.worker:time() + at.again - engine.worker:now() or nil,
-    }
-  end
-  table.sort(list, function(a, b)
-    return a.name < b.name
-  end)
-  return list
-end
+local BUSIEST = 100
 
-local function stats(engine)
-  local made = { messages = 0, deliveries = 0, states = { busy = 0, held = 0, due = 0, waiting = 0 }, sites = sites(engine), domains = {} }
-  local seen
-  filter_of.each(engine, { tests = {}, down = {}, most = math.huge }, function(_, row)
-    made.deliveries = made.deliveries + 1
-    if seen ~= row.id then
-      seen, made.messages = row.id, made.messages + 1
-    end
-    made.states[row.state] = made.states[row.state] + 1
-    made.domains[row.domain] = (made.domains[row.domain] or 0) + 1
-  end)
+-- `quick`: what is in memory, without a look at the disk.
+local function stats(engine, how)
+  local store = engine.store
+  local made = { sites = orders.sites(engine), domains = {}, spool = store:stats() }
+  for _, each in ipairs(store:busiest(BUSIEST)) do
+    made.domains[each.domain] = each.waiting
+  end
+  made.states = { busy = made.spool.claimed, waiting = made.spool.waiting }
+  if not (how and how.quick) then
+    made.deliveries, made.messages = store:count({})
+    made.states.held = store:count({ held = true })
+  end
   return made
 end
 
@@ -162,6 +151,22 @@ function M.install(Queue, site_schema)
         rows[#rows + 1] = row
       end)
       return rows
+    end)
+  end
+
+  --- Calls `fn(row)` for deliveries, oldest message first, as they are read: of a large queue nothing is kept.
+  ---@async
+  ---@param which table|string
+  ---@param fn fun(row: moonpost.queue.Row) may wait
+  ---@return boolean? ok
+  ---@return moonpost.Error? err
+  function Queue:each(which, fn)
+    local filter = read("each", which)
+    return with(self, function(engine)
+      filter_of.each(engine, filter, function(_, row)
+        fn(row)
+      end)
+      return true
     end)
   end
 
@@ -254,12 +259,13 @@ function M.install(Queue, site_schema)
     return with(self, bounce, filter, reply_of.heard(code, enhanced, text))
   end
 
-  --- What is in the queue, and how the sites are that this worker has.
+  --- What is in the queue, and how its sites are.
   ---@async
+  ---@param how? { quick?: boolean } quick: without counting what is on disk
   ---@return table? stats
   ---@return moonpost.Error? err
-  function Queue:stats()
-    return with(self, stats)
+  function Queue:stats(how)
+    return with(self, stats, how)
   end
 
   --- Asks nothing of a site any more, until it is resumed or the process ends.

@@ -392,6 +392,26 @@ function Store:stats()
   return self._spool:stats()
 end
 
+--- Domains for which most deliveries wait.
+---@param most integer up to 100
+---@return { domain: string, waiting: integer, claimed: integer }[]
+function Store:busiest(most)
+  return self._spool:busiest(most)
+end
+
+--- How many deliveries a filter finds, and of how many messages.
+---@async
+---@param filter table
+---@return integer deliveries
+---@return integer messages
+function Store:count(filter)
+  local deliveries_, messages, name = ask(self, "list", filter, "", 0, 0)
+  if not deliveries_ then
+    error(select(2, failure(messages, name)), 0)
+  end
+  return deliveries_, messages
+end
+
 function Store:close()
   if self._timer then
     self._timer:cancel()

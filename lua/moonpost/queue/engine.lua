@@ -342,6 +342,7 @@ end
 -- What people have said of sites since we looked last.
 local function obey(self)
   local all, text = orders.all(self.queue)
+  orders.publish(self)
   if text == self._orders then
     return
   end

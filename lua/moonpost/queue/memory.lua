@@ -388,6 +388,51 @@ function Store:page(filter, after, number, most)
   return list, #list == most
 end
 
+--- Figures of the spool.
+---@return table
+function Store:stats()
+  local made = { domains = 0, waiting = 0, claimed = 0 }
+  for _, domain in pairs(self._domains) do
+    made.domains = made.domains + 1
+    for _, one in ipairs(domain.list) do
+      made.waiting = made.waiting + (one.held and 0 or 1)
+      made.claimed = made.claimed + (one.claimed and 1 or 0)
+    end
+  end
+  return made
+end
+
+--- Domains for which most deliveries wait.
+---@param most integer
+---@return { domain: string, waiting: integer, claimed: integer }[]
+function Store:busiest(most)
+  local list = {}
+  for name, domain in pairs(self._domains) do
+    list[#list + 1] = { domain = name, waiting = #domain.list, claimed = 0 }
+  end
+  table.sort(list, function(a, b)
+    return a.waiting > b.waiting
+  end)
+  return table.move(list, 1, math.min(most, #list), 1, {})
+end
+
+--- How many deliveries there are, and of how many messages.
+---@async
+---@param filter table held
+---@return integer deliveries
+---@return integer messages
+function Store:count(filter)
+  local deliveries, messages, last = 0, 0, nil
+  for _, one in ipairs(self:page({}, nil, nil, math.huge)) do
+    if not filter.held or one.held then
+      deliveries = deliveries + 1
+      messages = messages + (last ~= one.message and 1 or 0)
+      last = one.message
+    end
+  end
+  return deliveries, messages
+end
+
 --- Claims the deliveries of one message that nobody has, whatever they wait for.
 ---@async
 ---@param id string

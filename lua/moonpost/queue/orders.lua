@@ -2,13 +2,14 @@
 --- orders are for all of them, so they stand in a table that workers and generations share, and end with the process.
 local plain = require "moonpost.plain"
 local shared = require "moonpost.shared"
+local task = require "moonpost.task"
 
 local M = {}
 
 local ORDERS = "orders"
 
 local function table_of(queue)
-  queue._orders = queue._orders or shared.open("moonpost.queue " .. queue.spool:sub(-200), { memory = "1MiB", entries = 16 })
+  queue._orders = queue._orders or shared.open("moonpost.queue " .. queue.spool:sub(-200), { memory = "1MiB", entries = 256 })
   return queue._orders
 end
 
@@ -44,6 +45,80 @@ function M.say(queue, name, fn)
   fn(order)
   all[name] = next(order) and order or nil
   return table_of(queue):set(ORDERS, plain.encode(all))
+end
+
+-- ---- how sites are ---------------------------------------------------------------------------------------------------
+
+local ASK = "ask" -- somebody wants to know, by when
+local FRESH = 3 -- seconds for which what a worker has said of its sites stands
+local PUBLISHED_MOST = 200 -- sites of a worker, those with most to do first
+
+-- The sites of a worker.
+local function own(engine)
+  local list = {}
+  for _, at in pairs(engine.sites) do
+    list[#list + 1] = {
+      name = at.name, state = at.state, active = at:active(), waiting = at:waiting(), failures = at.failures, why = at.why,
+      again = at.state == "paused" and engine.worker:time() + at.again - engine.worker:now() or nil,
+    }
+  end
+  table.sort(list, function(a, b)
+    local more, less = a.active + a.waiting, b.active + b.waiting
+    return more > less or more == less and a.name < b.name
+  end)
+  return table.move(list, 1, math.min(#list, PUBLISHED_MOST), 1, {})
+end
+
+--- Says how the sites of this worker are, where another one wants to know.
+---@param engine moonpost.queue.Engine
+function M.publish(engine)
+  if engine.places > 1 then
+    local asked = table_of(engine.queue):get(ASK)
+    if asked and asked ~= engine.published then
+      engine.published = asked
+      table_of(engine.queue):set("sites " .. engine.place, plain.encode { asked = asked, sites = own(engine) }, FRESH)
+    end
+  end
+end
+
+--- The sites of all workers, as far as they say so in time.
+---@async
+---@param engine moonpost.queue.Engine
+---@return table[] sites name, state, active, waiting, failures, why, again
+function M.sites(engine)
+  local all = own(engine)
+  if engine.places == 1 then
+    return all
+  end
+  local shares = table_of(engine.queue)
+  local stamp = engine.worker:now()
+  shares:set(ASK, stamp, FRESH)
+  engine.store:tell()
+  local missing
+  for _ = 1, 20 do
+    missing = 0
+    for place = 1, engine.places do
+      local text = place ~= engine.place and shares:get("sites " .. place)
+      local said = text and plain.decode(text)
+      if place ~= engine.place and not (said and said.asked >= stamp) then
+        missing = missing + 1
+      end
+    end
+    if missing == 0 then
+      break
+    end
+    task.sleep(0.01)
+  end
+  for place = 1, engine.places do
+    local text = place ~= engine.place and shares:get("sites " .. place)
+    for _, each in ipairs(text and plain.decode(text).sites or {}) do
+      all[#all + 1] = each
+    end
+  end
+  table.sort(all, function(a, b)
+    return a.name < b.name
+  end)
+  return all
 end
 
 return M

@@ -1,0 +1,101 @@
+--- Commands to a queue as plain values, for the socket of a running server and for `moonpost queue` on a spool that nobody serves: a
+--- request is a table with `what`, the answer a table, and rows come one by one on the way.
+local suggest = require "moonpost.suggest"
+
+local M = {}
+
+local OCTETS = 8192 -- of a message, in one row
+local REPLY_MOST = 2000 -- octets of a reply in a row
+
+-- An error that a method of the queue raised, without the place where we called it.
+local function said(err)
+  return (tostring(err):gsub("^[^\n]-:%d+: ", ""):gsub("^queue:[%a_]+: ", ""))
+end
+
+-- Calls a method. Its answer, or nil and why.
+local function call(queue, method, ...)
+  local ok, answer, err = pcall(queue[method], queue, ...)
+  if not ok then
+    return nil, said(answer)
+  elseif answer == nil then
+    return nil, tostring(err)
+  end
+  return answer
+end
+
+local function changer(method, ...)
+  local names = { ... }
+  return function(queue, request)
+    local args = {}
+    for i, name in ipairs(names) do
+      args[i] = request[name]
+    end
+    return call(queue, method, request.filter or {}, table.unpack(args, 1, #names))
+  end
+end
+
+local function of_site(method, ...)
+  local names = { ... }
+  return function(queue, request)
+    local args = {}
+    for i, name in ipairs(names) do
+      args[i] = request[name]
+    end
+    local ok, why = call(queue, method, request.site, table.unpack(args, 1, #names))
+    return ok and {} or nil, why
+  end
+end
+
+local commands = {
+  hold = changer "hold", release = changer "release", retry = changer "retry", remove = changer "remove",
+  redirect = changer("redirect", "to"), bounce = changer("bounce", "code", "enhanced", "text"),
+  suspend = of_site "suspend", resume = of_site "resume", limit = of_site("limit", "limits"),
+}
+
+function commands.list(queue, request, emit)
+  local count = 0
+  local ok, why = call(queue, "each", request.filter or {}, function(row)
+    if row.reply and #row.reply > REPLY_MOST then
+      row.reply = row.reply:sub(1, REPLY_MOST) .. "..."
+    end
+    count = count + 1
+    emit(row)
+  end)
+  return ok and { count = count }, why
+end
+
+-- JSON has no octets: each of them is sent as the character of its number.
+function commands.octets(queue, request, emit)
+  local octets, why = call(queue, "octets", request.id)
+  if not octets then
+    return nil, why == "nil" and "there is no such message" or why
+  end
+  for at = 1, #octets, OCTETS do
+    emit { octets = octets:sub(at, at + OCTETS - 1):gsub("[\x80-\xff]", function(octet) return utf8.char(octet:byte()) end) }
+  end
+  return {}
+end
+
+function commands.stats(queue, request)
+  return call(queue, "stats", request.quick and { quick = true } or nil)
+end
+
+--- Carries a request out.
+---@async
+---@param queue moonpost.Queue
+---@param request table what, filter?, id?, site?, ...
+---@param emit fun(row: table) may wait
+---@return table? answer
+---@return string? why
+function M.run(queue, request, emit)
+  local command = type(request) == "table" and commands[request.what]
+  if not command then
+    local what = type(request) == "table" and tostring(request.what) or "a request"
+    return nil, ("there is no command %q%s"):format(what, suggest.hint(what, commands))
+  elseif request.filter ~= nil and type(request.filter) ~= "table" then
+    return nil, "filter: a table expected"
+  end
+  return command(queue, request, emit)
+end
+
+return M
