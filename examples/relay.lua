@@ -4,7 +4,7 @@
 ---     moonpost serve examples/relay.lua
 ---     swaks --server 127.0.0.1:2525 --to bob@example.org
 ---     swaks --server 127.0.0.1:2587 --tls --auth-user alice --auth-password wonderland --from alice@example.org --to you@example.net
----     sqlite3 spool/spool.db 'SELECT * FROM queue'
+---     moonpost queue ls --spool spool
 ---
 --- NEXT names a smarthost that takes everything: NEXT=submission://me:secret@smtp.example.net moonpost serve examples/relay.lua
 local moonpost = require "moonpost"
@@ -30,6 +30,7 @@ local server = moonpost.server {
   listen = { "smtp://127.0.0.1:2525", "submission://127.0.0.1:2587" },
   domains = "example.org",
   relay = { authenticated = true },
+  queue = outbound,
   tls = "development",
 }
 
@@ -45,7 +46,7 @@ end
 
 function server.on.message(_, message)
   message:to("local"):deliver { maildir = "mail/%{mailbox}" }
-  message:to("relay"):enqueue(outbound)
+  message:to("relay"):enqueue()
 end
 
 return server

@@ -66,7 +66,7 @@ function M.server(self, worker, pretend)
   local limits = values.limits
   local house = {
     worker = worker, hostname = values.hostname, domains = values.domains, separator = values.detail_separator,
-    is_local = matcher(values.domains), hook_time = limits.hook_time, message_time = limits.message_time,
+    is_local = matcher(values.domains), queue = values.queue, hook_time = limits.hook_time, message_time = limits.message_time,
   }
   local chains = {}
   for _, kind in ipairs(chain.order) do

@@ -5,6 +5,7 @@ local log = require "moonpost.log"
 local message_of = require "moonpost.message"
 local outcome = require "moonpost.outcome"
 local perform = require "moonpost.perform"
+local receipts = require "moonpost.receipts"
 local verdict = require "moonpost.verdict"
 
 local M = {}
@@ -50,6 +51,10 @@ end
 
 -- `that`: the result that speaks for all. What a next hop said is said again, unless the hook has a reply of its own.
 local function accepted(message, ok, that)
+  local queue = message.session._house.queue
+  if queue and not message.session._house.deliver then
+    receipts.send(queue, message)
+  end
   if that and that.relayed and not ok[1] then
     ok = { that.code, that.enhanced, that.text }
   end

@@ -51,11 +51,15 @@ local function known(list, names, what)
   end
 end
 
---- The names of what is announced, after the changes { "DSN", CHUNKING = false } to what is so by default.
-local function extensions(changes)
+--- The names of what is announced, after the changes { "DSN", CHUNKING = false } to what is so by default: `queued` is the protocol where mail goes
+--- on by a queue.
+local function extensions(changes, queued)
   local on = {}
   for name, default in pairs(schema.extensions) do
     on[name] = default
+  end
+  for name, where in pairs(queued and queued ~= "lmtp" and schema.queued or {}) do
+    on[name] = where == true or where == queued
   end
   for key, value in pairs(changes or {}) do
     local name, switch = key, value
@@ -86,9 +90,10 @@ end
 
 --- The value of `extensions` in words: what is announced, where its conditions hold.
 ---@param changes? table the option
+---@param queued? string the protocol where mail goes on by a queue
 ---@return string
-function M.show_extensions(changes)
-  return table.concat(extensions(changes) or {}, " ")
+function M.show_extensions(changes, queued)
+  return table.concat(extensions(changes, queued) or {}, " ")
 end
 
 --- Checks the session options of a server or a listener whose values hold names. Returns a reason, or nil.
@@ -157,17 +162,18 @@ function M.new(entry, server, at_policy)
     tls = values.tls or ((strict or at.implicit) and "required" or "optional"),
     auth = values.auth or (strict and "required" or "optional"),
     ways = ways,
-    rows = M.rows(values, rows),
+    queued = server.queue ~= nil and at.protocol or nil,
+    rows = M.rows(values, rows, server.queue ~= nil and at.protocol or nil),
   }
 end
 
 --- What an entry says itself, of the rows of all that it could say.
-function M.rows(values, rows)
+function M.rows(values, rows, queued)
   local said = {}
   for _, row in ipairs(rows) do
     if row.source ~= "default" and row.option ~= "url" then
       if row.option == "extensions" then
-        row.value = M.show_extensions(values.extensions)
+        row.value = M.show_extensions(values.extensions, queued)
       end
       said[#said + 1] = row
     end
@@ -182,7 +188,7 @@ end
 ---@return table config of core.listener_config
 function M.config(listener, limits, facts)
   local ways, at = listener.ways, listener.endpoint
-  local announced = extensions(ways.extensions)
+  local announced = extensions(ways.extensions, listener.queued)
   if facts.xclient then
     announced[#announced + 1] = "XCLIENT"
   end

@@ -235,7 +235,7 @@ function Selection:forward(options)
 end
 
 function Selection:enqueue(queue)
-  write(self._message, "enqueue", self._list, plan.enqueue(queue))
+  write(self._message, "enqueue", self._list, plan.enqueue(queue, self._message.session._house))
 end
 
 function Selection:discard(reason)
@@ -256,9 +256,10 @@ function Message:forward(options)
   write(self, "forward", nil, plan.forward(options, self.session._house))
 end
 
---- For every recipient: kept in a queue, which delivers it or returns it to its sender. It is on disk before the reply.
+--- For every recipient: kept in a queue (the server's when none is named), which delivers it or returns it to its sender. It is on disk before the
+--- reply.
 function Message:enqueue(queue)
-  write(self, "enqueue", nil, plan.enqueue(queue))
+  write(self, "enqueue", nil, plan.enqueue(queue, self.session._house))
 end
 
 --- For every recipient: thrown away, on purpose and by name.

@@ -154,11 +154,15 @@ function M.forward(options, house)
 end
 
 --- enqueue(queue): kept on disk, and delivered or returned from there.
----@param queue any what moonpost.queue made
+---@param queue any what moonpost.queue made; nil: the server's
+---@param house table
 ---@return moonpost.Plan? plan
 ---@return string? why
-function M.enqueue(queue)
-  if not require("moonpost.queue").is(queue) then
+function M.enqueue(queue, house)
+  queue = queue == nil and house.queue or queue
+  if queue == nil then
+    return nil, "a queue expected: there is none among the server's options"
+  elseif not require("moonpost.queue").is(queue) then
     return nil, ("a queue that moonpost.queue { ... } made expected, got a %s"):format(type(queue))
   end
   return { kind = "enqueue", queue = queue }

@@ -166,6 +166,9 @@ M.mechanisms = {
   "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2",
     "OAUTHBEARER",
 }
+--- What is announced only where mail goes on by a queue, for it promises what nobody else can keep; FUTURERELEASE for submission alone.
+M.queued = { DSN = true, DELIVERBY = true, ["MT-PRIORITY"] = true, REQUIRETLS = true, FUTURERELEASE = "submission" }
+
 --- true = announced unless turned off
 M.extensions = {
   PIPELINING = true, SIZE = true, ["8BITMIME"] = true, SMTPUTF8 = true, CHUNKING = true, ENHANCEDSTATUSCODES = true,
@@ -201,6 +204,10 @@ M.server = {
     end },
   { name = "listen", type = "any",
     doc = 'endpoints: "smtp://0.0.0.0:25", or tables { "smtp://...", name =, tls =, auth =, ... }' },
+  { name = "queue", type = "any", absent = "none", doc = "by which mail goes on: what only a queue can promise is announced then",
+    check = function(value)
+      return not require("moonpost.queue").is(value) and "what moonpost.queue { ... } made expected" or nil
+    end },
   { name = "domains", type = "strings", default = {}, doc = "whose recipients are ours: class local", check = domain },
   { name = "relay", fields = {
     { name = "networks", type = "strings", default = {}, doc = "peers that may send to anybody", check = network },

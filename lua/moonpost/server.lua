@@ -112,7 +112,9 @@ local function read(given, at)
   end
   for _, row in ipairs(rows) do
     if row.option == "extensions" then
-      row.value = listener_of.show_extensions(values.extensions)
+      row.value = listener_of.show_extensions(values.extensions, values.queue and "smtp")
+    elseif row.option == "queue" and values.queue then
+      row.value = ('"%s"'):format(values.queue.name)
     end
   end
   splice(rows, "tls", tls_rows)

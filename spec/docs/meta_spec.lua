@@ -153,13 +153,14 @@ describe("the pages", function()
 
   it("say which extensions are on, as it is", function()
     for name, on in pairs(schema.extensions) do
-      local said = text["docs/listeners.md"]:match("\n| " .. name:gsub("%p", "%%%0") .. " [^|]*| (%l+) |")
-      assert.equal(on and "yes" or "no", said, name)
+      local said = text["docs/listeners.md"]:match("\n| " .. name:gsub("%p", "%%%0") .. " [^|]*| ([%l, ]+) |")
+      local queued = schema.queued[name]
+      assert.equal(on and "yes" or queued == true and "with a queue" or queued and queued .. ", with a queue" or "no", said, name)
     end
   end)
 
   it("explain every command and its options", function()
-    for _, command in ipairs { "serve", "check", "passwd" } do
+    for _, command in ipairs { "serve", "check", "queue", "passwd" } do
       local page = text["docs/command-line.md"]
       assert.truthy(page:find("\n## " .. command .. "\n", 1, true), command)
       for _, option in ipairs(require("moonpost.cli." .. command).options) do

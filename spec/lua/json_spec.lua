@@ -37,7 +37,9 @@ end)
 
 describe("moonpost.json, reading", function()
   it("reads what another writer wrote", function()
-    local value = { text = 'q " \\ / \n \t \7 \127 \u{e4} \u{1f319}', list = { 1, 2.5, true, "x", {} }, none = {}, deep = { a = { b = { c = -0.125 } } } }
+    local value = {
+      text = 'q " \\ / \n \t \7 \127 \u{e4} \u{1f319}', list = { 1, 2.5, true, "x", {} }, none = {}, deep = { a = { b = { c = -0.125 } } },
+    }
     assert.same(value, json.decode(dkjson.encode(value)))
     assert.same(value, json.decode(json.encode(value)))
   end)
@@ -60,8 +62,10 @@ describe("moonpost.json, reading", function()
       [""] = "octet 1: a value expected", ["01"] = "octet 1: a value expected", ["1."] = "octet 2: something behind", ["+1"] = "a value",
       ["[1,]"] = "octet 4: a value", ["[1"] = "octet 3: a comma or ]", ["{1:2}"] = "octet 2: a name", ['{"a" 1}'] = "octet 6: a colon",
       ['{"a":1,}'] = "octet 8: a name", ['"a'] = "without an end", ['"\n"'] = "control character", [ [["\x"]] ] = "no such escape",
-      [ [["\u12"]] ] = "hexadecimal", [ [["\ud800"]] ] = "half a character", [ [["\udc00"]] ] = "half a character", ["nul"] = "a value",
-      ["true1"] = "something behind", ["NaN"] = "a value", ["\xff"] = "not UTF-8", [("["):rep(100)] = "too deep", ["{} {}"] = "octet 4: something behind",
+      [ [["\u12"]] ] = "hexadecimal", [ [["\ud800"]] ] = "half a character", [ [["\udc00"]] ] = "half a character",
+      ["nul"] = "a value",
+      ["true1"] = "something behind", ["NaN"] = "a value", ["\xff"] = "not UTF-8", [("["):rep(100)] = "too deep",
+      ["{} {}"] = "octet 4: something behind",
     } do
       local value, said = json.decode(text)
       assert.is_nil(value, text)

@@ -104,6 +104,7 @@ function Selection:deliver(options) end
 function Selection:forward(options) end
 
 ---@param queue moonpost.Queue
+---@param queue? moonpost.Queue the server's when left out
 function Selection:enqueue(queue) end
 
 ---@param reason string
@@ -177,6 +178,7 @@ function Message:forward(options) end
 
 --- For every recipient: kept in a queue, which delivers it or returns it to its sender. It is on disk before the reply.
 ---@param queue moonpost.Queue
+---@param queue? moonpost.Queue the server's when left out
 function Message:enqueue(queue) end
 
 --- For every recipient: thrown away, on purpose and by name.

@@ -23,6 +23,7 @@
 ---@field mechanisms? string[]|string SASL mechanisms
 ---@field auth_in_clear? boolean AUTH without TLS
 ---@field extensions? table { "DSN", CHUNKING = false }
+---@field queue? moonpost.Queue by which mail goes on
 ---@field lax? string[]|string well-known laxities to accept
 ---@field early? "refuse"|"tolerate" who talks before it is time
 ---@field bare? "trusted"|"repair"|"refuse" bare CR and LF in a message

@@ -1,0 +1,87 @@
+-- moonpost.server { queue = ... }: what only a queue can promise, and who is told that a message was delivered.
+local moonpost = require "moonpost"
+local served = require "spec.support.served"
+local test = require "moonpost.test"
+local tmpdir = require "spec.support.tmpdir"
+
+local PROMISES = { "DELIVERBY", "DSN", "FUTURERELEASE", "MT-PRIORITY", "REQUIRETLS" }
+
+local function announced(options, listener, session)
+  local dir <close> = tmpdir.new()
+  local policy = test.load(function()
+    local queue = options.queued and moonpost.queue { spool = dir:join "spool" } or nil
+    local server = moonpost.server {
+      listen = { "smtp://127.0.0.1:25", "submission://127.0.0.1:587", "lmtp://127.0.0.1:24" }, queue = queue, extensions = options.extensions,
+      tls = "development",
+    }
+    function server.on.credentials() return nil end
+    return server
+  end)
+  local how = { listener = listener }
+  for name, value in pairs(session or {}) do
+    how[name] = value
+  end
+  local peer = policy:session(how)
+  peer:ehlo "client.example.net"
+  local list = {}
+  for _, name in ipairs(PROMISES) do
+    list[#list + 1] = peer.extensions[name] and name or nil
+  end
+  return list
+end
+
+describe("moonpost.server { queue = ... }", function()
+  it("announces what only a queue can promise", function()
+    assert.same({ "DELIVERBY", "DSN", "MT-PRIORITY", "REQUIRETLS" }, announced({ queued = true }, "smtp", { tls = {} }))
+    assert.same({ "DELIVERBY", "DSN", "MT-PRIORITY" }, announced({ queued = true }, "smtp")) -- REQUIRETLS under TLS alone (RFC 8689 2)
+    assert.same(PROMISES, announced({ queued = true }, "submission", { tls = {} }))
+    assert.same({}, announced({ queued = true }, "lmtp"))
+    assert.same({}, announced({}, "smtp", { tls = {} }))
+  end)
+
+  it("leaves the last word to `extensions`", function()
+    assert.same({ "DSN", "FUTURERELEASE", "MT-PRIORITY" }, announced({ queued = true, extensions = { "FUTURERELEASE", DELIVERBY = false } }, "smtp"))
+  end)
+
+  it("takes nothing but a queue, and enqueue() needs one", function()
+    local ok, why = pcall(moonpost.server, { listen = {}, queue = "spool" })
+    assert.is_false(ok)
+    assert.matches("queue: what moonpost.queue { ... } made expected", tostring(why), 1, true)
+    local policy = test.load(function()
+      local server = moonpost.server { listen = { "smtp://127.0.0.1:25" }, domains = "example.org" }
+      function server.on.message(_, message) message:enqueue() end
+      return server
+    end)
+    local peer = policy:session()
+    peer:ehlo "client.example.net"
+    assert.equal(451, peer:send_message({ from = "a@example.net", to = { "b@example.org" } }).code)
+  end)
+end)
+
+describe("a server with a queue", function()
+  it("tells who asks for it of a delivery into a Maildir", function()
+    local behind <close> = served.start {
+      options = 'domains = { "example.net" },',
+      hooks = [[
+        function server.on.message(_, message)
+          log.info("report", { to = message.recipients[1].address, from = message.sender.address, about = message:octets():match "Action: (%a+)" })
+          message:discard "test"
+        end]],
+    }
+    local house <close> = served.start {
+      options = ('queue = moonpost.queue { spool = "DIR/spool", route = "smtp://%s" },'):format(behind.at.smtp),
+    }
+    local client = assert(moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none" })
+    local function say(to)
+      assert(client:send { from = "ann@example.net", to = to, message = "Subject: x\r\n\r\nHello.\r\n" })
+    end
+    say { "bob@example.org" }
+    say { { address = "carl@example.org", params = { notify = { FAILURE = true } } } }
+    say { { address = "dora@example.org", params = { notify = { SUCCESS = true } } } }
+    behind:expect("report .-about=delivered .-to=ann@example%.net", 20)
+    client:quit()
+    house:expect("delivered ")
+    assert.equal(1, behind:count("report "))
+    assert.equal(3, #house:mail("bob") + #house:mail("carl") + #house:mail("dora"))
+  end)
+end)
