@@ -149,4 +149,52 @@ end
 
 Subject_mt.__close = Subject.stop
 
+--- Exim, which keeps everything in its queue and delivers nothing. Its packaged binary wants an account of its own, which is shown to it in a mount
+--- namespace; so it needs root.
+function M.exim()
+  if not peers.exim or uv.getuid() ~= 0 then
+    return nil
+  end
+  local port, folder = ports.free(), tmpdir.new()
+  folder:mkdir("spool")
+  folder:mkdir("log")
+  local passwd, group = assert(io.open("/etc/passwd")):read("a"), assert(io.open("/etc/group")):read("a")
+  folder:write("passwd", passwd .. "Debian-exim:x:1:1::/nonexistent:/usr/sbin/nologin\n")
+  folder:write("group", group .. "Debian-exim:x:1:\n")
+  folder:write("exim.conf", ([[
+primary_hostname = bench.example.org
+spool_directory = %s/spool
+log_file_path = %s/log/%%slog
+daemon_smtp_ports = %d
+local_interfaces = 127.0.0.1
+queue_only
+smtp_accept_max = 500
+smtp_accept_max_per_connection = 0
+smtp_accept_queue_per_connection = 0
+smtp_accept_queue = 0
+smtp_connect_backlog = 200
+rfc1413_query_timeout = 0s
+host_lookup =
+acl_smtp_rcpt = ok
+acl_smtp_data = ok
+tls_advertise_hosts =
+begin acl
+ok:
+  accept
+begin routers
+all:
+  driver = accept
+  transport = drop
+begin transports
+drop:
+  driver = appendfile
+  file = /dev/null
+]]):format(folder.path, folder.path, port))
+  assert(os.execute(("chown -R 1:1 '%s' && chmod 755 '%s' && chown root '%s/exim.conf'"):format(folder.path, folder.path, folder.path)))
+  return start("Exim", port, {
+    "unshare", "-m", "sh", "-c", 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && exec "$@"', folder.path, peers.exim,
+    "-C", folder:join("exim.conf"), "-bdf", "-oX", tostring(port),
+  }, folder)
+end
+
 return M

@@ -9,9 +9,9 @@
 #define MPL_LINES_LISTEN "moonpost.core.lines_listener"
 
 enum {
-  LINE_MOST = 65536,           /* octets of a line that is heard */
-  UNREAD_MOST = 1 << 20,       /* of what has come while nobody listens */
-  UNSAID_MOST = 4 << 20,       /* of what waits to be sent */
+  LINE_MOST = 65536,     /* octets of a line that is heard */
+  UNREAD_MOST = 1 << 20, /* of what has come while nobody listens */
+  UNSAID_MOST = 4 << 20, /* of what waits to be sent */
   LINGER_MS = 2000
 };
 

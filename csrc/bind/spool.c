@@ -404,10 +404,19 @@ static int spool_logged(lua_State *L)
 int mpl_open_spool(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "due", spool_due },       { "next", spool_next }, { "quiet", spool_quiet },
-    { "stats", spool_stats },   { "give", spool_give }, { "rouse", spool_rouse }, { "busiest", spool_busiest },
-    { "owner", spool_owner },   { "tell", spool_tell }, { "changed", spool_changed },
-    { "logged", spool_logged }, { "close", spool_gc },  { NULL, NULL },
+    { "due", spool_due },
+    { "next", spool_next },
+    { "quiet", spool_quiet },
+    { "stats", spool_stats },
+    { "give", spool_give },
+    { "rouse", spool_rouse },
+    { "busiest", spool_busiest },
+    { "owner", spool_owner },
+    { "tell", spool_tell },
+    { "changed", spool_changed },
+    { "logged", spool_logged },
+    { "close", spool_gc },
+    { NULL, NULL },
   };
   mpl_class(L, MPL_SPOOL, methods, spool_gc);
   mpl_spool_add_questions(L);

@@ -32,6 +32,7 @@ local M = {
   smtp_sink = executable(top .. "/build/peers/bin/smtp-sink"),
   postfix = executable(top .. "/build/peers/bin/master") and top .. "/build/peers/postfix",
   postfix_master = executable(top .. "/build/peers/bin/master"),
+  exim = executable(top .. "/build/peers/bin/exim4"),
   dovecot = executable(top .. "/build/peers/bin/doveconf") and top .. "/build/peers/dovecot",
   doveconf = executable(top .. "/build/peers/bin/doveconf"),
   nsd = executable(top .. "/build/peers/bin/nsd"),

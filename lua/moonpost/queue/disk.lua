@@ -338,7 +338,7 @@ end
 ---@async
 ---@param list moonpost.queue.Delivery[]
 ---@param verb "hold"|"release"|"retry"|"redirect"|"removed"
----@param fields? { due?: number, address?: string, domain?: string }
+---@param fields? { due?: number, address?: string, domain?: string }|function of a delivery
 ---@return integer? count of those that were there
 ---@return moonpost.Error? err
 function Store:change(list, verb, fields)
@@ -347,7 +347,7 @@ function Store:change(list, verb, fields)
     local changes = {}
     for i = first, math.min(first + CLAIM_MOST - 1, #list) do
       local change = { verb = verb, id = list[i].message.id, number = list[i].number }
-      for name, value in pairs(fields or {}) do
+      for name, value in pairs(type(fields) == "function" and fields(list[i]) or fields or {}) do
         change[name] = value
       end
       changes[#changes + 1] = change

@@ -5,6 +5,7 @@
 --- Claims are few at a time for each domain, and no more than one when many are out: so neither a large queue nor a thousand dead sites
 --- take room that a live one needs.
 local carry = require "moonpost.queue.carry"
+local clock = require "moonpost.queue.clock"
 local log = require "moonpost.log"
 local orders = require "moonpost.queue.orders"
 local router = require "moonpost.queue.router"
@@ -375,7 +376,11 @@ local function look(self)
   local store, now = self.store, self.worker:time()
   sweep(self)
   obey(self)
-  local more = self.place == 1 and look_at_late(self, now)
+  local more = false
+  if self.place == 1 then
+    clock.look(self)
+    more = look_at_late(self, now)
+  end
   -- A domain is not named again for a while: whatever comes of it, it has to be claimed from or put to sleep.
   local due, roused = store:due(now, DOMAINS)
   for _, domain in ipairs(due) do

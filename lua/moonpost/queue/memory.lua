@@ -318,7 +318,7 @@ end
 ---@async
 ---@param list moonpost.queue.Delivery[]
 ---@param verb "hold"|"release"|"retry"|"redirect"|"removed"
----@param fields? { due?: number, address?: string, domain?: string }
+---@param fields? { due?: number, address?: string, domain?: string }|function of a delivery
 ---@return integer? count of those that were there
 ---@return moonpost.Error? err
 function Store:change(list, verb, fields)
@@ -331,7 +331,7 @@ function Store:change(list, verb, fields)
       elseif verb == "hold" or verb == "release" then
         one.held = verb == "hold" or nil
       elseif verb == "retry" then
-        one.due = fields.due
+        one.due = (type(fields) == "function" and fields(one) or fields).due
       else
         one.address, one.domain = fields.address, fields.domain
         take_out(self, one)

@@ -84,6 +84,7 @@ local piped = 'log=$1; shift; mkfifo "$log" && { cat "$log" & exec "$0" "$@" >"$
 ---@class spec.sinks.Postfix
 ---@field auth? boolean
 ---@field main? string[] more lines of main.cf
+---@field master? string[] more lines of master.cf
 
 ---@param options? spec.sinks.Postfix
 return function(options)
@@ -103,7 +104,7 @@ return function(options)
   end
   local lines = fill(main .. (behind and sasl or "")) .. table.concat(options.main or {}, "\n") .. "\n"
   dir:write("conf/main.cf", lines)
-  dir:write("conf/master.cf", fill(master))
+  dir:write("conf/master.cf", fill(master) .. table.concat(options.master or {}, "\n") .. "\n")
   for name, mode in pairs {
     active = 448, bounce = 448, corrupt = 448, defer = 448, deferred = 448, flush = 448, hold = 448, incoming = 448,
     private = 448, saved = 448, trace = 448, maildrop = 472, public = 456,
