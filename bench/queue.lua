@@ -16,7 +16,7 @@ local postfix_main = {
   "initial_destination_concurrency = 20", "default_destination_concurrency_limit = 20",
   "qmgr_message_active_limit = 20000", "message_size_limit = 60000000",
 }
-local smtp_client = { "smtp unix - - n - - smtp", "retry unix - - n - - error" }
+local smtp_client = { "smtp unix - - n - - smtp", "retry unix - - n - - error", "scache unix - - n - 1 scache" }
 
 local function postfix(more)
   local main = table.move(postfix_main, 1, #postfix_main, 1, {})

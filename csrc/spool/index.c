@@ -314,6 +314,7 @@ void mp_index_lease_hold(mp_index *index, mp_lease *lease, int64_t end_ms)
 void mp_index_lease_give(mp_index *index, mp_lease *lease, uint64_t token, int64_t end_ms)
 {
   mp_list_remove(&lease->of);
+  index->nobodys += (token == 0) - (size_t)(lease->token == 0);
   lease->token = token;
   mp_list_push(&index->claims[token % MP_INDEX_CLAIMS], &lease->of);
   mp_timers_set(&index->ends, &lease->end, end_ms);
@@ -327,6 +328,7 @@ void mp_index_lease_end(mp_index *index, mp_lease *lease, bool waits)
   mp_lease **slot = lease_slot(index, lease->place.message, lease->place.n);
   *slot = lease->next;
   index->lease_count--;
+  index->nobodys -= lease->token == 0;
   domain->leased--;
   if (waits && !lease->held)
     claimable(index, domain, lease->lane, lease->priority, lease->place);

@@ -59,6 +59,7 @@ typedef struct mp_index {
   mp_lease **leases;
   size_t domain_count, domain_room; /* room: buckets, a power of two */
   size_t lease_count, lease_room;
+  size_t nobodys; /* leases among them that nobody holds: given back for later */
   mp_timers *due; /* of each owner */
   unsigned owners;
   mp_timers quiet, ends;

@@ -495,6 +495,6 @@ void mp_spool_stat(mp_spool *spool, mp_spool_stats *out)
   *out = spool->stats;
   out->domains = spool->index.domain_count;
   out->waiting = spool->index.waiting;
-  out->leased = spool->index.lease_count;
+  out->leased = spool->index.lease_count - spool->index.nobodys;
   pthread_mutex_unlock(&spool->index_lock);
 }

@@ -67,8 +67,16 @@ local function count(self, domain, by)
   self._out[domain] = out > 0 and out or nil
 end
 
---- Whether deliveries that come may be claimed as they are kept. Where many are claimed they wait in the spool; and those whose sites are
---- another worker's are left to him.
+-- Whether a domain's mail can be handed on now, as far as is known: its site may be another worker's, or take nothing at the moment.
+local function may_go(self, domain)
+  if self._foreign[domain] then
+    return false
+  end
+  local at = self.sites[self._ways[domain] or false]
+  return not at or not at.asleep and not at:closed()
+end
+
+--- Whether deliveries that come may be claimed as they are kept. Where many are claimed, or none can be handed on now, they wait in the spool.
 ---@param list moonpost.queue.Delivery[]
 ---@return boolean
 function Engine:may_take(list)
@@ -76,7 +84,7 @@ function Engine:may_take(list)
     return false
   end
   for _, one in ipairs(list) do
-    if not self._foreign[one.domain] then
+    if may_go(self, one.domain) then
       return true
     end
   end
