@@ -121,6 +121,7 @@ int mpl_open_dial(lua_State *L);
 int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
 int mpl_open_spool(lua_State *L);
+int mpl_open_journal(lua_State *L);
 int mpl_open_lines(lua_State *L); /* after the worker */
 void mpl_watch_free(mpl_state *state);
 

@@ -11,6 +11,7 @@
 ---
 --- It describes: nothing is opened before a server starts, or a script puts a message in.
 local Error = require "moonpost.error"
+local attempts_of = require "moonpost.queue.attempts"
 local core = require "moonpost.core"
 local engine_of = require "moonpost.queue.engine"
 local log = require "moonpost.log"
@@ -56,6 +57,7 @@ M.schema = {
   { name = "texts", type = "any", null = true, doc = "of reports, in the place of ours" },
   { name = "call_time", type = "duration", default = "5m", doc = "for a function of Lua that takes a delivery" },
   { name = "dns", type = "any", null = true, doc = "whom to ask" },
+  { name = "attempts", type = "any", null = true, doc = "a file in which each attempt is a line" },
 }
 
 local IN_HAND = 65536 -- octets of a message that is delivered as it came; a larger one is read from the spool
@@ -181,6 +183,12 @@ local function read(given, at)
   if values.hostname and not core.dns_name(values.hostname) then
     return nil, "hostname: the name of a host expected"
   end
+  if values.attempts ~= nil then
+    values.attempts, why = attempts_of.read(values.attempts, at)
+    if not values.attempts then
+      return nil, why
+    end
+  end
   values.schedule, why = schedule_of.read(values.retry or {}, at)
   if not values.schedule then
     return nil, "retry: " .. why
@@ -202,7 +210,7 @@ function M.new(given)
   local self = setmetatable({
     spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
     schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
-    call_time = values.call_time, dns = values.dns, hops = { by_key = {}, count = 0 },
+    call_time = values.call_time, dns = values.dns, attempts = values.attempts, hops = { by_key = {}, count = 0 },
     _site = values.site, _hooks = {}, _engine = nil,
   }, Queue_mt)
   self._on = slots(self)
@@ -277,6 +285,14 @@ function Queue:start(worker, hostname, only_look)
   if not self.hostname then
     self.hostname = hostname or options_of.resolve(require("moonpost.client_options").schema, {}, "?").helo
   end
+  if self.attempts and not only_look and not worker:is_virtual() then
+    local why
+    self._journal, why = attempts_of.open(self, self.attempts, worker)
+    if not self._journal then
+      store:close()
+      return nil, Error("spool", why)
+    end
+  end
   self._engine = engine_of.new(self, store, worker)
   if only_look then
     self._engine.stopping = true
@@ -339,6 +355,10 @@ function Queue:stop(grace)
     end
     self._engine = nil
     engine.store:close()
+    if self._journal then
+      self._journal:close()
+      self._journal = nil
+    end
   end
 end
 

@@ -206,6 +206,26 @@ function core.read_secret(prompt) end
 
 --- Serving threads and the generations in them. Each `done` is called once on a later turn, when every thread has answered: with nil, or with
 --- what the first that failed said.
+--- A file of lines, written by the thread pool; from `limit` octets on (0: never) it becomes path.1, of which `keep` are kept.
+---@param worker moonpost.core.worker
+---@param path string
+---@param limit integer
+---@param keep integer
+---@param trouble fun(lost: integer, why: string) lines were lost
+---@return moonpost.core.journal? journal
+---@return string? why
+---@return string? error
+function core.journal(worker, path, limit, keep, trouble) end
+
+---@class moonpost.core.journal
+local journal = {}
+---@param line string without its end
+function journal:add(line) end
+--- The path is opened anew before the next line.
+function journal:reopen() end
+--- What has been added is still written.
+function journal:close() end
+
 ---@class moonpost.core.threads
 local threads = {}
 --- Makes a generation in every thread, beside those that are there: a Lua state in which moonpost.generation loads `text`. It meets nobody.

@@ -283,6 +283,7 @@ end
 ---@param job moonpost.queue.Job
 function Engine:run(at, job)
   self._running = self._running + 1
+  job.began = self.worker:now()
   local running
   running = task.spawn_on(self.worker, function()
     local ok, outcomes = pcall(carry_out, self, at, job)

@@ -1,5 +1,6 @@
 --- What becomes of a delivery after an attempt, or when its time is over: finished, tried later, returned. The report to the sender is kept in the
 --- commit that ends the delivery; so a crash says it never twice and never not.
+local attempts = require "moonpost.queue.attempts"
 local log = require "moonpost.log"
 local notices = require "moonpost.queue.notices"
 local reply_of = require "moonpost.reply"
@@ -42,7 +43,7 @@ local function record(engine, job, one, outcome, at, what)
     domain = one.domain, tenant = one.message.tenant, site = at and at.name or nil, via = job and job.hop.show or nil,
     host = row and row.host, ip = row and row.ip, tls = row and row.tls, stage = row and row.stage, reply = outcome.reply,
     own = row and row.own, attempts = one.attempts, due = one.due, expires = one.expires, time = engine.worker:time(),
-    age = engine.worker:time() - one.message.received,
+    age = engine.worker:time() - one.message.received, seconds = job and job.began and engine.worker:now() - job.began or nil,
   }
 end
 
@@ -67,6 +68,9 @@ local function tell(engine, made)
       end
     end
     write[made.event](list)
+  end
+  if engine.queue._journal then
+    attempts.add(engine.queue._journal, made)
   end
   engine.queue:_tell(made.event, made)
 end
