@@ -24,6 +24,15 @@ void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service)
   msg->user = box;
 }
 
+void mpl_push_made(lua_State *L, mp_message *msg)
+{
+  message_box *box = lua_newuserdatauv(L, sizeof *box, 1);
+  *box = (message_box){ NULL, true };
+  luaL_setmetatable(L, MPL_MESSAGE);
+  box->msg = mp_message_ref(msg);
+  msg->user = box;
+}
+
 static void close_box(message_box *box)
 {
   mp_message *msg = box->msg;

@@ -97,6 +97,7 @@ void mpl_push_local(lua_State *L, const mp_path *path); /* the local part, unquo
 
 mp_message *mpl_check_message(lua_State *L, int index);                           /* raises */
 void mpl_push_message(lua_State *L, mp_message *msg, const mpl_service *service); /* takes a reference */
+void mpl_push_made(lua_State *L, mp_message *msg);       /* of no service; takes a reference */
 void mpl_message_answered(mp_message *msg);              /* closes its box, unless kept; NULL does nothing */
 bool mpl_answer(mp_conn *conn, const mp_answer *answer); /* mp_conn_answer, and the message's box with it */
 void *mpl_pending(void);                                 /* the light userdata behind core.PENDING */
@@ -122,6 +123,7 @@ int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
 int mpl_open_spool(lua_State *L);
 int mpl_open_journal(lua_State *L);
+int mpl_open_made(lua_State *L);  /* after the worker */
 int mpl_open_lines(lua_State *L); /* after the worker */
 void mpl_watch_free(mpl_state *state);
 

@@ -141,7 +141,7 @@ int mp_message_head(mp_message *msg, mp_str extra, bool received, mp_buf *out)
 {
   size_t before = out->len;
   int rc = mp_buf_str(out, extra);
-  if (rc == 0 && received)
+  if (rc == 0 && received && !msg->made)
     rc = mp_received_write(out, &msg->trace);
   if (rc == 0)
     rc = msg->header ? mp_header_write(msg->header, out) : received_fields(msg, out);

@@ -20,6 +20,7 @@ typedef struct mp_message {
   mp_arena strings;
   uint64_t size;       /* octets as received */
   unsigned facts;      /* set of mp_data_fault */
+  bool made;           /* of octets that we had: nobody sent it, and it gets no Received field */
   void *user;          /* the floor above keeps its box there */
   unsigned deliveries; /* begun so far: what tells the file names of one message apart */
 } mp_message;
@@ -37,8 +38,8 @@ int mp_message_hops(mp_message *msg);
 /* True when a field "Delivered-To: address" is there: this recipient has had it (loop). */
 bool mp_message_delivered_to(mp_message *msg, mp_str address);
 
-/* Appends what stands before the received body: `extra` (fields as whole lines, may be empty), our Received field when `received`, the
- * header block as edited, the empty line. 0 or error. */
+/* Appends what stands before the received body: `extra` (fields as whole lines, may be empty), our Received field when `received` (of one that was
+ * not made here), the header block as edited, the empty line. 0 or error. */
 int mp_message_head(mp_message *msg, mp_str extra, bool received, mp_buf *out);
 uint64_t mp_message_body_at(const mp_message *msg); /* offset of the body in the sink */
 

@@ -91,6 +91,14 @@ local function start(message, job, done)
   end
 end
 
+--- What C is told of a delivery on disk or to a program.
+---@param message table sender, session
+---@param job table plan, path or args, recipients
+---@return table
+function M.order(message, job)
+  return orders[job.plan.kind](message, job)
+end
+
 --- The place of a plan for one recipient: a path, or arguments; and a key that identical deliveries share.
 local function place(plan, one, message)
   if plan.hop then
@@ -113,6 +121,8 @@ local function place(plan, one, message)
   end
   return { args = args, key = ("pipe\0%s\0"):format(plan.line_end) .. table.concat(args, "\0") }
 end
+
+M.place = place
 
 local function settle(one, result)
   one._result = result

@@ -709,7 +709,7 @@ TEST(a_higher_priority_goes_first_whoever_sent_it)
 {
   OPEN(rig);
   static const char *const senders[] = { "a@example.org", "b@example.org", "c@example.org", "d@example.org" };
-  char id[8];
+  char id[16];
   for (int i = 0; i < 4; i++) {
     snprintf(id, sizeof id, "m%d", i);
     rig_mail mail = rig_mail_to(id, "bob@example.net");

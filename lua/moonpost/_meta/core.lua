@@ -363,6 +363,17 @@ function worker:client(stream, opts, on) end
 ---@return moonpost.core.wire wire
 function worker:memory_stream(peer) end
 
+--- A message made of octets, to be delivered like one that was received; false: `done` is called with it later, when a large one is in a file.
+---@param octets string
+---@param sender string
+---@param recipient string
+---@param id string
+---@param received number unix seconds
+---@param done fun(message: moonpost.core.message?, why?: string, error?: string)
+---@return moonpost.core.message|false|nil message
+---@return string? why
+---@return string? error
+function worker:message(octets, sender, recipient, id, received, done) end
 --- A conversation in lines over a stream, which is taken. `on("line", text)`, `on("drained")` when what waited to be sent has gone, `on("end", why)`, the last.
 ---@param stream moonpost.core.stream
 ---@param on fun(what: "line"|"drained"|"end", text: string)

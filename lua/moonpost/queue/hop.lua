@@ -4,10 +4,13 @@
 ---     "smtp://user:secret@relay.example.net:587"       a smarthost, an LMTP server, a unix socket
 ---     { "mx", tls = "required", source = ... }         either of them with options of moonpost.connect
 ---     { url = "lmtp://unix:/run/lists.sock", ... }
+---     { maildir = "/var/mail/%{mailbox}" }             a Maildir, or { file = ... }, { pipe = { "/usr/bin/procmail" } }: as of message:deliver
+---     "maildir:/var/mail/%{mailbox}"                   the same
 ---     function(delivery) ... end                       a function of Lua, which answers like a hook: nothing = delivered
 ---     "lua:name"                                       the same, one of the queue's `routes`
 ---     550, "5.1.1", "No such mailbox"                  a bounce; 4xx: later
 local client_options = require "moonpost.client_options"
+local deposit = require "moonpost.queue.deposit"
 local destination = require "moonpost.destination"
 local identity = require "moonpost.identity"
 local options_of = require "moonpost.options"
@@ -63,11 +66,23 @@ local function named(queue, text)
   return { kind = "call", key = text, show = text, call = call }
 end
 
+local function deposited(queue, options, key)
+  local call, show = deposit.call(queue, options)
+  if not call then
+    return nil, show
+  end
+  return { kind = "call", key = key, show = show, call = call }
+end
+
 local function make(queue, answer, key)
   if answer == "mx" then
     return connection(queue, { "mx" }, key)
   elseif type(answer) == "string" and answer:find("^lua:") then
     return named(queue, answer)
+  elseif type(answer) == "string" and answer:find("^maildir:") then
+    return deposited(queue, { maildir = answer:sub(9) }, key)
+  elseif type(answer) == "table" and (answer.maildir ~= nil or answer.file ~= nil or answer.pipe ~= nil) then
+    return deposited(queue, answer, key)
   elseif type(answer) == "string" then
     return connection(queue, { url = answer }, key)
   elseif type(answer) == "function" then
