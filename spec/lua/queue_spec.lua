@@ -309,6 +309,30 @@ describe("moonpost.queue", function()
     end)
   end)
 
+  it("makes no more connections to a site than its limits allow in a time, also when they change", function()
+    local server = test.server {}
+    world({
+      dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server },
+      queue = { site = { connections = 5, per_connection = 1, connection_rate = "1/m" } },
+    }, function(queue)
+      local told, worker = events(queue), require("moonpost.task").worker()
+      local began = worker:now()
+      for _ = 1, 3 do
+        assert(queue:send(mail "bob@example.net"))
+      end
+      until_told(told, 3, 600)
+      assert.is_true(worker:now() - began >= 119, worker:now() - began)
+      queue:limit("mx.example.net", { connections = 5, per_connection = 1 })
+      began = worker:now()
+      for _ = 1, 3 do
+        assert(queue:send(mail "bob@example.net"))
+      end
+      until_told(told, 6, 600)
+      assert.is_true(worker:now() - began < 10, worker:now() - began)
+      queue:stop()
+    end)
+  end)
+
   it("keeps to the recipients of a transaction that a site's pattern says", function()
     local server = test.server {}
     world({

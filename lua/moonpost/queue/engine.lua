@@ -261,7 +261,9 @@ end
 local function over(self, at, job, ok, outcomes)
   if not ok then
     at:skipped()
-    log.event("error", "delivery failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(outcomes) })
+    if not self.hurried then -- else it was given up, and stays in the spool
+      log.event("error", "delivery failed", { "queue", self.queue.name, "message", job.message.id, "why", tostring(outcomes) })
+    end
     self:put_back(job.deliveries, LATER)
     return
   end
@@ -489,6 +491,7 @@ end
 
 --- What is on its way is given up: its time is over. It stays in the spool.
 function Engine:hurry()
+  self.hurried = true
   for running in pairs(self._tasks) do
     running:cancel()
   end
