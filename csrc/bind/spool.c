@@ -55,9 +55,11 @@ static void spool_free(mpl_spool *shared)
   mp_mem_free(shared);
 }
 
+enum { HOLDERS = 32767 };
+
 /* Opened by the first who asks for the folder. */
-static int use(mpl_process *process, const char *folder, unsigned owners, mpl_spool **out, char *why,
-               size_t why_size)
+static int use(mpl_process *process, const char *folder, unsigned owners, uint16_t *holder, mpl_spool **out,
+               char *why, size_t why_size)
 {
   int rc = 0;
   pthread_mutex_lock(&process->lock);
@@ -84,8 +86,11 @@ static int use(mpl_process *process, const char *folder, unsigned owners, mpl_sp
       process->spools = shared;
     }
   }
-  if (rc == 0)
+  if (rc == 0) {
     shared->users++;
+    shared->holders = (uint16_t)(shared->holders % HOLDERS + 1);
+    *holder = shared->holders;
+  }
   pthread_mutex_unlock(&process->lock);
   *out = shared;
   return rc;
@@ -179,6 +184,7 @@ static void close_box(mpl_spool_box *box)
   pthread_mutex_unlock(&box->lock);
   while (!mp_list_empty(&box->waiting))
     mpl_asked_forget(MP_CONTAINER(box->waiting.next, mpl_asked, node));
+  mp_spool_leave(box->shared->spool, box->holder); /* what this state has claimed is nobody's now */
   pthread_mutex_lock(&box->shared->lock);
   mp_list_remove(&box->heard->node);
   bool on_its_way = box->heard->posted;
@@ -220,8 +226,10 @@ static int core_spool(lua_State *L)
     return luaL_error(L, "out of memory");
   char why[WHY];
   mpl_spool *shared;
+  uint16_t holder;
   unsigned workers, place = mpl_place(L, &workers);
-  int rc = use(process, folder, workers < MP_SPOOL_OWNERS ? workers : MP_SPOOL_OWNERS, &shared, why, sizeof why);
+  int rc = use(process, folder, workers < MP_SPOOL_OWNERS ? workers : MP_SPOOL_OWNERS, &holder, &shared, why,
+               sizeof why);
   if (rc < 0) {
     mp_mem_free(one);
     return mpl_fail(L, rc, why);
@@ -229,6 +237,7 @@ static int core_spool(lua_State *L)
   pthread_mutex_init(&box->lock, NULL);
   pthread_cond_init(&box->none, NULL);
   box->owner = place % shared->owners;
+  box->holder = holder;
   box->process = mpl_process_ref(process);
   box->heard = one;
   *one = (mpl_spool_listener){ .post.run = heard, .loop = box->loop, .box = box, .shared = shared };

@@ -13,8 +13,9 @@ enum { MPL_SPOOL_LINES = 16 }; /* of the spool's log that wait for a loop; more 
 typedef struct mpl_spool {
   struct mpl_spool *next;
   mp_spool *spool;
-  unsigned owners; /* among whom domains are divided: the process's workers */
-  unsigned users;  /* under the process's lock */
+  unsigned owners;  /* among whom domains are divided: the process's workers */
+  unsigned users;   /* under the process's lock */
+  uint16_t holders; /* the last number that a box was given; under the process's lock */
   pthread_mutex_t lock;
   mp_list listeners;
   char *lines[MPL_SPOOL_LINES]; /* under `lock` */
@@ -29,7 +30,8 @@ typedef struct mpl_spool_box { /* box; kept in the registry while something is a
   mpl_process *process;
   mpl_state *state;
   mp_loop *loop;
-  unsigned owner; /* of domains: this worker */
+  unsigned owner;  /* of domains: this worker */
+  uint16_t holder; /* of leases: this box */
   mpl_spool_listener *heard;
   int changed, logged; /* registry references of functions */
   /* Asked and not yet answered by another thread: the loop must outlive these. */

@@ -307,6 +307,7 @@ static int spool_put(lua_State *L)
   put->count = mpl_spool_read_recipients(L, asked, 4);
   luaL_argcheck(L, put->count > 0, 4, "at least one expected");
   put->lease_ms = mpl_check_ms(L, 5);
+  put->holder = mpl_check_spool(L)->holder;
   put->change_count = lua_isnil(L, 6) ? 0 : mpl_spool_read_changes(L, asked, 6);
   put->message = &asked->message;
   put->recipients = asked->recipients;
@@ -374,6 +375,7 @@ static int claim(lua_State *L, mpl_asked **draft, int at)
   lua_Integer most = luaL_checkinteger(L, at + 1);
   luaL_argcheck(L, most > 0 && most <= MP_SPOOL_CLAIM_MAX, at + 1, "1 to 1000 expected");
   request->lane = -1;
+  request->holder = mpl_check_spool(L)->holder;
   request->now_ms = mpl_spool_ms(L, at);
   request->max = (size_t)most;
   request->lease_ms = mpl_check_ms(L, at + 2);

@@ -435,7 +435,7 @@ void mp_spool_claim_run(mp_spool *spool, mp_spool_claim_request *claim)
   claiming c = { .spool = spool, .claim = claim };
   mp_spool_gather *gather = NULL;
   claim->batch = NULL;
-  claim->lease = ++spool->last_token;
+  claim->lease = mp_spool_token(spool, claim->holder);
   if (!valid(claim))
     c.err = MP_E_INVALID;
   else
@@ -505,4 +505,19 @@ void mp_spool_lease_run(mp_spool *spool, mp_spool_lease_request *request)
   }
   pthread_mutex_unlock(&spool->index_lock);
   mp_spool_finish(&request->request, err ? err : count ? 0 : MP_E_CANCELLED);
+}
+
+void mp_spool_leave(mp_spool *spool, uint16_t holder)
+{
+  mp_index *index = &spool->index;
+  pthread_mutex_lock(&spool->index_lock);
+  for (size_t i = 0; i < MP_INDEX_CLAIMS; i++)
+    for (mp_list *at = index->claims[i].next, *next; at != &index->claims[i]; at = next) {
+      mp_lease *lease = MP_CONTAINER(at, mp_lease, of);
+      next = at->next;
+      if (lease->token && lease->token >> MP_SPOOL_HOLDER_SHIFT == holder)
+        mp_index_lease_end(index, lease, true);
+    }
+  pthread_mutex_unlock(&spool->index_lock);
+  mp_spool_wake(spool);
 }

@@ -142,6 +142,11 @@ mp_index_domain *mp_spool_pin(mp_spool *spool, mp_str domain);
 int mp_spool_gone_add(mp_spool *spool, mp_spool_work *work, mp_str id);
 
 /* ---- claims (claim.c); outside of a transaction */
+enum { MP_SPOOL_HOLDER_SHIFT = 48 }; /* of a token: whose it is stands in front of a number */
+static inline uint64_t mp_spool_token(mp_spool *spool, uint16_t holder)
+{
+  return (uint64_t)holder << MP_SPOOL_HOLDER_SHIFT | ++spool->last_token;
+}
 void mp_spool_claim_run(mp_spool *spool, mp_spool_claim_request *claim);
 void mp_spool_lease_run(mp_spool *spool, mp_spool_lease_request *request);
 

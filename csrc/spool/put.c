@@ -129,7 +129,7 @@ int mp_spool_put_apply(mp_spool *spool, mp_spool_work *work, mp_spool_put_reques
     spool->last_seq = seq; /* also when the transaction fails: numbers are plenty */
     err = put_content(spool, m, seq);
     if (put->lease_ms > 0)
-      put->lease = ++spool->last_token;
+      put->lease = mp_spool_token(spool, put->holder);
   }
   int lane = mp_spool_lane(m->tenant, m->sender);
   for (size_t i = 0; err == 0 && !put->existed && i < put->count; i++) {

@@ -181,6 +181,7 @@ typedef struct mp_spool_put_request {
   mp_spool_change *changes;
   size_t change_count;
   int64_t lease_ms; /* not 0: the caller claims, by this put, what is due at its received time */
+  uint16_t holder;  /* for whom: mp_spool_leave */
   bool existed;     /* out: nothing was put; nothing is claimed */
   uint64_t lease;   /* out */
 } mp_spool_put_request;
@@ -213,6 +214,7 @@ typedef struct mp_spool_claim_request {
   int lane;    /* -1: the next in turn, and others while there is room */
   int64_t now_ms;
   int64_t lease_ms;
+  uint16_t holder;       /* for whom: mp_spool_leave */
   size_t max;            /* recipients; up to MP_SPOOL_CLAIM_MAX */
   uint64_t lease;        /* out: names this claim in its changes */
   mp_spool_batch *batch; /* out, the caller's to free; NULL with an error, empty when nothing is due */
@@ -231,6 +233,9 @@ typedef struct mp_spool_lease_request {
 } mp_spool_lease_request;
 
 void mp_spool_lease(mp_spool *spool, mp_spool_lease_request *request);
+
+/* Somebody is gone who claimed: what he still holds is nobody's. */
+void mp_spool_leave(mp_spool *spool, uint16_t holder);
 
 /* ---- what is due ----------------------------------------------------------------------------------------------- */
 

@@ -582,6 +582,35 @@ TEST(an_alarm_tells_of_a_warning_and_then_of_the_end)
   rig_dispose(&rig);
 }
 
+TEST(what_somebody_held_who_is_gone_is_nobodys)
+{
+  OPEN(rig);
+  uint64_t lease;
+  CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
+  CHECK_EQ_INT(rig_put_one(&rig, "m2", "eve@example.com"), 0);
+  for (uint16_t holder = 1; holder <= 2; holder++) {
+    mp_spool_claim_request claim = { .request.done = rig_done,
+                                     .domain = holder == 1 ? MP_STR("example.net") : MP_STR("example.com"),
+                                     .lane = -1,
+                                     .now_ms = NOW,
+                                     .lease_ms = 60000,
+                                     .max = 10,
+                                     .holder = holder };
+    mp_spool_claim(rig.spool, &claim);
+    CHECK_EQ_INT(rig_wait(&rig, &claim.request), 0);
+    CHECK_EQ_INT(claim.batch->recipients, 1);
+    lease = claim.lease;
+    mp_spool_batch_free(claim.batch);
+  }
+  mp_spool_leave(rig.spool, 1);
+  CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 1);
+  CHECK_EQ_INT(rig_claims(&rig, "example.com", NOW), 0);
+  mp_spool_lease_request on = { .request.done = rig_done, .lease = lease, .lease_ms = 90000 };
+  mp_spool_lease(rig.spool, &on);
+  CHECK_EQ_INT(rig_wait(&rig, &on.request), 0);
+  rig_dispose(&rig);
+}
+
 TEST(what_is_roused_is_named_at_once)
 {
   OPEN(rig);
