@@ -118,6 +118,11 @@ local function commands(with)
     assert.not_matches("\27", out)
   end)
 
+  it("looks at the whole spool" .. with, function()
+    assert.equal("fine\n", says "check")
+    assert.equal('{"aside":0}\n', says("check", "--json"))
+  end)
+
   it("tells what is wrong with what it is asked for" .. with, function()
     for _, case in ipairs {
       { "hold", "hold: IDs, filters or --all are needed" },
@@ -268,13 +273,26 @@ describe("moonpost queue", function()
       assert.same({ 2, "moonpost: queue: which one? --spool FOLDER, or MOONPOST_SPOOL, is needed\n" }, { result.code, result.err })
     end)
 
+    it("sets aside what is damaged, and says so", function()
+      local id = rows()[1].id
+      local sql = ("DELETE FROM content WHERE seq = (SELECT seq FROM message WHERE id = '%s')"):format(id)
+      local script = dir:write("damage.py",
+        ("import sqlite3\nd = sqlite3.connect(%q)\nd.execute(%q)\nd.commit()\n"):format(dir:join "spool/spool.db", sql))
+      assert.equal(0, process.run({ "python3", script, timeout = 20 }).code)
+      local result = queue { "check" }
+      assert.same({ 1, "damaged, and set aside: 1\n" }, { result.code, result.out })
+      assert.equal("fine\n", says "check")
+      assert.equal(1, queue({ "show", id }).code)
+    end)
+
     it("says of a site that no server runs", function()
       local result = queue { "suspend", "mx.example.net" }
       assert.matches("no server runs", result.err, 1, true)
     end)
 
     it("returns to the sender: the report is there for the next server", function()
-      assert.equal("1 returned\n", says("bounce", "--domain", "one.example"))
+      local left = #rows("--from", "*@example.net")
+      assert.equal(left .. " returned\n", says("bounce", "--from", "*@example.net"))
       assert.equal("ann@example.net", rows("--from", "<>", "--domain", "example.net")[1].recipient)
     end)
   end)

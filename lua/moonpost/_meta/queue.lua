@@ -121,6 +121,12 @@ function Queue:stop(grace) end
 ---@return moonpost.Error? err
 function Queue:list(which) end
 
+--- Looks at the whole spool. What is damaged is set aside, and the rest goes on.
+---@async
+---@return integer? aside messages that were set aside
+---@return moonpost.Error? err
+function Queue:check() end
+
 --- Calls `fn(row)` for deliveries, oldest message first, as they are read: of a large queue nothing is kept.
 ---@async
 ---@param which moonpost.QueueFilter|string

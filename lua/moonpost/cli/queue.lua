@@ -21,6 +21,7 @@ M.help = [[
   bounce [ID...]             return to the sender
   suspend, resume SITE       ask nothing of a site; and no longer
   limit SITE NAME=VALUE...   other limits for a site, until the server ends
+  check                      look at the whole spool, and set aside what is damaged
   stats                      what is in the queue, and how its sites are
   top                        the same, again and again, until you press Ctrl-C
 
@@ -230,6 +231,14 @@ function run.limit(link, args, words)
     print(args.json and json.encode { site = words[1], limits = limits } or ("%s limited"):format(log.clean(words[1])))
   end
   return answer ~= nil, why
+end
+
+function run.check(link, args)
+  local answer, why = link.ask { what = "check" }
+  if answer then
+    print(args.json and json.encode(answer) or answer.aside == 0 and "fine" or ("damaged, and set aside: %d"):format(answer.aside))
+  end
+  return answer ~= nil and answer.aside == 0, why
 end
 
 function run.stats(link, args)

@@ -268,6 +268,16 @@ function M.install(Queue, site_schema)
     return with(self, stats, how)
   end
 
+  --- Looks at the whole spool. What is damaged is set aside, and the rest goes on.
+  ---@async
+  ---@return integer? aside messages that were set aside
+  ---@return moonpost.Error? err the database itself is damaged, or cannot be read
+  function Queue:check()
+    return with(self, function(engine)
+      return engine.store:check()
+    end)
+  end
+
   --- Asks nothing of a site any more, until it is resumed or the process ends.
   ---@async
   ---@param name string

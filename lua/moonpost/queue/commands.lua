@@ -80,6 +80,11 @@ function commands.stats(queue, request)
   return call(queue, "stats", request.quick and { quick = true } or nil)
 end
 
+function commands.check(queue)
+  local aside, why = call(queue, "check")
+  return aside and { aside = aside }, why
+end
+
 --- Carries a request out.
 ---@async
 ---@param queue moonpost.Queue

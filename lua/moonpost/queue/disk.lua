@@ -412,6 +412,18 @@ function Store:count(filter)
   return deliveries_, messages
 end
 
+--- Looks at everything: pages, indexes, rows, files. Takes as long as to read it all.
+---@async
+---@return integer? aside messages that were found damaged, and set aside
+---@return moonpost.Error? err
+function Store:check()
+  local aside, why, name = ask(self, "check")
+  if not aside then
+    return failure(why, name)
+  end
+  return aside
+end
+
 function Store:close()
   if self._timer then
     self._timer:cancel()
