@@ -368,7 +368,7 @@ void mp_spool_wake(mp_spool *spool)
   bool earlier = false;
   pthread_mutex_lock(&spool->index_lock);
   for (unsigned i = 0; i < spool->opts.owners; i++) {
-    int64_t due = least(mp_timers_next(&spool->index.due[i]), spool->index.alarm_ms);
+    int64_t due = least(mp_timers_next(&spool->index.due[i]), i == 0 ? spool->index.alarm_ms : INT64_MAX);
     if (spool->told_ms[i] != INT64_MIN && due < spool->told_ms[i]) {
       spool->told_ms[i] = INT64_MIN; /* once, until somebody asks */
       earlier = true;
@@ -474,7 +474,8 @@ int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms)
   pthread_mutex_lock(&spool->index_lock);
   sweep(spool);
   int64_t clock = mp_spool_clock(spool);
-  int64_t ms = least(until(mp_timers_next(&index->due[owner]), now_ms), until(index->alarm_ms, now_ms));
+  int64_t ms = least(until(mp_timers_next(&index->due[owner]), now_ms),
+                     owner == 0 ? until(index->alarm_ms, now_ms) : INT64_MAX);
   ms = least(ms, least(until(mp_timers_next(&index->quiet), clock), until(mp_timers_next(&index->ends), clock)));
   spool->told_ms[owner] = ms == INT64_MAX ? INT64_MAX : now_ms + ms;
   pthread_mutex_unlock(&spool->index_lock);

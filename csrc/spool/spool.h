@@ -270,7 +270,7 @@ int mp_spool_quiet(mp_spool *spool, mp_str domain, int64_t ms);
  * named next. What is not due stays so. MP_E_NOTFOUND when nothing waits. */
 int mp_spool_rouse(mp_spool *spool, mp_str domain);
 
-/* Milliseconds until mp_spool_due may name something to this owner, a lease ends, or an alarm is over; 0: now; INT64_MAX: nothing waits. */
+/* Milliseconds until mp_spool_due may name something to this owner, a lease ends, or, for the first owner, an alarm is over; 0: now; INT64_MAX: nothing waits. */
 int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms);
 
 /* An alarm is over, or may be: a claim of alarms would tell. */

@@ -653,6 +653,14 @@ TEST(domains_are_divided_among_owners)
       CHECK_EQ_INT(mp_spool_due(rig.spool, i, NOW, 1000, &domain, 1), 0);
   REQUIRE(CHECK_EQ_INT(mp_spool_due(rig.spool, owner, NOW, 1000, &domain, 1), 1));
   unsigned other = (owner + 1) % 3;
+  /* alarms are the first owner's business: others would look for them for ever */
+  rig_mail mail = rig_mail_to("m9", "bob@example.org");
+  mail.to[0].due_ms = NOW + 99999;
+  mail.to[0].alarm_ms = NOW - 1;
+  CHECK_EQ_INT(rig_put(&rig, &mail), 0);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 0);
+  CHECK(mp_spool_next(rig.spool, 1, NOW) > 0 && mp_spool_next(rig.spool, 2, NOW) > 0);
+  CHECK_EQ_INT(rig_end(&rig, "m9", 1), 0);
   mp_spool_next(rig.spool, other, NOW);
   unsigned wakes = rig.wakes;
   CHECK_EQ_INT(mp_spool_give(rig.spool, MP_STR("example.net"), other), 0);
