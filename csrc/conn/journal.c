@@ -25,7 +25,7 @@ struct mp_journal {
   bool busy; /* the pool has what follows */
   mp_buf writing;
   uint64_t writing_lines;
-  bool reopen;
+  bool reopen, torn; /* torn: the file may end in the middle of a line */
   int fd;
   int error; /* errno of the last batch; 0: it was written */
 };
@@ -88,25 +88,36 @@ static void use(mp_journal *journal, int fd)
   journal->fd = fd;
 }
 
-/* Moves files up by one number. Whoever has the lock of the file that is still at the path does it. */
-static void turn_over(mp_journal *journal)
+/* With the lock. False: the file stays where it is, and grows on, which loses nothing. */
+static bool move_up(mp_journal *journal)
 {
   struct stat ours, there;
   char from[PATH_MOST], to[PATH_MOST];
   if (fstat(journal->fd, &ours) != 0 || (uint64_t)ours.st_size < journal->opts.limit)
-    return;
-  if (flock(journal->fd, LOCK_EX) != 0)
-    return;
+    return false; /* somebody else has emptied it */
   bool still = stat(journal->path, &there) == 0 && there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
   for (unsigned i = journal->opts.keep; still && i > 0; i--) {
     snprintf(from, sizeof from, i > 1 ? "%s.%u" : "%s", journal->path, i - 1);
     snprintf(to, sizeof to, "%s.%u", journal->path, i);
     if (rename(from, to) != 0 && errno != ENOENT)
-      return; /* it grows on, which loses nothing; closing gives the lock back */
+      return false;
   }
-  if (still && journal->opts.keep == 0 && ftruncate(journal->fd, 0) != 0)
+  return !still || journal->opts.keep > 0 || ftruncate(journal->fd, 0) == 0;
+}
+
+/* Moves files up by one number. Whoever has the lock of the file that is still at the path does it; nobody waits for it, for the threads of the
+ * pool are few, and the next batch looks again. */
+static void turn_over(mp_journal *journal)
+{
+  struct stat ours;
+  if (fstat(journal->fd, &ours) != 0 || (uint64_t)ours.st_size < journal->opts.limit)
     return;
-  use(journal, open_file(journal->path));
+  if (flock(journal->fd, LOCK_EX | LOCK_NB) != 0)
+    return;
+  bool moved = move_up(journal);
+  flock(journal->fd, LOCK_UN);
+  if (moved)
+    use(journal, open_file(journal->path));
 }
 
 static void write_batch(mp_work *work)
@@ -115,7 +126,10 @@ static void write_batch(mp_work *work)
   if (journal->reopen)
     use(journal, open_file(journal->path));
   journal->reopen = false;
-  journal->error = mp_disk_write(journal->fd, mp_buf_view(&journal->writing)) == 0 ? 0 : errno;
+  bool whole = (!journal->torn || mp_disk_write(journal->fd, MP_STR("\n")) == 0) &&
+               mp_disk_write(journal->fd, mp_buf_view(&journal->writing)) == 0;
+  journal->error = whole ? 0 : errno;
+  journal->torn = !whole; /* the next batch begins with a line of its own */
   if (journal->opts.limit)
     turn_over(journal);
 }

@@ -91,6 +91,26 @@ describe("core.journal", function()
     end)
   end)
 
+  it("#thread holds up nobody where files cannot be moved", function()
+    local dir <close> = tmpdir.new()
+    assert(os.execute(("mkdir -p '%s'"):format(dir:join "log.1/x"))) -- no file can take its place
+    moonpost.run(function()
+      local journals, path = {}, dir:join "log"
+      for i = 1, 6 do -- more than the pool has threads
+        journals[i] = assert(core.journal(core.worker(), path, 10, 1, function() end))
+      end
+      for round = 1, 2 do
+        for _, journal in ipairs(journals) do
+          journal:add "a line over the limit"
+        end
+        await(path, 6 * round)
+      end
+      for _, journal in ipairs(journals) do
+        journal:close()
+      end
+    end)
+  end)
+
   it("counts what a full disk cannot take", function()
     moonpost.run(function()
       local lost
