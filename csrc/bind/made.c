@@ -90,10 +90,10 @@ static void path_at(lua_State *L, int index, mp_path *path)
   luaL_argcheck(L, ok, index, "an address expected");
 }
 
-/* worker:message(octets, sender, recipient, id, received, done) -> message; or nil, why, error; or false: done(message) or done(nil, why, error) comes later. */
+/* worker:message(octets, sender, recipient, id, received, binary, done) -> message; or nil, why, error; or false: done(message) or done(nil, why, error) comes later. */
 static int worker_message(lua_State *L)
 {
-  static const mp_mail_params no_mail;
+  mp_mail_params params = { 0 };
   static const mp_rcpt_params no_rcpt;
   mpl_worker *worker = mpl_check_worker(L, 1);
   mp_str octets = mpl_check_str(L, 2);
@@ -102,21 +102,25 @@ static int worker_message(lua_State *L)
   path_at(L, 4, &recipient);
   mp_str id = mpl_check_str(L, 5);
   lua_Number received = luaL_checknumber(L, 6);
-  luaL_checktype(L, 7, LUA_TFUNCTION);
+  if (lua_toboolean(L, 7)) {
+    params.given = MP_PARAM_BODY;
+    params.body = MP_BODY_BINARY;
+  }
+  luaL_checktype(L, 8, LUA_TFUNCTION);
   making *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (making){ .state = mpl_state_of(L), .self = LUA_NOREF, .done = LUA_NOREF, .held = LUA_NOREF };
   mp_list_init(&box->leaving.node);
   luaL_setmetatable(L, MPL_MADE);
   lua_pushvalue(L, 5);
   box->held = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_pushvalue(L, 7);
+  lua_pushvalue(L, 8);
   box->done = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, -1);
   box->self = luaL_ref(L, LUA_REGISTRYINDEX);
   mpl_leaving_init(&box->leaving, worker, drop);
   box->trace = (mp_trace){ .id = id, .unix_s = received > 0 && received < 1e12 ? (int64_t)received : 0 };
   box->env = mp_envelope_new(ENVELOPE_MOST, NULL, NULL);
-  int rc = box->env ? mp_envelope_mail(box->env, &sender, &no_mail) : MP_E_NOMEM;
+  int rc = box->env ? mp_envelope_mail(box->env, &sender, &params) : MP_E_NOMEM;
   if (rc == 0 && !mp_envelope_rcpt(box->env, &recipient, &no_rcpt))
     rc = MP_E_NOMEM;
   if (rc == 0)

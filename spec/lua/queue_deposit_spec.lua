@@ -106,6 +106,41 @@ describe("a route", function()
     end
   end)
 
+  it("{ maildir = PATH } keeps every octet of a message whose lines are none", function()
+    with(function(dir) return { maildir = dir:join "mail" } end, function(queue, told, dir)
+      assert(queue:send { from = "ann@example.net", to = "bob@example.org", message = "A: b\r\n\r\nx\r\ny\nz", params = { body = "BINARYMIME" } })
+      for _ = 1, 500 do
+        if told[1] then
+          break
+        end
+        moonpost.sleep(0.01)
+      end
+      assert.equal("delivered", told[1].event)
+      assert.matches("\r\n\r\nx\r\ny\nz$", read(dir:join("mail/new/" .. dir:list("mail/new")[1])))
+    end)
+  end)
+
+  it("is not left half way: a program has its own time", function()
+    local dir <close> = tmpdir.new()
+    moonpost.run(function()
+      local queue = moonpost.queue {
+        spool = dir:join "spool", hostname = "mx.example.org", call_time = "10ms", route = { pipe = { "/bin/sh", "-c", "sleep 0.2" } },
+      }
+      local told
+      function queue.on.delivered() told = "delivered" end
+      function queue.on.deferred() told = "deferred" end
+      assert(queue:send { from = "", to = "bob@example.org", message = "A: b\r\n\r\n" })
+      for _ = 1, 500 do
+        if told then
+          break
+        end
+        moonpost.sleep(0.01)
+      end
+      assert.equal("delivered", told)
+      queue:stop(1)
+    end)
+  end)
+
   it("tells what is wrong with it", function()
     local hop = require "moonpost.queue.hop"
     for _, case in ipairs {

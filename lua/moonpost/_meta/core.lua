@@ -369,11 +369,12 @@ function worker:memory_stream(peer) end
 ---@param recipient string
 ---@param id string
 ---@param received number unix seconds
+---@param binary boolean its lines are none (RFC 3030)
 ---@param done fun(message: moonpost.core.message?, why?: string, error?: string)
 ---@return moonpost.core.message|false|nil message
 ---@return string? why
 ---@return string? error
-function worker:message(octets, sender, recipient, id, received, done) end
+function worker:message(octets, sender, recipient, id, received, binary, done) end
 --- A conversation in lines over a stream, which is taken. `on("line", text)`, `on("drained")` when what waited to be sent has gone, `on("end", why)`, the last.
 ---@param stream moonpost.core.stream
 ---@param on fun(what: "line"|"drained"|"end", text: string)

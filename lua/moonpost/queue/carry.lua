@@ -166,7 +166,12 @@ function M.call(store, job, seconds)
       return job.octets or store:octets(job.message.id)
     end
     list[i] = said(pcall(function()
-      local code, enhanced, text = task.timeout(seconds, job.hop.call, one, octets)
+      local code, enhanced, text
+      if job.hop.patient then
+        code, enhanced, text = job.hop.call(one, octets)
+      else
+        code, enhanced, text = task.timeout(seconds, job.hop.call, one, octets)
+      end
       if Error.is(enhanced) and code == nil then
         error(enhanced, 0)
       end

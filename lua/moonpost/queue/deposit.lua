@@ -10,12 +10,10 @@ local task = require "moonpost.task"
 local M = {}
 
 local LOOP = { 554, "5.4.6", "This message has been delivered to this address before: mail loop" }
-local PIPE_MOST = 240 -- seconds: less than `call_time` is by default
-
 -- The message as C has it. Waits while a large one goes to a file.
 local function core_of(worker, octets, entry, address)
   return task.park(function(wake)
-    local made, why, name = worker:message(octets, entry.sender, address, entry.id, entry.received, wake)
+    local made, why, name = worker:message(octets, entry.sender, address, entry.id, entry.received, entry.params.body == "BINARYMIME", wake)
     if made ~= false then
       wake(made, why, name)
     end
@@ -67,9 +65,6 @@ function M.call(queue, options)
     return nil, why
   elseif plan.hop then
     return nil, 'lmtp: url = "lmtp://..." is the route'
-  end
-  if plan.kind == "pipe" then
-    plan.timeout = math.min(plan.timeout, PIPE_MOST)
   end
   local target = options[plan.kind]
   local show = plan.kind .. ":" .. (type(target) == "table" and tostring(target[1]) or tostring(target))

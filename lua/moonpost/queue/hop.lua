@@ -27,6 +27,7 @@ local KEPT_MOST = 4096 -- hops that are known again by what they say
 ---@field show string for people, without credentials
 ---@field settings? table of connections
 ---@field call? function
+---@field patient? boolean `call_time` does not end it
 ---@field reply? moonpost.Reply
 
 local function connection(queue, options, key)
@@ -71,7 +72,7 @@ local function deposited(queue, options, key)
   if not call then
     return nil, show
   end
-  return { kind = "call", key = key, show = show, call = call }
+  return { kind = "call", key = key, show = show, call = call, patient = true } -- it has an end of its own, and is not to be left half way
 end
 
 local function make(queue, answer, key)
