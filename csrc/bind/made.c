@@ -77,7 +77,8 @@ static void on_ready(void *ctx, int rc)
   lua_rawgeti(L, LUA_REGISTRYINDEX, box->done);
   lua_pushlightuserdata(L, &of);
   mpl_call(box->state, 2, 0);
-  forget(box);
+  if (box->sink) /* unless the worker was left meanwhile */
+    forget(box);
 }
 
 static void path_at(lua_State *L, int index, mp_path *path)

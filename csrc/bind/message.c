@@ -485,6 +485,13 @@ static int message_pipe(lua_State *L)
   return started(L, delivery, mp_deliver_pipe(loop, msg, &opts, delivered, delivery));
 }
 
+/* Ends what deliveries of it wait for: a program, the lock of an mbox. */
+static int message_cancel(lua_State *L)
+{
+  mp_deliver_cancel(check(L));
+  return 0;
+}
+
 int mpl_open_message(lua_State *L)
 {
   static const luaL_Reg methods[] = {
@@ -510,6 +517,7 @@ int mpl_open_message(lua_State *L)
     { "maildir", message_maildir },
     { "file", message_file },
     { "pipe", message_pipe },
+    { "cancel", message_cancel },
     { NULL, NULL },
   };
   mpl_class(L, MPL_MESSAGE, methods, message_gc);

@@ -293,9 +293,7 @@ static int spool_quiet(lua_State *L)
 {
   mpl_spool_box *box = mpl_check_spool(L);
   mp_str domain = mpl_check_str(L, 2);
-  lua_Number seconds = luaL_checknumber(L, 3);
-  int64_t ms = seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * 1000) + 1 : INT64_C(1000000000000) : 0;
-  lua_pushboolean(L, mp_spool_quiet(box->shared->spool, domain, ms) == 0);
+  lua_pushboolean(L, mp_spool_quiet(box->shared->spool, domain, mpl_spool_wait_ms(L, 3)) == 0);
   return 1;
 }
 

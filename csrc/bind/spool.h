@@ -57,8 +57,7 @@ struct mpl_asked {
   void (*ask)(mpl_asked *asked);               /* hands the request to the spool */
   int (*push)(lua_State *L, mpl_asked *asked); /* what is said of it when it went well; returns how many values */
   mp_spool_batch **batch;                      /* in the request: freed with it; or NULL */
-  const uint64_t *lease; /* in the request: given back when nobody is there any more; or NULL */
-  mp_arena arena;        /* texts */
+  mp_arena arena;                              /* texts */
   mp_spool_message message;
   mp_spool_recipient *recipients;
   mp_spool_change *changes;
@@ -78,20 +77,13 @@ struct mpl_asked {
 
 mpl_spool_box *mpl_check_spool(lua_State *L); /* the first argument; raises when it is closed */
 
-/* A thread has done its part: the loop goes on with it. Any thread. */
-void mpl_asked_back(mpl_asked *asked);
-
-/* A draft at the top of the stack: what raises while it is put together leaks nothing. */
-mpl_asked **mpl_ask_begin(lua_State *L);
-
-/* Asks. `done`: the index of the function that hears of the answer, 0: nobody; `held`: of a value that the request borrows from, or 0. */
-int mpl_ask(lua_State *L, mpl_asked **draft, int done, int held);
-
 /* The state closes: nobody hears of the answer any more. */
 void mpl_asked_forget(mpl_asked *asked);
 
 /* bind/spool_row.c: what is read from Lua into a request, and what was found as a table. */
 int64_t mpl_spool_ms(lua_State *L, int index); /* unix seconds on the stack as milliseconds */
+int64_t mpl_spool_wait_ms(lua_State *L,
+                          int index); /* seconds from now as milliseconds, rounded up; for ever is 30 years */
 mp_str mpl_spool_text(lua_State *L, mpl_asked *asked, int index); /* copied */
 void mpl_spool_read_message(lua_State *L, mpl_asked *asked, int index);
 size_t mpl_spool_read_recipients(lua_State *L, mpl_asked *asked, int index);

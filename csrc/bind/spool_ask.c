@@ -52,7 +52,8 @@ static void back(mp_post *post)
   dispose(asked);
 }
 
-void mpl_asked_back(mpl_asked *asked)
+/* A thread has done its part: the loop goes on with it. */
+static void hand_back(mpl_asked *asked)
 {
   mpl_spool_box *box = asked->box;
   pthread_mutex_lock(&box->lock);
@@ -64,7 +65,7 @@ void mpl_asked_back(mpl_asked *asked)
 
 static void answered(mp_spool_request *request)
 {
-  mpl_asked_back(MP_CONTAINER(request, mpl_asked, of.request));
+  hand_back(MP_CONTAINER(request, mpl_asked, of.request));
 }
 
 /* A thread takes its part. */
@@ -75,27 +76,10 @@ static void open_one(mpl_spool_box *box)
   pthread_mutex_unlock(&box->lock);
 }
 
-static void lease_answered(mp_spool_request *request)
-{
-  mp_mem_free(request);
-}
-
-/* What was claimed for somebody who is gone is nobody's. Without memory it is when its lease ends. */
-static void abandon(mp_spool *spool, uint64_t lease)
-{
-  mp_spool_lease_request *request = lease ? mp_mem_zalloc(sizeof *request) : NULL;
-  if (!request)
-    return;
-  *request = (mp_spool_lease_request){ .request.done = lease_answered, .lease = lease, .back = true };
-  mp_spool_lease(spool, request);
-}
-
 void mpl_asked_forget(mpl_asked *asked)
 {
   mp_list_remove(&asked->node);
   asked->box = NULL;
-  if (asked->lease && asked->of.request.result == 0)
-    abandon(asked->spool, *asked->lease);
 }
 
 static int draft_gc(lua_State *L)
@@ -107,7 +91,8 @@ static int draft_gc(lua_State *L)
   return 0;
 }
 
-mpl_asked **mpl_ask_begin(lua_State *L)
+/* A draft at the top of the stack: what raises while it is put together leaks nothing. */
+static mpl_asked **draft_new(lua_State *L)
 {
   enum { TEXTS = 32 << 20 };
   mpl_asked **draft = lua_newuserdatauv(L, sizeof *draft, 0);
@@ -125,7 +110,8 @@ mpl_asked **mpl_ask_begin(lua_State *L)
   return draft;
 }
 
-int mpl_ask(lua_State *L, mpl_asked **draft, int done, int held)
+/* Asks. `done`: the index of the function that hears of the answer, 0: nobody; `held`: of a value that the request borrows from, or 0. */
+static int ask(lua_State *L, mpl_asked **draft, int done, int held)
 {
   mpl_spool_box *box = mpl_check_spool(L);
   if (done)
@@ -246,7 +232,7 @@ static void ask_file(mpl_asked *asked)
   if (mp_loop_work(asked->loop, &asked->work) == 0)
     return;
   asked->of.request.result = MP_E_SYSTEM;
-  mpl_asked_back(asked);
+  hand_back(asked);
 }
 
 /* Head and body of octets: the head goes up to and with the empty line. */
@@ -297,7 +283,7 @@ static int spool_put(lua_State *L)
 {
   mpl_check_spool(L);
   lua_settop(L, 7);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   mp_spool_put_request *put = &asked->of.put;
   mpl_spool_read_message(L, asked, 2);
   if (lua_type(L, 3) == LUA_TUSERDATA)
@@ -313,21 +299,13 @@ static int spool_put(lua_State *L)
   put->recipients = asked->recipients;
   put->changes = asked->changes;
   asked->push = push_put;
-  asked->lease = &put->lease;
   if (!asked->source && asked->octets.len <= MP_SPOOL_FILE_DEFAULT)
     asked->message.body = asked->octets;
   asked->ask = asked->source || asked->octets.len > MP_SPOOL_FILE_DEFAULT ? ask_file : ask_put;
-  return mpl_ask(L, draft, 7, 3);
+  return ask(L, draft, 7, 3);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------------------------------- */
-
-static int push_true(lua_State *L, mpl_asked *asked)
-{
-  (void)asked;
-  lua_pushboolean(L, 1);
-  return 1;
-}
 
 /* How many there were. */
 static int push_update(lua_State *L, mpl_asked *asked)
@@ -348,12 +326,12 @@ static void ask_update(mpl_asked *asked)
 static int spool_update(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   asked->of.update.count = mpl_spool_read_changes(L, asked, 2);
   asked->of.update.changes = asked->changes;
   asked->ask = ask_update;
   asked->push = push_update;
-  return mpl_ask(L, draft, 3, 0);
+  return ask(L, draft, 3, 0);
 }
 
 static void ask_claim(mpl_asked *asked)
@@ -383,15 +361,14 @@ static int claim(lua_State *L, mpl_asked **draft, int at)
   asked->ask = ask_claim;
   asked->push = push_claim;
   asked->batch = &request->batch;
-  asked->lease = &request->lease;
-  return mpl_ask(L, draft, at + 3, 0);
+  return ask(L, draft, at + 3, 0);
 }
 
 /* spool:claim(domain, now, most, lease, done) */
 static int spool_claim(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L);
+  mpl_asked **draft = draft_new(L);
   (*draft)->of.claim.domain = mpl_spool_text(L, *draft, 2);
   return claim(L, draft, 3);
 }
@@ -400,7 +377,7 @@ static int spool_claim(lua_State *L)
 static int spool_alarms(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L);
+  mpl_asked **draft = draft_new(L);
   (*draft)->of.claim.alarms = true;
   return claim(L, draft, 2);
 }
@@ -409,7 +386,7 @@ static int spool_alarms(lua_State *L)
 static int spool_take(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L);
+  mpl_asked **draft = draft_new(L);
   (*draft)->of.claim.id = mpl_spool_text(L, *draft, 2);
   luaL_argcheck(L, (*draft)->of.claim.id.len > 0, 2, "the id of a message expected");
   return claim(L, draft, 3);
@@ -424,29 +401,25 @@ static void ask_lease(mpl_asked *asked)
 static int spool_leave(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   asked->of.lease.lease = (uint64_t)luaL_checkinteger(L, 2);
   asked->of.lease.id = mpl_spool_text(L, asked, 3);
   asked->of.lease.n = (uint32_t)luaL_checkinteger(L, 4);
-  lua_Number seconds = luaL_checknumber(L, 5);
-  asked->of.lease.lease_ms =
-      seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * 1000) + 1 : INT64_C(1000000000000) : 0;
+  asked->of.lease.lease_ms = mpl_spool_wait_ms(L, 5);
   asked->of.lease.back = true;
   asked->ask = ask_lease;
-  asked->push = push_true;
-  return mpl_ask(L, draft, 0, 0);
+  return ask(L, draft, 0, 0);
 }
 
 /* spool:keep(lease, seconds): what is still claimed by it stays claimed for so long from now. Nobody hears of it. */
 static int spool_keep(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   asked->of.lease.lease = (uint64_t)luaL_checkinteger(L, 2);
   asked->of.lease.lease_ms = mpl_check_ms(L, 3);
   asked->ask = ask_lease;
-  asked->push = push_true;
-  return mpl_ask(L, draft, 0, 0);
+  return ask(L, draft, 0, 0);
 }
 
 static void ask_list(mpl_asked *asked)
@@ -471,7 +444,7 @@ static int push_list(lua_State *L, mpl_asked *asked)
 static int spool_list(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   mp_spool_list_request *list = &asked->of.list;
   mpl_spool_read_filter(L, asked, 2, &list->filter);
   list->after = mpl_spool_text(L, asked, 3);
@@ -482,7 +455,7 @@ static int spool_list(lua_State *L)
   asked->ask = ask_list;
   asked->push = push_list;
   asked->batch = &list->batch;
-  return mpl_ask(L, draft, 6, 0);
+  return ask(L, draft, 6, 0);
 }
 
 static void ask_read(mpl_asked *asked)
@@ -503,7 +476,7 @@ static int push_read(lua_State *L, mpl_asked *asked)
 static int spool_read(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   mp_spool_read_request *read = &asked->of.read;
   read->id = mpl_spool_text(L, asked, 2);
   lua_Integer offset = luaL_checkinteger(L, 3), size = luaL_checkinteger(L, 4);
@@ -517,7 +490,7 @@ static int spool_read(lua_State *L)
   read->size = (size_t)size;
   asked->ask = ask_read;
   asked->push = push_read;
-  return mpl_ask(L, draft, 5, 0);
+  return ask(L, draft, 5, 0);
 }
 
 static void ask_check(mpl_asked *asked)
@@ -535,10 +508,10 @@ static int push_check(lua_State *L, mpl_asked *asked)
 static int spool_check(lua_State *L)
 {
   mpl_check_spool(L);
-  mpl_asked **draft = mpl_ask_begin(L), *asked = *draft;
+  mpl_asked **draft = draft_new(L), *asked = *draft;
   asked->ask = ask_check;
   asked->push = push_check;
-  return mpl_ask(L, draft, 2, 0);
+  return ask(L, draft, 2, 0);
 }
 
 void mpl_spool_add_questions(lua_State *L)

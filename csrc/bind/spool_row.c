@@ -15,6 +15,14 @@ int64_t mpl_spool_ms(lua_State *L, int index)
   return seconds < -1e12 ? -FOREVER : llround(seconds * 1000);
 }
 
+int64_t mpl_spool_wait_ms(lua_State *L, int index)
+{
+  lua_Number seconds = luaL_checknumber(L, index);
+  if (!(seconds > 0))
+    return 0;
+  return seconds < 1e9 ? (int64_t)ceil(seconds * 1000) : INT64_C(1000000000000);
+}
+
 static lua_Number seconds_of(int64_t ms)
 {
   return (lua_Number)ms / 1000;
@@ -106,16 +114,30 @@ static void read_recipient(lua_State *L, mpl_asked *asked, mp_spool_recipient *r
   r->state = flag_at(L, "held") ? MP_SPOOL_HELD : MP_SPOOL_WAITING;
 }
 
-size_t mpl_spool_read_recipients(lua_State *L, mpl_asked *asked, int index)
+/* Room for what the list at `index` holds; *count of `size` octets each. Raises. */
+static void *room_for(lua_State *L, int index, size_t size, size_t *count)
 {
   luaL_checktype(L, index, LUA_TTABLE);
-  size_t count = (size_t)lua_rawlen(L, index);
-  asked->recipients = mp_mem_zalloc((count ? count : 1) * sizeof *asked->recipients);
-  if (!asked->recipients)
+  *count = (size_t)lua_rawlen(L, index);
+  void *room = mp_mem_zalloc((*count ? *count : 1) * size);
+  if (!room)
     luaL_error(L, "out of memory");
+  return room;
+}
+
+/* Puts the table that is next in the list on the stack. */
+static void next_table(lua_State *L, int index, size_t i)
+{
+  lua_rawgeti(L, index, (lua_Integer)i + 1);
+  luaL_checktype(L, -1, LUA_TTABLE);
+}
+
+size_t mpl_spool_read_recipients(lua_State *L, mpl_asked *asked, int index)
+{
+  size_t count;
+  asked->recipients = room_for(L, index, sizeof *asked->recipients, &count);
   for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, index, (lua_Integer)i + 1);
-    luaL_checktype(L, -1, LUA_TTABLE);
+    next_table(L, index, i);
     read_recipient(L, asked, &asked->recipients[i]);
     lua_pop(L, 1);
   }
@@ -157,15 +179,11 @@ static void read_change(lua_State *L, mpl_asked *asked, mp_spool_change *c)
 
 size_t mpl_spool_read_changes(lua_State *L, mpl_asked *asked, int index)
 {
-  luaL_checktype(L, index, LUA_TTABLE);
-  size_t count = (size_t)lua_rawlen(L, index);
+  size_t count;
+  asked->changes = room_for(L, index, sizeof *asked->changes, &count);
   luaL_argcheck(L, count <= MP_SPOOL_CLAIM_MAX, index, "at most 1000 expected");
-  asked->changes = mp_mem_zalloc((count ? count : 1) * sizeof *asked->changes);
-  if (!asked->changes)
-    luaL_error(L, "out of memory");
   for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, index, (lua_Integer)i + 1);
-    luaL_checktype(L, -1, LUA_TTABLE);
+    next_table(L, index, i);
     read_change(L, asked, &asked->changes[i]);
     lua_pop(L, 1);
   }

@@ -5,7 +5,6 @@ local log = require "moonpost.log"
 local message_of = require "moonpost.message"
 local outcome = require "moonpost.outcome"
 local perform = require "moonpost.perform"
-local receipts = require "moonpost.receipts"
 local verdict = require "moonpost.verdict"
 
 local M = {}
@@ -51,10 +50,6 @@ end
 
 -- `that`: the result that speaks for all. What a next hop said is said again, unless the hook has a reply of its own.
 local function accepted(message, ok, that)
-  local queue = message.session._house.queue
-  if queue and not message.session._house.deliver then
-    receipts.send(queue, message)
-  end
   if that and that.relayed and not ok[1] then
     ok = { that.code, that.enhanced, that.text }
   end
@@ -104,6 +99,10 @@ local function conclude(message, ok)
   local that = outcome.combine(results)
   local lmtp = message.session.protocol == "lmtp"
   if that and that.ok and not (lmtp and that.relayed) then
+    local house = message.session._house
+    if house.queue and not house.deliver then
+      require("moonpost.receipts").send(house.queue, message)
+    end
     return accepted(message, ok, that)
   elseif lmtp then
     return each_recipient(message, ok)

@@ -27,6 +27,7 @@ local QUEUED = reply(true, 250, "2.0.0", "Queued")
 local DISCARDED = reply(true, 250, "2.0.0", "Accepted")
 local TEMPORARY = reply(false, 451, "4.3.0", "Delivery failed for now, please try again later")
 local FULL = reply(false, 452, "4.3.1", "Insufficient storage, please try again later")
+local CONFLICT = reply(false, 554, "5.4.7", "The message may be released only when its time is over")
 local LOOP = reply(false, 554, "5.4.6", "This message has been delivered to this address before: mail loop")
 local ADDRESS = reply(false, 550, "5.1.3", "This address cannot be delivered to")
 local NOBODY = reply(false, 451, "4.3.5", "Nobody takes this message now, please try again later")
@@ -60,7 +61,7 @@ function M.delivered(one, kind, outcome)
   if outcome.ok then
     return result(one, kind, kind == "enqueue" and QUEUED or DELIVERED, outcome.path)
   end
-  local of = outcome.error == "NOSPACE" and FULL or TEMPORARY
+  local of = outcome.error == "NOSPACE" and FULL or outcome.error == "CONFLICT" and CONFLICT or TEMPORARY
   if kind == "pipe" and outcome.error == "SYSTEM" and not outcome.signal then
     of = exits[outcome.status] or of
   end

@@ -383,6 +383,9 @@ function Queue:_put(mail)
   local engine = self._engine
   local params = mail.params or {}
   local times = settle.times(self, mail.now, params)
+  if times.conflict then
+    return nil, Error("conflict", times.conflict, { enhanced = "5.4.7" })
+  end
   local list = {}
   for i, one in ipairs(mail.to) do
     list[i] = delivery(one, times)
@@ -445,6 +448,8 @@ function Queue:send(options)
   }
 end
 
+local failures = { full = "NOSPACE", conflict = "CONFLICT" } -- as core.message calls them
+
 --- For message:enqueue: keeps a received message for some of its recipients. `done(outcome)` is called once.
 ---@param message moonpost.Message
 ---@param recipients moonpost.Recipient[]
@@ -474,7 +479,7 @@ function Queue:_take(message, recipients, done)
       meta = message.meta, user = message.session.user,
     }
     if not id then
-      return { ok = false, error = err.kind == "full" and "NOSPACE" or "SYSTEM", why = tostring(err) }
+      return { ok = false, error = failures[err.kind] or "SYSTEM", why = tostring(err) }
     end
     return { ok = true }
   end

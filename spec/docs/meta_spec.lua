@@ -84,7 +84,10 @@ describe("what can be called", function()
 
   it("is typed: every class that C registers", function()
     core.worker()
-    local text, classes = read "lua/moonpost/_meta/core.lua" .. read "lua/moonpost/_meta/spool.lua", 0
+    local text, classes = "", 0
+    for _, page in ipairs { "core", "process", "spool" } do
+      text = text .. read("lua/moonpost/_meta/" .. page .. ".lua")
+    end
     for name, metatable in pairs(debug.getregistry()) do
       if type(name) == "string" and name:find("^moonpost%.core%.") and next(metatable.__index or {}) then
         classes = classes + 1

@@ -151,12 +151,14 @@ describe("lua/moonpost/_meta", function()
 
   it("has what C registers, for who works on the house", function()
     local classes = read "core"
-    for name, class in pairs(read "spool") do
-      local known = classes[name] or class
-      for method in pairs(class.methods) do
-        known.methods[method] = true
+    for _, page in ipairs { "spool", "process" } do
+      for name, class in pairs(read(page)) do
+        local known = classes[name] or class
+        for method in pairs(class.methods) do
+          known.methods[method] = true
+        end
+        classes[name] = known
       end
-      classes[name] = known
     end
     local core = require "moonpost.core"
     assert.same(names(core), names((function()

@@ -220,6 +220,29 @@ describe("a spool on disk", function()
     end)
   end)
 
+  -- A message may wait longer for its turn at a site than a lease lasts.
+  it("#thread lengthens what is held, again and again, and nothing that was given back", function()
+    local dir <close> = tmpdir.new()
+    moonpost.run(function()
+      local one, other = assert(disk.open(dir:join("spool"), core.worker(), 0.3)), assert(disk.open(dir:join("spool"), core.worker()))
+      local held = assert(one:put(entry "m1", "octets", to "x@a.example", true))
+      assert(one:put(entry "m2", "octets", to "y@a.example"))
+      one:release(one:claim("a.example", NOW, 10), 0.2)
+      local seen = {}
+      for _ = 1, 15 do -- 1.5 s: five leases
+        moonpost.sleep(0.1)
+        for _, each in ipairs(other:claim("a.example", NOW, 10)) do
+          seen[#seen + 1] = each.address
+        end
+      end
+      assert.same({ "y@a.example" }, seen)
+      one:release(held)
+      assert.same({ "x@a.example" }, addresses(other:claim("a.example", NOW, 10)))
+      one:close()
+      other:close()
+    end)
+  end)
+
   it("gives to others what somebody claimed who has closed it", function()
     local dir <close> = tmpdir.new()
     moonpost.run(function()

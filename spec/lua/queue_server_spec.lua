@@ -59,6 +59,25 @@ describe("moonpost.server { queue = ... }", function()
 end)
 
 describe("a server with a queue", function()
+  it("refuses what may be released only when its time is over", function()
+    local house <close> = served.start {
+      options = [[relay = { networks = { "127.0.0.1" } }, extensions = { "FUTURERELEASE" },
+        queue = moonpost.queue { spool = "DIR/spool", route = "smtp://127.0.0.1:1" },]],
+      hooks = "function server.on.message(_, message) message:enqueue() end",
+    }
+    local client = assert(moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none" })
+    local mail = {
+      from = "ann@example.net", to = "bob@example.com", message = "Subject: x\r\n\r\nx\r\n",
+      params = { by = 60, by_mode = "R", holdfor = 3600 },
+    }
+    local _, err = client:send(mail)
+    local reply = err.recipients[1].reply
+    assert.same({ 554, "5.4.7" }, { reply.code, reply.enhanced })
+    mail.params.by = 7200
+    assert(client:send(mail))
+    client:quit()
+  end)
+
   it("tells who asks for it of a delivery into a Maildir", function()
     local behind <close> = served.start {
       options = 'domains = { "example.net" },',

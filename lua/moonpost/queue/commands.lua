@@ -23,38 +23,29 @@ local function call(queue, method, ...)
   return answer
 end
 
-local function changer(method, ...)
+-- A command that calls a method with members of the request.
+local function caller(method, ...)
   local names = { ... }
   return function(queue, request)
     local args = {}
     for i, name in ipairs(names) do
       args[i] = request[name]
     end
-    return call(queue, method, request.filter or {}, table.unpack(args, 1, #names))
-  end
-end
-
-local function of_site(method, ...)
-  local names = { ... }
-  return function(queue, request)
-    local args = {}
-    for i, name in ipairs(names) do
-      args[i] = request[name]
-    end
-    local ok, why = call(queue, method, request.site, table.unpack(args, 1, #names))
-    return ok and {} or nil, why
+    local answer, why = call(queue, method, table.unpack(args, 1, #names))
+    return answer == true and {} or answer, why
   end
 end
 
 local commands = {
-  hold = changer "hold", release = changer "release", retry = changer "retry", remove = changer "remove",
-  redirect = changer("redirect", "to"), bounce = changer("bounce", "code", "enhanced", "text"),
-  suspend = of_site "suspend", resume = of_site "resume", limit = of_site("limit", "limits"),
+  hold = caller("hold", "filter"), release = caller("release", "filter"), retry = caller("retry", "filter"),
+  remove = caller("remove", "filter"), redirect = caller("redirect", "filter", "to"),
+  bounce = caller("bounce", "filter", "code", "enhanced", "text"),
+  suspend = caller("suspend", "site"), resume = caller("resume", "site"), limit = caller("limit", "site", "limits"),
 }
 
 function commands.list(queue, request, emit)
   local count = 0
-  local ok, why = call(queue, "each", request.filter or {}, function(row)
+  local ok, why = call(queue, "each", request.filter, function(row)
     if row.reply and #row.reply > REPLY_MOST then
       row.reply = row.reply:sub(1, REPLY_MOST) .. "..."
     end
@@ -100,6 +91,7 @@ function M.run(queue, request, emit)
   elseif request.filter ~= nil and type(request.filter) ~= "table" then
     return nil, "filter: a table expected"
   end
+  request.filter = request.filter or {}
   return command(queue, request, emit)
 end
 

@@ -108,7 +108,7 @@ local function listen(self)
     return
   end
   self.binding = binding
-  self.listener = self.worker:listen_lines(binding, function(lines)
+  self.listener, why = self.worker:listen_lines(binding, function(lines)
     local hear, peer = converse(self, lines)
     self.peers[peer] = lines
     self.count = self.count + 1
@@ -120,6 +120,9 @@ local function listen(self)
     end
     return hear
   end)
+  if not self.listener then
+    log.event("warn", "no control socket", { "queue", self.queue.name, "why", why })
+  end
 end
 
 --- Listens in the folder of a queue's spool. What goes wrong is logged: mail does not depend on it.

@@ -10,6 +10,7 @@ local task = require "moonpost.task"
 local M = {}
 
 local LOOP = { 554, "5.4.6", "This message has been delivered to this address before: mail loop" }
+
 -- The message as C has it. Waits while a large one goes to a file.
 local function core_of(worker, octets, entry, address)
   return task.park(function(wake)
@@ -50,6 +51,9 @@ local function deposit(queue, plan, one, octets)
   local job = { plan = plan, path = place.path, args = place.args, recipients = { recipient } }
   local result = outcome_of.delivered(recipient, plan.kind, task.park(function(wake)
     core[plan.kind](core, worker, perform.order(message, job), wake)
+    return function() -- given up: a program is told to end, for it will be tried again
+      core:cancel()
+    end
   end, "a delivery"))
   return result.code, result.enhanced, result.text, result.why
 end

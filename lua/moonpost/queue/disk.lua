@@ -28,14 +28,15 @@ end
 --- Opens a spool, or shares the one that this process has open.
 ---@param folder string
 ---@param worker moonpost.core.worker
+---@param lease? number seconds for which a claim holds unless it is lengthened
 ---@return moonpost.queue.Disk? store
 ---@return moonpost.Error? err kind "spool"
-function M.open(folder, worker)
+function M.open(folder, worker, lease)
   local spool, why, name = core.spool(worker, folder)
   if not spool then
     return nil, Error("spool", why, { error = name, temporary = name ~= "INUSE" })
   end
-  local self = setmetatable({ _spool = spool, _worker = worker, _leases = {}, changed = function() end }, Store_mt)
+  local self = setmetatable({ _spool = spool, _worker = worker, _lease = lease or LEASE, _leases = {}, changed = function() end }, Store_mt)
   spool:changed(function()
     self.changed()
   end)
@@ -64,14 +65,14 @@ end
 
 -- ---- leases --------------------------------------------------------------------------------------------------------
 
+-- Lengthens what is held, now and then, as long as anything is.
 local function lengthen(self)
-  self._timer = nil
-  if next(self._leases) and self._spool then
+  self._timer = self._worker:timer(self._lease / 3, function()
     for lease in pairs(self._leases) do
-      self._spool:keep(lease, LEASE)
+      self._spool:keep(lease, self._lease)
     end
-    self._timer = self._worker:timer(LEASE / 3, lengthen, self)
-  end
+    lengthen(self)
+  end)
 end
 
 local function hold(self, list)
@@ -79,9 +80,7 @@ local function hold(self, list)
     self._leases[one.lease] = (self._leases[one.lease] or 0) + 1
   end
   if list[1] and not self._timer then
-    self._timer = self._worker:timer(LEASE / 3, function()
-      lengthen(self)
-    end)
+    lengthen(self)
   end
 end
 
@@ -223,7 +222,7 @@ function Store:put(entry, octets, list, claimed, over, later)
   end
   local spool, given_up = self._spool, false
   local lease, why, name = task.park(function(wake)
-    spool:put(what, octets, rows, claimed and LEASE or 0, changes, function(made, ...)
+    spool:put(what, octets, rows, claimed and self._lease or 0, changes, function(made, ...)
       if given_up and made and made ~= 0 then -- it is kept, and nobody else would end these claims
         spool:leave(made, entry.id, 0, 0)
       end
@@ -322,16 +321,16 @@ function Store:owner()
 end
 
 function Store:claim(domain, now, most)
-  return claim(self, "claim", domain, now, most, LEASE)
+  return claim(self, "claim", domain, now, most, self._lease)
 end
 
 function Store:alarms(now, most)
   local _, over = self._spool:next(now)
-  return over and claim(self, "alarms", now, most, LEASE) or {}
+  return over and claim(self, "alarms", now, most, self._lease) or {}
 end
 
 function Store:take(id)
-  return claim(self, "take", id, 0, CLAIM_MOST, LEASE)
+  return claim(self, "take", id, 0, CLAIM_MOST, self._lease)
 end
 
 --- Changes deliveries in whichever hands they are.

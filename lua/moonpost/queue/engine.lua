@@ -166,7 +166,9 @@ function Engine:site(key, name)
   if not found then
     found = site_of.new(self, key, name, self.queue:_limits_of(name))
     self.sites[key] = found
-    if orders.of(self.queue, name).suspended then
+    local order = orders.of(self.queue, name)
+    found.resumed = order.resumed
+    if order.suspended then
       found:suspend()
     end
   end
@@ -218,7 +220,7 @@ end
 
 --- A message that has just been kept, and is claimed for us.
 ---@param list moonpost.queue.Delivery[]
----@param octets string
+---@param octets? string nil: it is read from the spool
 function Engine:take(list, octets)
   claimed(self, list)
   if self.stopping then

@@ -37,19 +37,17 @@ end
 ---@param queue moonpost.Queue
 ---@param name string
 ---@param fn fun(order: table)
----@return boolean? ok
----@return string? why
 function M.say(queue, name, fn)
   local all = plain.decode(plain.encode(M.all(queue)))
   local order = all[name] or {}
   fn(order)
   all[name] = next(order) and order or nil
-  return table_of(queue):set(ORDERS, plain.encode(all))
+  table_of(queue):set(ORDERS, plain.encode(all))
 end
 
 -- ---- how sites are ---------------------------------------------------------------------------------------------------
 
-local ASK = "ask" -- somebody wants to know, by when
+local ASK = "ask" -- when somebody wanted to know
 local FRESH = 3 -- seconds for which what a worker has said of its sites stands
 local PUBLISHED_MOST = 200 -- sites of a worker, those with most to do first
 

@@ -29,10 +29,10 @@ end
 ---@param queue moonpost.Queue
 ---@param received number
 ---@param params table of MAIL
----@return { due: number, expires: number, alarm: number }
+---@return { due: number, expires: number, alarm: number, conflict?: string } conflict: why it can never be delivered as it was asked for
 function M.times(queue, received, params)
   local times = queue.schedule:times(received, params)
-  return { due = times.due, expires = times.expires, alarm = times.warnings[1] or times.expires }
+  return { due = times.due, expires = times.expires, alarm = times.warnings[1] or times.expires, conflict = times.conflict }
 end
 
 -- One attempt, for hooks and the log.
