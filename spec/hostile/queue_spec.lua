@@ -235,7 +235,7 @@ end)
 describe("ten thousand messages that expire at once", function()
   it("#thread are over in few commits, each with its report", function()
     local dir <close> = tmpdir.new()
-    local MANY, NULL = 10000, 9000
+    local MANY, NULL = 10000, 9500
     moonpost.log.configure { level = "error" } -- it has a line for each
     finally(function()
       moonpost.log.configure { level = "warn" }
@@ -279,7 +279,7 @@ describe("ten thousand messages that expire at once", function()
       assert.equal(MANY, expired)
       local stats = store:stats()
       assert.equal(MANY, stats.expired)
-      assert.is_true(stats.commits - before_ < 1000, stats.commits - before_)
+      assert.is_true(stats.commits - before_ < MANY - NULL + 100, stats.commits - before_) -- one for each report at most, and few for all the rest
       assert.equal(MANY - NULL, (store:count({})))
       queue:stop(1)
       store:close()

@@ -126,9 +126,9 @@ local function keep_good(engine, message, octets, plan, err)
   return ok, why
 end
 
--- Keeps what has been decided, the reports and what they are about in one commit. Whatever the spool cannot take now is given back, and
--- will be decided again: its claim ends whatever fails.
-local function keep(engine, message, octets, plan)
+-- Writes down what has been decided, the reports and what they are about in one commit; `mails` is nil where a report could not be made.
+-- Whatever the spool cannot take now is given back, and will be decided again: its claim ends whatever fails.
+local function write_down(engine, message, octets, plan, mails, err)
   local store, failed = engine.store, {}
   local function give_back(list)
     for _, one in ipairs(list) do
@@ -137,7 +137,6 @@ local function keep(engine, message, octets, plan)
     end
   end
   local over = table.move(plan.over, 1, #plan.over, #plan.done + 1, { table.unpack(plan.done) })
-  local mails, err = notices.make(engine, message, octets, plan.notices)
   local ok = mails ~= nil
   if ok and (mails[1] or over[1] or plan.later[1]) then
     ok, err = notices.keep(engine, mails, over, plan.later)
@@ -162,6 +161,10 @@ local function keep(engine, message, octets, plan)
     end
   end
   return not next(failed)
+end
+
+local function keep(engine, message, octets, plan)
+  return write_down(engine, message, octets, plan, notices.make(engine, message, octets, plan.notices))
 end
 
 local function note(plan, one, made)
@@ -291,13 +294,27 @@ function M.late(engine, list, now)
     end
     look_at(engine, one, now, plan)
   end
-  -- At the same time: they share commits.
-  local well, tasks = true, {}
+  -- At the same time; and what nobody is told of is over in one commit.
+  local well, tasks, silent, count = true, {}, new_plan(), 0
   for i, message in ipairs(order) do
-    tasks[i] = task.spawn_on(engine.worker, keep, engine, message, nil, plans[message.id])
+    tasks[i] = task.spawn_on(engine.worker, function()
+      local plan = plans[message.id]
+      local mails, err = notices.make(engine, message, nil, plan.notices)
+      if mails and not mails[1] then
+        for name, part in pairs(plan) do
+          table.move(part, 1, #part, #silent[name] + 1, silent[name])
+        end
+        count = count + 1
+        return true
+      end
+      return write_down(engine, message, nil, plan, mails, err)
+    end)
   end
   for _, each in ipairs(tasks) do
     well = each:join() and well
+  end
+  if count > 0 then
+    well = write_down(engine, { id = ("%d of them"):format(count) }, nil, silent, {}) and well
   end
   return well
 end
