@@ -124,6 +124,32 @@ static int message_recipient(lua_State *L)
   return 4 + mpl_push_rcpt_params(L, &recipient->params);
 }
 
+static bool is_twice(const mp_envelope *env, size_t i)
+{
+  for (size_t k = 0; k < i; k++) {
+    if (mp_str_eq(env->rcpts[k]->path.address, env->rcpts[i]->path.address))
+      return true;
+  }
+  return false;
+}
+
+/* message:bare() -> whether its envelope holds nothing but addresses of ASCII, each once and of a domain; parameters of MAIL or nil. That is nearly
+ * all mail, and it can be kept without a look at each recipient. */
+static int message_bare(lua_State *L)
+{
+  enum { BARE_MOST = 64 }; /* each is compared with each */
+  const mp_envelope *env = check(L)->env;
+  bool bare = env->count > 0 && env->count <= BARE_MOST && !env->sender.utf8;
+  for (size_t i = 0; bare && i < env->count; i++) {
+    const mp_recipient *one = env->rcpts[i];
+    bare = !one->path.utf8 && !one->params.given && one->path.domain.len && !is_twice(env, i);
+  }
+  lua_pushboolean(L, bare);
+  if (!bare)
+    return 1;
+  return 1 + mpl_push_mail_params(L, &env->params);
+}
+
 /* The header index, or NULL with nil and the reason pushed. */
 static mp_header *header(lua_State *L, mp_message *msg)
 {
@@ -258,12 +284,14 @@ static int message_read(lua_State *L)
   return rc < 0 ? mpl_fail(L, rc, NULL) : 1;
 }
 
+/* message:octets(received): the message as it stands; with our Received field on top where that is asked for. */
 static int message_octets(lua_State *L)
 {
   mp_message *msg = check(L);
+  bool received = lua_toboolean(L, 2);
   mp_buf *top = mpl_push_buf(L, SIZE_MAX / 2);
-  uint64_t at;
-  int rc = head(msg, top, &at);
+  uint64_t at = mp_message_body_at(msg);
+  int rc = received ? mp_message_head(msg, MP_STR_NULL, true, top) : head(msg, top, &at);
   luaL_Buffer out;
   luaL_buffinitsize(L, &out, top->len + (size_t)(msg->size - at));
   luaL_addlstring(&out, top->len ? mp_buf_view(top).ptr : "", top->len);
@@ -503,6 +531,7 @@ int mpl_open_message(lua_State *L)
     { "sender", message_sender },
     { "recipient_count", message_recipient_count },
     { "recipient", message_recipient },
+    { "bare", message_bare },
     { "field_count", message_field_count },
     { "field", message_field },
     { "find", message_find },

@@ -2,6 +2,8 @@
  * with what was asked for, or with nil, why, and the name of the error. */
 #include "bind/spool.h"
 
+#include "conn/names.h"
+
 #include <string.h>
 
 #define DRAFT "moonpost.core.spool_draft"
@@ -277,6 +279,24 @@ static void take_message(lua_State *L, mpl_asked *asked, int index)
   asked->octets = mp_str_of(body, (size_t)length);
 }
 
+/* Hands a message over. */
+static int put(lua_State *L, mpl_asked **draft, size_t count, int done, int held)
+{
+  mpl_asked *asked = *draft;
+  mp_spool_put_request *request = &asked->of.put;
+  request->count = count;
+  request->holder = mpl_check_spool(L)->holder;
+  request->message = &asked->message;
+  request->recipients = asked->recipients;
+  request->changes = asked->changes;
+  asked->push = push_put;
+  bool large = asked->source || asked->octets.len > MP_SPOOL_FILE_DEFAULT;
+  if (!large)
+    asked->message.body = asked->octets;
+  asked->ask = large ? ask_file : ask_put;
+  return ask(L, draft, done, held);
+}
+
 /* spool:put(entry, octets or message, recipients, lease, changes or nil, done): `lease` in seconds for what is due at once, 0 for none. A received
  * message is kept by its octets with our Received field. */
 static int spool_put(lua_State *L)
@@ -284,25 +304,81 @@ static int spool_put(lua_State *L)
   mpl_check_spool(L);
   lua_settop(L, 7);
   mpl_asked **draft = draft_new(L), *asked = *draft;
-  mp_spool_put_request *put = &asked->of.put;
   mpl_spool_read_message(L, asked, 2);
   if (lua_type(L, 3) == LUA_TUSERDATA)
     take_message(L, asked, 3);
   else
     split(asked, mpl_check_str(L, 3));
-  put->count = mpl_spool_read_recipients(L, asked, 4);
-  luaL_argcheck(L, put->count > 0, 4, "at least one expected");
-  put->lease_ms = mpl_check_ms(L, 5);
-  put->holder = mpl_check_spool(L)->holder;
-  put->change_count = lua_isnil(L, 6) ? 0 : mpl_spool_read_changes(L, asked, 6);
-  put->message = &asked->message;
-  put->recipients = asked->recipients;
-  put->changes = asked->changes;
-  asked->push = push_put;
-  if (!asked->source && asked->octets.len <= MP_SPOOL_FILE_DEFAULT)
-    asked->message.body = asked->octets;
-  asked->ask = asked->source || asked->octets.len > MP_SPOOL_FILE_DEFAULT ? ask_file : ask_put;
-  return ask(L, draft, 7, 3);
+  size_t count = mpl_spool_read_recipients(L, asked, 4);
+  luaL_argcheck(L, count > 0, 4, "at least one expected");
+  asked->of.put.lease_ms = mpl_check_ms(L, 5);
+  asked->of.put.change_count = lua_isnil(L, 6) ? 0 : mpl_spool_read_changes(L, asked, 6);
+  return put(L, draft, count, 7, 3);
+}
+
+static mp_str keep_text(lua_State *L, mpl_asked *asked, mp_str text)
+{
+  bool ok = true;
+  mp_str kept = mp_arena_str(&asked->arena, text, &ok);
+  if (!ok)
+    luaL_error(L, "out of memory");
+  return kept;
+}
+
+/* A domain as claims go by it: A-labels, lower case; a literal as it is. */
+static mp_str keep_domain(lua_State *L, mpl_asked *asked, mp_str domain)
+{
+  char name[MP_DNS_NAME_ASKED];
+  mp_ssize len = mp_dns_name_ascii(name, domain);
+  if (len >= 0)
+    return keep_text(L, asked, mp_str_of(name, (size_t)len));
+  mp_str kept = keep_text(L, asked, domain);
+  char *at = (char *)(uintptr_t)kept.ptr; /* the arena's, and nobody else's yet */
+  for (size_t i = 0; i < kept.len; i++)
+    at[i] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] | 0x20 : at[i]);
+  return kept;
+}
+
+/* spool:accept(message, octets or nil, received, due, expires, alarm, lease, priority, tenant, params, meta, done): keeps a received message for
+ * everybody its envelope names, whose parameters do not count (message:bare()). `octets` are those of message:octets(true), where the caller has made
+ * them already. */
+static int spool_accept(lua_State *L)
+{
+  mpl_check_spool(L);
+  lua_settop(L, 13);
+  mpl_asked **draft = draft_new(L), *asked = *draft;
+  const mp_message *msg = mpl_check_message(L, 2);
+  const mp_envelope *env = msg->env;
+  mp_spool_message *m = &asked->message;
+  bool given = !lua_isnil(L, 3);
+  luaL_argcheck(L, env->count > 0, 2, "it has no recipients");
+  m->id = keep_text(L, asked, mp_str_c(msg->id));
+  m->sender = keep_text(L, asked, env->sender.address);
+  m->user = keep_text(L, asked, msg->trace.user);
+  m->received_ms = mpl_spool_ms(L, 4);
+  m->priority = (int)luaL_checkinteger(L, 9);
+  m->tenant = lua_isnil(L, 10) ? MP_STR("") : mpl_spool_text(L, asked, 10);
+  m->params = lua_isnil(L, 11) ? MP_STR("") : mpl_spool_text(L, asked, 11);
+  m->meta = lua_isnil(L, 12) ? MP_STR("") : mpl_spool_text(L, asked, 12);
+  asked->of.put.lease_ms = mpl_check_ms(L, 8);
+  mp_spool_recipient one = { .due_ms = mpl_spool_ms(L, 5),
+                             .expiry_ms = mpl_spool_end_ms(L, 6),
+                             .alarm_ms = mpl_spool_end_ms(L, 7),
+                             .params = MP_STR(""),
+                             .state = MP_SPOOL_WAITING };
+  asked->recipients = mp_mem_alloc(env->count * sizeof *asked->recipients);
+  if (!asked->recipients)
+    return luaL_error(L, "out of memory");
+  for (size_t i = 0; i < env->count; i++) {
+    one.address = keep_text(L, asked, env->rcpts[i]->path.address);
+    one.domain = keep_domain(L, asked, env->rcpts[i]->path.domain);
+    asked->recipients[i] = one;
+  }
+  if (given)
+    split(asked, mpl_check_str(L, 3));
+  else
+    take_message(L, asked, 2);
+  return put(L, draft, env->count, 13, given ? 3 : 0);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------------------------------- */
@@ -517,9 +593,9 @@ static int spool_check(lua_State *L)
 void mpl_spool_add_questions(lua_State *L)
 {
   static const luaL_Reg questions[] = {
-    { "put", spool_put },   { "update", spool_update }, { "claim", spool_claim }, { "alarms", spool_alarms },
-    { "take", spool_take }, { "leave", spool_leave },   { "keep", spool_keep },   { "list", spool_list },
-    { "read", spool_read }, { "check", spool_check },   { NULL, NULL },
+    { "put", spool_put },       { "accept", spool_accept }, { "update", spool_update }, { "claim", spool_claim },
+    { "alarms", spool_alarms }, { "take", spool_take },     { "leave", spool_leave },   { "keep", spool_keep },
+    { "list", spool_list },     { "read", spool_read },     { "check", spool_check },   { NULL, NULL },
   };
   static const luaL_Reg none[] = { { NULL, NULL } };
   luaL_getmetatable(L, MPL_SPOOL);

@@ -23,6 +23,12 @@ int64_t mpl_spool_wait_ms(lua_State *L, int index)
   return seconds < 1e9 ? (int64_t)ceil(seconds * 1000) : INT64_C(1000000000000);
 }
 
+int64_t mpl_spool_end_ms(lua_State *L, int index)
+{
+  int64_t ms = mpl_spool_ms(L, index);
+  return ms == FOREVER ? 0 : ms;
+}
+
 static lua_Number seconds_of(int64_t ms)
 {
   return (lua_Number)ms / 1000;

@@ -145,6 +145,26 @@ local function run(of, message, ok)
   return later(of, message, conclude, ok)
 end
 
+-- A message that a queue keeps for everybody: what becomes of it is the reply.
+local function kept(message, ok, failure)
+  local conn = message.session._conn
+  if not failure then
+    return conn:answer(accepted(message, ok))
+  end
+  for _, one in ipairs(message_of.recipients(message)) do
+    perform.settle(one, outcome.delivered(one, "enqueue", failure))
+  end
+  conn:answer(conclude(message, ok))
+end
+
+-- The way of nearly all mail into a queue. False: it is not that simple. What raises here is told by who does it recipient by recipient.
+local function keep_whole(of, message, ok, queue)
+  local fine, taken = pcall(queue._take_whole, queue, message, function(failure)
+    verdict.guarded(message.session, of, message, kept, message, ok, failure)
+  end)
+  return fine and taken
+end
+
 --- What the `message` chain returned.
 function M.settle(session, of, message, a, b, c)
   message._sealed = true
@@ -166,6 +186,8 @@ function M.settle(session, of, message, a, b, c)
       return accepted(message, ok)
     elseif base.kind == "refuse" then
       return refused(message, base.code, base.enhanced, base.text)
+    elseif base.kind == "enqueue" and session.protocol ~= "lmtp" and keep_whole(of, message, ok, base.queue) then
+      return PENDING
     end
   end
   return run(of, message, ok)

@@ -137,7 +137,9 @@ end
 -- ---- what is handed on ---------------------------------------------------------------------------------------------
 
 -- Parameters of MAIL go on, but for SIZE, which has changed. AUTH= is believed only of who has proved to be somebody (RFC 4954 5).
-local function params_of(message)
+---@param message moonpost.Message
+---@return table
+function M.params(message)
   local params = {}
   for name, value in pairs(message.params or {}) do
     params[name] = value
@@ -180,7 +182,7 @@ function M.mail(message, recipients)
   end
   local from = message.sender.address
   return {
-    from = from, from_ascii = require("moonpost.compose").ascii(from), to = to, params = params_of(message), body = message,
+    from = from, from_ascii = require("moonpost.compose").ascii(from), to = to, params = M.params(message), body = message,
     received = true,
   }, at
 end

@@ -81,6 +81,10 @@ local Loading_mt = {
 ---@return any value
 ---@return any extra where it was found, when it has been loaded by this call
 function M.require(name)
+  local value = package.loaded[name]
+  if value then
+    return value
+  end
   local current = task.current() or "main"
   while not package.loaded[name] do
     local other = loading[name]
@@ -99,7 +103,7 @@ function M.require(name)
   local loader, extra = find(name)
   local mine <close> = setmetatable({ name = name, task = current, waiting = {}, worker = task.worker() }, Loading_mt)
   loading[name] = mine
-  local value = loader(name, extra)
+  value = loader(name, extra)
   if value ~= nil then
     package.loaded[name] = value
   elseif package.loaded[name] == nil then

@@ -124,6 +124,7 @@ end
 
 M.place = place
 
+--- What became of a recipient, and to the log where it is bad.
 local function settle(one, result)
   one._result = result
   if not result.ok and result.disposition ~= "refuse" then
@@ -133,6 +134,8 @@ local function settle(one, result)
     })
   end
 end
+
+M.settle = settle
 
 --- Puts one recipient's delivery among the jobs, or settles it without one.
 local function sort(message, one, jobs, order)

@@ -165,7 +165,7 @@ function M.enqueue(queue, house)
   elseif not require("moonpost.queue").is(queue) then
     return nil, ("a queue that moonpost.queue { ... } made expected, got a %s"):format(type(queue))
   end
-  return { kind = "enqueue", queue = queue }
+  return queue.plan
 end
 
 --- deliver { maildir = | file = | pipe = | lmtp =, ... }

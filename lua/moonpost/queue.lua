@@ -60,8 +60,6 @@ M.schema = {
   { name = "attempts", type = "any", null = true, doc = "a file in which each attempt is a line" },
 }
 
-local IN_HAND = 65536 -- octets of a message that is delivered as it came; a larger one is read from the spool
-
 local events = { routed = true, delivered = true, relayed = true, deferred = true, bounced = true, expired = true }
 
 ---@class moonpost.Queue
@@ -214,6 +212,7 @@ function M.new(given)
     _site = values.site, _hooks = {}, _engine = nil,
   }, Queue_mt)
   self._on = slots(self)
+  self.plan = { kind = "enqueue", queue = self } -- of every message that is to go into it
   local here = task.worker()
   described[here] = described[here] or {}
   table.insert(described[here], self)
@@ -448,51 +447,8 @@ function Queue:send(options)
   }
 end
 
-local failures = { full = "NOSPACE", conflict = "CONFLICT" } -- as core.message calls them
-
---- For message:enqueue: keeps a received message for some of its recipients. `done(outcome)` is called once.
----@param message moonpost.Message
----@param recipients moonpost.Recipient[]
----@param done fun(outcome: { ok: boolean, error?: string, why?: string })
-function Queue:_take(message, recipients, done)
-  local worker = message.session._house.worker
-  local function keep()
-    local ok, err = self:start(worker, message.session._house.hostname)
-    if not ok then
-      return { ok = false, error = "SYSTEM", why = tostring(err) }
-    end
-    local mail = require("moonpost.forward").mail(message, recipients)
-    local octets, size = nil, message._core:size()
-    if size <= IN_HAND then
-      local why
-      octets, why = message:octets()
-      if not octets then
-        return { ok = false, error = "SYSTEM", why = why }
-      end
-      octets = message._core:received() .. octets
-    end
-    message._kept = (message._kept or 0) + 1
-    local id
-    id, err = self:_put {
-      id = message._kept == 1 and message.id or ("%s-%d"):format(message.id, message._kept), from = mail.from, to = mail.to,
-      octets = octets, source = message._core, size = size, params = mail.params, now = worker:time(), tenant = message.tenant,
-      meta = message.meta, user = message.session.user,
-    }
-    if not id then
-      return { ok = false, error = failures[err.kind] or "SYSTEM", why = tostring(err) }
-    end
-    return { ok = true }
-  end
-  local function finish(ok, outcome)
-    done(ok and outcome or { ok = false, error = "SYSTEM", why = tostring(outcome) })
-  end
-  local ok, outcome = task.hook(worker, 0, finish, keep)
-  if ok ~= nil then
-    finish(ok, outcome)
-  end
-end
-
 require("moonpost.queue.admin").install(Queue, M.site_schema)
+require("moonpost.queue.intake").install(Queue)
 
 ---@param value any
 ---@return boolean

@@ -146,6 +146,15 @@ function Schedule:times(received, params)
   return times
 end
 
+--- When a message without parameters is given up, and when somebody has to look at it first: its warning, or its end.
+---@param received number
+---@return number expires
+---@return number alarm
+function Schedule:ends(received)
+  local expires, warned = received + self.expire, self.warn and received + self.warn
+  return expires, warned and warned < expires and warned or expires
+end
+
 --- When the next attempt is due.
 ---@param attempts integer how many have been made
 ---@param now number

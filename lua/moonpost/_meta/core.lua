@@ -492,6 +492,10 @@ function message:recipient_count() end
 ---@return string class "local" or "relay"
 ---@return table? params
 function message:recipient(index) end
+--- Whether its envelope holds nothing but addresses of ASCII, each once and of a domain; and, where it does, parameters of MAIL.
+---@return boolean bare
+---@return table? params
+function message:bare() end
 --- Number of fields. Nil and a reason when the header block is too long to look at.
 ---@return integer? count
 ---@return string? why
@@ -508,9 +512,10 @@ function message:insert(at, name, value) end
 function message:replace(index, value) end
 function message:remove(index) end
 --- The message as it stands, edits in place.
+---@param received? boolean with our Received field on top
 ---@return string? octets
 ---@return string? why
-function message:octets() end
+function message:octets(received) end
 --- Some of the message as it stands, from octet `offset` (0-based) on; "" at the end.
 function message:read(offset, most) end
 ---@return integer hops number of Received fields

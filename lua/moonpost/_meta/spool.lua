@@ -24,6 +24,20 @@ local spool = {}
 ---@param changes? table[] of the same commit
 ---@param done fun(lease: integer|false|nil, why?: string, error?: string)
 function spool:put(entry, octets, recipients, lease, changes, done) end
+--- Keeps a received message, its Received field on top, for everybody its envelope names (message:bare() says whether nothing is lost by that).
+---@param message moonpost.core.message
+---@param octets? string what message:octets(true) gave, where somebody has it already
+---@param received number
+---@param due number
+---@param expires number math.huge: never
+---@param alarm number
+---@param lease number seconds; 0: nothing is claimed
+---@param priority integer
+---@param tenant? string
+---@param params? string
+---@param meta? string
+---@param done fun(lease: integer|false|nil, why?: string, error?: string)
+function spool:accept(message, octets, received, due, expires, alarm, lease, priority, tenant, params, meta, done) end
 --- Changes recipients, all in one commit; one that is gone is no error. `verb`: delivered, bounced, expired, removed, reschedule (lease, due, now, alarm,
 --- warned, last, site, host), hold, release, retry (due), redirect (address, domain).
 ---@param changes table[] verb, id, number, ...; at most 1000

@@ -258,6 +258,52 @@ function Store:put(entry, octets, list, claimed, over, later)
   return list
 end
 
+-- What a delivery is that has just been kept and claimed.
+local function fresh(entry, number, address, domain, times)
+  local one = {
+    message = entry, number = number, address = address, domain = domain, due = times.due, expires = times.expires, alarm = times.alarm,
+    attempts = 0, warned = 0, claimed = true, lease = false, kept_address = address, kept_held = nil, kept_attempts = 0, params = nil,
+    claimed_as = nil, placed = nil,
+  }
+  return one
+end
+
+local NONE = {}
+
+--- Keeps a received message for everybody its envelope names (core.message:bare). For who is in no task, and is not given up.
+---@param envelope moonpost.core.message
+---@param octets? string of envelope:octets(true), where somebody has it
+---@param entry table received, priority, tenant, user, params, meta; id, sender and size are added when it is claimed
+---@param times { due: number, expires: number, alarm: number }
+---@param claimed boolean what is due is claimed
+---@param done fun(list?: moonpost.queue.Delivery[], err?: moonpost.Error) those that are claimed
+function Store:accept(envelope, octets, entry, times, claimed, done)
+  local addresses
+  if claimed then -- the envelope may be gone when the answer comes
+    entry.id, entry.sender, entry.size = envelope:id(), envelope:sender(), octets and #octets or envelope:size()
+    addresses = {}
+    for i = 1, envelope:recipient_count() do
+      local address, _, domain = envelope:recipient(i)
+      addresses[i] = fresh(entry, i, address, core.dns_name(domain) or domain:lower(), times)
+    end
+  end
+  self._spool:accept(envelope, octets, entry.received, times.due, times.expires, times.alarm, claimed and self._lease or 0, entry.priority,
+    entry.tenant, text_of(entry.params), text_of(entry.meta), function(lease, why, name)
+      if lease == nil then
+        return done(failure(why, name))
+      elseif lease == false then
+        return done(nil, Error("spool", "there is a message of this name already", { enhanced = "4.3.0" }))
+      elseif lease == 0 or not addresses then
+        return done(NONE)
+      end
+      for _, one in ipairs(addresses) do
+        one.lease = lease
+      end
+      hold(self, addresses)
+      done(addresses)
+    end)
+end
+
 function Store:octets(id)
   local parts, at, size = {}, 0, READ_FIRST
   while true do

@@ -6,6 +6,7 @@
 --- take room that a live one needs.
 local carry = require "moonpost.queue.carry"
 local clock = require "moonpost.queue.clock"
+local core = require "moonpost.core"
 local log = require "moonpost.log"
 local orders = require "moonpost.queue.orders"
 local router = require "moonpost.queue.router"
@@ -85,6 +86,22 @@ function Engine:may_take(list)
   end
   for _, one in ipairs(list) do
     if may_go(self, one.domain) then
+      return true
+    end
+  end
+  return false
+end
+
+--- The same, of a received message for everybody its envelope names.
+---@param envelope moonpost.core.message
+---@return boolean
+function Engine:may_take_of(envelope)
+  if self.claimed >= CLAIMED_MOST or self.stopping then
+    return false
+  end
+  for i = 1, envelope:recipient_count() do
+    local _, _, domain = envelope:recipient(i)
+    if may_go(self, core.dns_name(domain) or domain:lower()) then
       return true
     end
   end
