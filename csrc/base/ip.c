@@ -22,12 +22,27 @@ bool mp_ip_is4(const mp_ip *ip)
   return memcmp(ip->octets, mapped, sizeof mapped) == 0;
 }
 
+/* By hand, for it stands in the Received field of every message. */
+static size_t format4(const unsigned char octets[4], char *text)
+{
+  char *at = text;
+  for (int i = 0; i < 4; i++) {
+    unsigned n = octets[i];
+    if (n >= 100)
+      *at++ = (char)('0' + n / 100);
+    if (n >= 10)
+      *at++ = (char)('0' + n / 10 % 10);
+    *at++ = (char)('0' + n % 10);
+    *at++ = i < 3 ? '.' : '\0';
+  }
+  return (size_t)(at - text) - 1;
+}
+
 size_t mp_ip_format(const mp_ip *ip, char text[MP_IP_TEXT])
 {
   if (mp_ip_is4(ip))
-    inet_ntop(AF_INET, ip->octets + 12, text, MP_IP_TEXT);
-  else
-    inet_ntop(AF_INET6, ip->octets, text, MP_IP_TEXT);
+    return format4(ip->octets + 12, text);
+  inet_ntop(AF_INET6, ip->octets, text, MP_IP_TEXT);
   return strlen(text);
 }
 

@@ -31,6 +31,14 @@ static bool is_word(unsigned char c)
          c == '-' || c == '_';
 }
 
+/* What stands from *from to `at`, and a '?' in the place of the octet there. */
+static void replace(piece *p, mp_str s, size_t *from, size_t at)
+{
+  put(p, mp_str_sub(s, *from, at - *from));
+  put(p, MP_STR("?"));
+  *from = at + 1;
+}
+
 /* A host name or an address literal; whatever could not stand in one becomes '?'. */
 static void put_name(piece *p, mp_str name)
 {
@@ -38,23 +46,27 @@ static void put_name(piece *p, mp_str name)
   if (name.len == 0)
     name = MP_STR("unknown");
   bool literal = name.len > 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']';
+  size_t from = 0;
   for (size_t i = 0; i < name.len; i++) {
     unsigned char c = (unsigned char)name.ptr[i];
     bool edge = literal && (i == 0 || i == name.len - 1);
-    bool fits = edge || is_word(c) || (literal && c == ':');
-    put(p, fits ? mp_str_of(name.ptr + i, 1) : MP_STR("?"));
+    if (!(edge || is_word(c) || (literal && c == ':')))
+      replace(p, name, &from, i);
   }
+  put(p, mp_str_sub(name, from, name.len));
 }
 
 /* Text inside a comment (RFC 5322 3.2.2): printable ASCII but for parentheses and the backslash. */
 static void put_comment(piece *p, mp_str s)
 {
   s = mp_str_sub(s, 0, WORD_MOST);
+  size_t from = 0;
   for (size_t i = 0; i < s.len; i++) {
     unsigned char c = (unsigned char)s.ptr[i];
-    bool fits = c >= 0x20 && c <= 0x7e && c != '(' && c != ')' && c != '\\';
-    put(p, fits ? mp_str_of(s.ptr + i, 1) : MP_STR("?"));
+    if (!(c >= 0x20 && c <= 0x7e && c != '(' && c != ')' && c != '\\'))
+      replace(p, s, &from, i);
   }
+  put(p, mp_str_sub(s, from, s.len));
 }
 
 static void put_ip(piece *p, const mp_ip *ip)
@@ -82,7 +94,8 @@ static bool is_path(mp_str path)
         return false;
     } else if (c == '"') {
       quoted = !quoted;
-    } else if (!quoted && strchr(" <>(),;\\", c)) {
+    } else if (!quoted && (c == ' ' || c == '<' || c == '>' || c == '(' || c == ')' || c == ',' || c == ';' ||
+                           c == '\\')) {
       return false;
     }
   }
