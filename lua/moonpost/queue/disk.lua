@@ -179,6 +179,16 @@ end
 -- As many in one commit as the spool takes; those of one delivery stay together.
 local function update(self, changes)
   local first = 1
+  if changes[1] and not changes[CLAIM_MOST + 1] then
+    local spool = self._spool
+    local ok, why, name = task.park(function(wake)
+      spool:update(changes, wake)
+    end, "the spool")
+    if not ok then
+      return failure(why, name)
+    end
+    return true
+  end
   while first <= #changes do
     local last = math.min(first + CLAIM_MOST - 1, #changes)
     while last < #changes and last > first and changes[last + 1].id == changes[last].id and changes[last + 1].number == changes[last].number do

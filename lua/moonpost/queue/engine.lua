@@ -115,7 +115,6 @@ function Engine:gone(list)
     count(self, one.claimed_as or one.domain, -1)
     one.claimed_as, one.placed = nil, nil
   end
-  self:poke()
 end
 
 local function claimed(self, list)
@@ -214,25 +213,33 @@ function Engine:settle(job, outcomes)
   end)
 end
 
--- Routes what was claimed, in a task; whatever goes wrong, nothing stays claimed.
+local function routed(self, list, ok, why)
+  self._routing = self._routing - 1
+  if not ok then
+    log.event("error", "route failed", { "queue", self.queue.name, "domain", list[1].domain, "why", tostring(why) })
+    local left = {}
+    for _, one in ipairs(list) do
+      if one.claimed_as and not one.placed then
+        left[#left + 1] = one
+      end
+    end
+    self:put_back(left, LATER)
+  end
+  if self._routing == ROUTING_MOST - 1 then -- the feeder has waited for that
+    self:poke()
+  end
+  self:_over()
+end
+
+-- Routes what was claimed; whatever goes wrong, nothing stays claimed. A route that need not wait is found at once.
 local function begin(self, list, octets)
   self._routing = self._routing + 1
-  task.spawn_on(self.worker, function()
-    local ok, why, late = pcall(task.timeout, ROUTE_TIME, router.route, self, list, octets)
-    self._routing = self._routing - 1
-    if not ok or late then
-      log.event("error", "route failed", { "queue", self.queue.name, "domain", list[1].domain, "why", tostring(late or why) })
-      local left = {}
-      for _, one in ipairs(list) do
-        if one.claimed_as and not one.placed then
-          left[#left + 1] = one
-        end
-      end
-      self:put_back(left, LATER)
-    end
-    self:poke()
-    self:_over()
-  end)
+  local ok, why = task.hook(self.worker, ROUTE_TIME, function(...)
+    routed(self, list, ...)
+  end, router.route, self, list, octets)
+  if ok ~= nil then
+    routed(self, list, ok, why)
+  end
 end
 
 --- A message that has just been kept, and is claimed for us.
@@ -240,6 +247,9 @@ end
 ---@param octets? string nil: it is read from the spool
 function Engine:take(list, octets)
   claimed(self, list)
+  if self.worker:now() - self._swept >= SWEEP then
+    self:poke() -- where all that comes is claimed as it is kept, the feeder has nothing else to wake for
+  end
   if self.stopping then
     self:put_back(list)
   else
@@ -299,27 +309,38 @@ local function over(self, at, job, ok, outcomes)
   end
 end
 
---- Carries a job out, in a task; called by its site.
+local function carried(self, at, job)
+  local ok, outcomes = pcall(carry_out, self, at, job)
+  self._tasks[task.current()] = nil
+  if not settled(self, job, pcall(over, self, at, job, ok, outcomes)) then
+    self:gone(job.deliveries)
+  end
+  self._running = self._running - 1
+  if not self.stopping then
+    at:run()
+  end
+  wake(self, at)
+  self:_over()
+end
+
+local function unforeseen(ok, why)
+  if not ok then
+    log.event("error", "queue failed", { "why", tostring(why) })
+  end
+end
+
+--- Carries a job out, in a task; called by its site. It begins at once.
 ---@param at moonpost.queue.Site
 ---@param job moonpost.queue.Job
 function Engine:run(at, job)
   self._running = self._running + 1
   job.began = self.worker:now()
-  local running
-  running = task.spawn_on(self.worker, function()
-    local ok, outcomes = pcall(carry_out, self, at, job)
-    self._tasks[running] = nil
-    if not settled(self, job, pcall(over, self, at, job, ok, outcomes)) then
-      self:gone(job.deliveries)
-    end
-    self._running = self._running - 1
-    if not self.stopping then
-      at:run()
-    end
-    wake(self, at)
-    self:_over()
-  end)
-  self._tasks[running] = true
+  local ok, running = task.hook(self.worker, 0, unforeseen, carried, self, at, job)
+  if ok == nil then -- it waits
+    self._tasks[running] = true
+  else
+    unforeseen(ok, running)
+  end
 end
 
 -- Sites that have nothing to do are forgotten, and which domains went there, now and then: a queue sees many in a year.

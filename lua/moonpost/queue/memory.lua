@@ -312,6 +312,7 @@ function Store:release(list, seconds)
   for _, one in ipairs(list) do
     one.claimed, one.until_ = false, until_
   end
+  self.changed()
 end
 
 --- Changes deliveries in whichever hands they are; what is claimed is so when it comes back.

@@ -47,19 +47,19 @@ local function record(engine, job, one, outcome, at, what)
   }
 end
 
-local write = {
-  delivered = function(fields) log.event("info", "delivered", fields) end,
-  relayed = function(fields) log.event("info", "relayed", fields) end,
-  deferred = function(fields) log.event("info", "deferred", fields) end,
-  bounced = function(fields) log.event("warn", "bounced", fields) end,
-  expired = function(fields) log.event("warn", "expired", fields) end,
-}
+local levels = { delivered = "info", relayed = "info", deferred = "info", bounced = "warn", expired = "warn" }
 
 local shown = { "message", "recipient", "sender", "site", "host", "ip", "attempts", "reply" }
 local names = { recipient = "to", sender = "from" }
 
+-- Whether anybody hears of an event.
+local function is_heard(engine, event)
+  local queue = engine.queue
+  return log.on[levels[event]] or queue._journal or queue._hooks[event]
+end
+
 local function tell(engine, made)
-  if log.on.info then
+  if log.on[levels[made.event]] then
     local list = {}
     for _, field in ipairs(shown) do
       if made[field] ~= nil then
@@ -67,7 +67,7 @@ local function tell(engine, made)
         list[#list + 1] = field == "reply" and tostring(made.reply) or made[field]
       end
     end
-    write[made.event](list)
+    log.event(levels[made.event], made.event, list)
   end
   if engine.queue._journal then
     attempts.add(engine.queue._journal, made)
@@ -167,8 +167,10 @@ local function keep(engine, message, octets, plan)
   return write_down(engine, message, octets, plan, notices.make(engine, message, octets, plan.notices))
 end
 
-local function note(plan, one, made)
-  plan.told[#plan.told + 1], plan.about[#plan.about + 1] = made, one
+local function note(engine, job, one, outcome, at, plan, event)
+  if is_heard(engine, event) then
+    plan.told[#plan.told + 1], plan.about[#plan.about + 1] = record(engine, job, one, outcome, at, event), one
+  end
 end
 
 local decide = {}
@@ -176,8 +178,7 @@ local decide = {}
 function decide.delivered(engine, job, one, outcome, at, plan)
   plan.done[#plan.done + 1], one.ended = one, "delivered"
   plan.notices[#plan.notices + 1] = success(job, one, outcome)
-  local kind = outcome.row and outcome.row.dsn_lost and "relayed" or "delivered"
-  note(plan, one, record(engine, job, one, outcome, at, kind))
+  note(engine, job, one, outcome, at, plan, outcome.row and outcome.row.dsn_lost and "relayed" or "delivered")
 end
 
 function decide.refused(engine, job, one, outcome, at, plan)
@@ -185,13 +186,13 @@ function decide.refused(engine, job, one, outcome, at, plan)
   plan.notices[#plan.notices + 1] = about(one, "failed", {
     reply = outcome.reply, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   })
-  note(plan, one, record(engine, job, one, outcome, at, "bounced"))
+  note(engine, job, one, outcome, at, plan, "bounced")
 end
 
 local function give_up(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "expired"
   plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome.reply)
-  note(plan, one, record(engine, job, one, outcome, at, "expired"))
+  note(engine, job, one, outcome, at, plan, "expired")
 end
 
 function decide.deferred(engine, job, one, outcome, at, plan)
@@ -206,7 +207,7 @@ function decide.deferred(engine, job, one, outcome, at, plan)
   one.due = due
   one.alarm = alarm_of(times, one)
   plan.later[#plan.later + 1] = one
-  note(plan, one, record(engine, job, one, outcome, at, "deferred"))
+  note(engine, job, one, outcome, at, plan, "deferred")
 end
 
 function decide.site(engine, job, one, outcome, at, plan)
@@ -215,11 +216,30 @@ function decide.site(engine, job, one, outcome, at, plan)
     return give_up(engine, job, one, outcome, at, plan)
   end
   plan.back[#plan.back + 1] = one
-  note(plan, one, record(engine, job, one, outcome, at, "deferred"))
+  note(engine, job, one, outcome, at, plan, "deferred")
 end
 
 local function new_plan()
   return { over = {}, done = {}, later = {}, back = {}, notices = {}, told = {}, about = {} }
+end
+
+local NONE = {}
+
+-- What nearly every job comes to: it was delivered, and nobody has to hear of it. False: there is more to do.
+local function is_over(engine, job, outcomes)
+  if is_heard(engine, "delivered") then
+    return false
+  end
+  for i, one in ipairs(job.deliveries) do
+    local outcome = outcomes[i]
+    if outcome.state ~= "delivered" or success(job, one, outcome) then
+      return false
+    end
+  end
+  for _, one in ipairs(job.deliveries) do
+    one.ended = "delivered"
+  end
+  return engine.store:settle(job.deliveries, NONE)
 end
 
 --- Settles a job.
@@ -230,6 +250,9 @@ end
 ---@param at? moonpost.queue.Site
 ---@param again? number seconds until a site that could not be spoken to is tried again
 function M.job(engine, job, outcomes, at, again)
+  if is_over(engine, job, outcomes) then
+    return
+  end
   local plan = new_plan()
   plan.again = again
   for i, one in ipairs(job.deliveries) do

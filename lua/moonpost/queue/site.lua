@@ -90,6 +90,7 @@ function M.new(engine, key, name, limits)
   local self = setmetatable({
     key = key, name = name, limits = limits, domains = {}, state = "open", again = 0, failures = 0, why = nil,
     _engine = engine, _queue = {}, _first = 1, _last = 0, _active = 0, _allowed = FIRST, _tokens = {}, _by_message = {},
+    _looping = false,
   }, Site_mt)
   self.pool = pool_of.new { connections = limits.connections, per_connection = limits.per_connection, idle = limits.idle }
   self.pool:gate(function()
@@ -108,8 +109,7 @@ local function pop(self)
   return job
 end
 
---- Runs what may run now.
-function Site:run()
+local function run(self)
   local worker = self._engine.worker
   while self._first <= self._last and (self.state == "open" or self.state == "trying") do
     local most = self.state == "trying" and 1 or math.min(self._allowed, self.limits.connections)
@@ -130,6 +130,19 @@ function Site:run()
     take(self, "messages", self.limits.rate)
     self._active = self._active + 1
     self._engine:run(self, pop(self))
+  end
+end
+
+--- Runs what may run now. A job that is over at once says so from within: the loop outside goes on then.
+function Site:run()
+  if self._looping then
+    return
+  end
+  self._looping = true
+  local ok, err = pcall(run, self)
+  self._looping = false
+  if not ok then
+    error(err, 0)
   end
 end
 
