@@ -73,6 +73,7 @@ struct mp_spool {
   mp_index index;
   mp_spool_stats stats;
   int64_t told_ms[MP_SPOOL_OWNERS]; /* what mp_spool_next last said to each owner, as unix time; INT64_MIN: nothing yet */
+  int64_t told_clock[MP_SPOOL_OWNERS]; /* the same by the clock of leases */
 
   mp_spool_db db;
   mp_arena scratch;

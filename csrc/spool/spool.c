@@ -367,9 +367,10 @@ void mp_spool_wake(mp_spool *spool)
 {
   bool earlier = false;
   pthread_mutex_lock(&spool->index_lock);
+  int64_t given_back = least(mp_timers_next(&spool->index.quiet), mp_timers_next(&spool->index.ends));
   for (unsigned i = 0; i < spool->opts.owners; i++) {
     int64_t due = least(mp_timers_next(&spool->index.due[i]), i == 0 ? spool->index.alarm_ms : INT64_MAX);
-    if (spool->told_ms[i] != INT64_MIN && due < spool->told_ms[i]) {
+    if (spool->told_ms[i] != INT64_MIN && (due < spool->told_ms[i] || given_back < spool->told_clock[i])) {
       spool->told_ms[i] = INT64_MIN; /* once, until somebody asks */
       earlier = true;
     }
@@ -478,6 +479,7 @@ int64_t mp_spool_next(mp_spool *spool, unsigned owner, int64_t now_ms)
                      owner == 0 ? until(index->alarm_ms, now_ms) : INT64_MAX);
   ms = least(ms, least(until(mp_timers_next(&index->quiet), clock), until(mp_timers_next(&index->ends), clock)));
   spool->told_ms[owner] = ms == INT64_MAX ? INT64_MAX : now_ms + ms;
+  spool->told_clock[owner] = ms == INT64_MAX ? INT64_MAX : clock + ms;
   pthread_mutex_unlock(&spool->index_lock);
   return ms;
 }

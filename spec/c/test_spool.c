@@ -459,6 +459,22 @@ TEST(who_waits_is_woken_by_what_is_due_earlier)
   rig_dispose(&rig);
 }
 
+TEST(who_was_told_that_nothing_waits_is_woken_by_what_is_given_back_for_later)
+{
+  OPEN(rig);
+  CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
+  uint64_t lease;
+  mp_spool_batch_free(rig_claim_lane(&rig, "example.net", -1, NOW, 1, &lease, NULL));
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 60000); /* the lease */
+  unsigned wakes = rig.wakes;
+  mp_spool_lease_request back = { .request.done = rig_done, .lease = lease, .back = true, .lease_ms = 1000 };
+  mp_spool_lease(rig.spool, &back);
+  CHECK_EQ_INT(rig_wait(&rig, &back.request), 0);
+  CHECK_EQ_INT(rig.wakes, wakes + 1);
+  CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 1000);
+  rig_dispose(&rig);
+}
+
 TEST(a_clock_that_jumps_loses_nothing_and_ends_no_lease)
 {
   OPEN(rig);
