@@ -464,7 +464,7 @@ TEST(who_was_told_that_nothing_waits_is_woken_by_what_is_given_back_for_later)
   OPEN(rig);
   CHECK_EQ_INT(rig_put_one(&rig, "m1", "bob@example.net"), 0);
   uint64_t lease;
-  mp_spool_batch_free(rig_claim_lane(&rig, "example.net", -1, NOW, 1, &lease, NULL));
+  mp_spool_batch_free(rig_claim(&rig, "example.net", NOW, &lease));
   CHECK_EQ_INT(mp_spool_next(rig.spool, 0, NOW), 60000); /* the lease */
   unsigned wakes = rig.wakes;
   mp_spool_lease_request back = { .request.done = rig_done, .lease = lease, .back = true, .lease_ms = 1000 };
