@@ -17,6 +17,7 @@ local task = require "moonpost.task"
 local M = {}
 
 local BATCH = 20 -- deliveries claimed of a domain at once
+local OUT_MOST = 100 -- of a domain; more are claimed when half of them are over
 local CLAIMED_MOST = 10000 -- past it one of a domain
 local DOMAINS = 64 -- looked at in one go
 local ROUTING_MOST = 256 -- batches that are being routed: DNS may take its time
@@ -41,7 +42,7 @@ function M.new(queue, store, worker)
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
     _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
-    _orders = "", _foreign = {}, _foreign_count = 0,
+    _sated = {}, _orders = "", _foreign = {}, _foreign_count = 0,
   }, Engine_mt)
   self.place, self.places = store:owner()
   store.changed = function()
@@ -66,6 +67,11 @@ local function count(self, domain, by)
   self.claimed = self.claimed + by
   local out = (self._out[domain] or 0) + by
   self._out[domain] = out > 0 and out or nil
+  if by < 0 and out <= OUT_MOST // 2 and self._sated[domain] then
+    self._sated[domain] = nil
+    self.store:sleep(domain, 0)
+    self:poke()
+  end
 end
 
 -- Whether a domain's mail can be handed on now, as far as is known: its site may be another worker's, or take nothing at the moment.
@@ -446,7 +452,10 @@ local function look(self)
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
     if self.stopping then
       store:sleep(domain, 0)
-    elseif most == 0 or out >= BATCH * 5 or self._routing >= ROUTING_MOST then
+    elseif most == 0 or out >= OUT_MOST then
+      self._sated[domain] = true
+      store:sleep(domain, LATER)
+    elseif self._routing >= ROUTING_MOST then
       store:sleep(domain, 1)
     else
       local ok, list = pcall(store.claim, store, domain, now, most)
