@@ -1,100 +1,10 @@
 -- A relay with a queue between real clients and a real server, and what it does when it is killed.
 local moonpost = require "moonpost"
+local numbered = require "spec.support.numbered"
 local served = require "spec.support.served"
 local tmpdir = require "spec.support.tmpdir"
 
-local function relay(dir, behind, more, args)
-  return served.start {
-    dir = dir, args = args, options = 'relay = { networks = { "127.0.0.1" } }',
-    hooks = ([[
-      local queue = moonpost.queue {
-        spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5, pause = "1s" }, retry = { "1s", expire = "1h" },
-      }
-      function server.on.message(_, message) message:enqueue(queue) end
-      %s]]):format(behind, more or ""),
-  }
-end
-
-local function sink()
-  return served.start {
-    options = 'relay = { networks = { "127.0.0.1" } }',
-    hooks = [[
-      function server.on.message(_, message)
-        log.info("got", { number = message.headers:get "X-Number", from = message.sender.address })
-        message:discard "test"
-      end
-    ]],
-  }
-end
-
-local function numbers(house)
-  house.process:poll()
-  local seen, count = {}, 0
-  for _, line in ipairs(house.process.lines) do
-    local number = line:match("got .-number=(%d+)")
-    if number then
-      seen[tonumber(number)] = (seen[tonumber(number)] or 0) + 1
-      count = count + 1
-    end
-  end
-  return seen, count
-end
-
--- Numbered messages from `from` on, ten at a time, until nobody takes them any more or there have been `most`. Returns those with 250.
-local function send(house, behind, from, most)
-  local taken, next_number = {}, from
-  local function work()
-    local client = moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none", timeouts = { final = "20s" } }
-    while client and next_number < from + most do
-      house.process:poll() -- or their logs would fill their pipes, and they would wait for us
-      behind.process:poll()
-      local number = next_number
-      next_number = next_number + 1
-      local ok = client:send {
-        from = "a@example.net", to = "bob@elsewhere.example",
-        message = ("X-Number: %d\r\nSubject: x\r\n\r\n%s\r\n"):format(number, ("y"):rep(70)),
-      }
-      if not ok then
-        break
-      end
-      taken[#taken + 1] = number
-      if house.doomed and #taken >= house.doomed and not house.killed then
-        house.killed = true
-        house.process:kill("sigkill")
-      end
-    end
-    if client then
-      client:close()
-    end
-  end
-  moonpost.run(function()
-    local tasks = {}
-    for i = 1, 10 do
-      tasks[i] = moonpost.spawn(work)
-    end
-    for _, one in ipairs(tasks) do
-      one:join()
-    end
-  end)
-  return taken, next_number
-end
-
-local function until_there(house, behind, taken, seconds)
-  local late = os.time() + seconds
-  while true do
-    local seen = numbers(behind)
-    local missing
-    for _, number in ipairs(taken) do
-      missing = missing or not seen[number] and number
-    end
-    if not missing then
-      return seen
-    end
-    assert(os.time() < late, ("number %d has not arrived"):format(missing))
-    house.process:poll()
-    moonpost.sleep(0.01)
-  end
-end
+local relay, send, sink, until_there = numbered.relay, numbered.send, numbered.sink, numbered.until_there
 
 describe("a relay with a queue", function()
   it("#thread hands everything on, once, and is empty then", function()
@@ -114,24 +24,9 @@ describe("a relay with a queue", function()
   end)
 
   it("loses nothing that it accepted when it is killed, again and again", function()
-    local behind <close> = sink()
-    local dir <close> = tmpdir.new()
-    local all, number = {}, 1
-    for round = 1, 50 do
-      local house = relay(dir, behind.at.smtp)
-      house.doomed = math.random(1, 60)
-      local taken
-      taken, number = send(house, behind, number, 200)
-      table.move(taken, 1, #taken, #all + 1, all)
-      if not house.killed then
-        house.process:kill("sigkill")
-      end
-      house.process:wait(10)
-      assert.equal(0, house:count(" error "), round)
-    end
-    local house = relay(dir, behind.at.smtp)
-    until_there(house, behind, all, 30)
-    house:stop()
+    local counts = numbered.kill_again_and_again(50)
+    assert.same({ 0, 0 }, { counts.lost, counts.too_often })
+    assert.is_true(counts.accepted > 100 and counts.arrived >= counts.accepted)
   end)
 
   it("goes on across reloads: a newer policy delivers what an older one took", function()

@@ -1,0 +1,19 @@
+--- A relay that is killed in the midst of its work five hundred times: what got 250 and never came out must be nothing. BENCH_KILLS sets how often.
+local numbered = require "spec.support.numbered"
+
+local ROUNDS = tonumber(os.getenv("BENCH_KILLS")) or 500
+
+return function(row)
+  local counts = numbered.kill_again_and_again(ROUNDS, function(round, accepted)
+    if round % 50 == 0 then
+      io.stderr:write(("kill -9: %d of %d rounds, %d messages accepted\n"):format(round, ROUNDS, accepted))
+    end
+  end)
+  row {
+    what = "messages without a 250 that arrived more than twice", unit = "", goal = 0, most = true, value = counts.too_often,
+  }
+  row {
+    what = ("messages lost in %d rounds of kill -9"):format(ROUNDS), unit = "", goal = 0, most = true, value = counts.lost,
+    detail = ("%d accepted, %d arrived more than once"):format(counts.accepted, counts.twice),
+  }
+end
