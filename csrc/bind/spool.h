@@ -81,7 +81,7 @@ mpl_spool_box *mpl_check_spool(lua_State *L); /* the first argument; raises when
 void mpl_asked_forget(mpl_asked *asked);
 
 /* bind/spool_row.c: what is read from Lua into a request, and what was found as a table. */
-int64_t mpl_spool_ms(lua_State *L, int index); /* unix seconds on the stack as milliseconds */
+int64_t mpl_spool_ms(lua_State *L, int index);     /* unix seconds on the stack as milliseconds */
 int64_t mpl_spool_end_ms(lua_State *L, int index); /* the same; 0: one that may never come */
 int64_t mpl_spool_wait_ms(lua_State *L,
                           int index); /* seconds from now as milliseconds, rounded up; for ever is 30 years */

@@ -593,9 +593,10 @@ static int spool_check(lua_State *L)
 void mpl_spool_add_questions(lua_State *L)
 {
   static const luaL_Reg questions[] = {
-    { "put", spool_put },       { "accept", spool_accept }, { "update", spool_update }, { "claim", spool_claim },
-    { "alarms", spool_alarms }, { "take", spool_take },     { "leave", spool_leave },   { "keep", spool_keep },
-    { "list", spool_list },     { "read", spool_read },     { "check", spool_check },   { NULL, NULL },
+    { "put", spool_put },     { "accept", spool_accept }, { "update", spool_update },
+    { "claim", spool_claim }, { "alarms", spool_alarms }, { "take", spool_take },
+    { "leave", spool_leave }, { "keep", spool_keep },     { "list", spool_list },
+    { "read", spool_read },   { "check", spool_check },   { NULL, NULL },
   };
   static const luaL_Reg none[] = { { NULL, NULL } };
   luaL_getmetatable(L, MPL_SPOOL);
