@@ -89,9 +89,7 @@ static int journal_close(lua_State *L)
 
 int mpl_open_journal(lua_State *L)
 {
-  static const luaL_Reg methods[] = {
-    { "add", journal_add }, { "close", journal_close }, { NULL, NULL }
-  };
+  static const luaL_Reg methods[] = { { "add", journal_add }, { "close", journal_close }, { NULL, NULL } };
   mpl_class(L, MPL_JOURNAL, methods, journal_close);
   lua_pushcfunction(L, core_journal);
   lua_setfield(L, -2, "journal");

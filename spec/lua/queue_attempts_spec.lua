@@ -256,4 +256,48 @@ describe("moonpost.queue { attempts = ... }", function()
     send(6)
     assert.equal("u6@example.net", dkjson.decode(await(path, 1)[1]).recipient)
   end)
+
+  it("tells how long each stage took, what a connection takes with its first message alone", function()
+    local behind <close> = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }, tls = "development"',
+      hooks = [[
+        function server.on.message(_, message)
+          moonpost.sleep(0.05)
+          message:discard "test"
+        end]],
+    }
+    local house <close> = served.start {
+      options = ([[relay = { networks = { "127.0.0.1" } }, queue = moonpost.queue {
+        spool = "DIR/spool", attempts = "DIR/attempts", routes = { here = function() end },
+        route = function(one)
+          return one.domain == "dead.example" and "smtp://127.0.0.1:1" or one.domain == "here.example" and "lua:here" or "smtp://%s"
+        end } ,]]):format(behind.at.smtp),
+      hooks = "function server.on.message(_, message) message:enqueue() end",
+    }
+    local path = house.dir:join "attempts"
+    local function attempt(to, count)
+      assert(moonpost.send { from = "", to = to, via = "smtp://" .. house.at.smtp, message = "Subject: x\r\n\r\ny\r\n" })
+      return assert(dkjson.decode(await(path, count)[count]))
+    end
+    local function stages(row)
+      local list = {}
+      for stage, ms in pairs(row.times) do
+        assert.equal("integer", math.type(ms))
+        assert.is_true(ms >= 0 and ms <= row.seconds * 1000 + 1, stage)
+        list[#list + 1] = stage
+      end
+      table.sort(list)
+      return list
+    end
+    local first = attempt("u1@example.net", 1)
+    assert.same({ "banner", "connect", "ehlo", "message", "tls" }, stages(first))
+    assert.is_true(first.times.message >= 50 and first.times.connect < 1000)
+    assert.same({ true, "TLSv1.3" }, { first.tls.used, first.tls.version })
+    assert.same({ "message" }, stages(attempt("u2@example.net", 2)))
+    local dead = attempt("u3@dead.example", 3)
+    assert.same({ "deferred", 0, { "connect" } }, { dead.event, dead.attempts, stages(dead) })
+    assert.is_true(dead.due > dead.time + 20) -- when its site is asked again
+    assert.same({ false, "string" }, { dead.tls.used, type(dead.tls.why) })
+    assert.is_nil(attempt("u4@here.example", 4).times)
+  end)
 end)

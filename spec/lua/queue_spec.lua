@@ -512,6 +512,12 @@ describe("moonpost.queue", function()
     for wrong, why in pairs {
       ["no such option"] = { { spool = "/s", rout = "mx" }, 'unknown option "rout" %(did you mean "route"%?%)' },
       ["no spool"] = { {}, "spool" },
+      ["a route"] = { { spool = "/s", route = "smpt://relay.example.net" }, 'route: .*smpt' },
+      ["an option of a route"] = { { spool = "/s", route = { "mx", tsl = "required" } }, 'route: unknown option "tsl" %(did you mean "tls"%?%)' },
+      ["a function of a route"] = { { spool = "/s", route = "lua:lost", routes = { last = print } }, 'route: "lua:lost": .* mean "last"' },
+      ["a Maildir of a route"] = { { spool = "/s", route = { maildir = "x/%{mailbx}" } }, 'route: .*mailbx' },
+      ["no connections"] = { { spool = "/s", site = { connections = 0 } }, "site.connections: at least 1" },
+      ["no resolver"] = { { spool = "/s", dns = "192.0.2.1" }, "dns: what dns.resolver or dns.zone returned is expected" },
       ["limits"] = { { spool = "/s", site = { conections = 3 } }, 'unknown option "site.conections" %(did you mean' },
       ["limits of some"] = { { spool = "/s", site = { ["*.example.net"] = { rates = "1/s" } } }, 'did you mean "rate"' },
       ["a pattern"] = { { spool = "/s", site = { ["*example.net"] = {} } }, "a host name, or" },

@@ -44,6 +44,7 @@ local function record(engine, job, one, outcome, at, what)
     host = row and row.host, ip = row and row.ip, tls = row and row.tls, stage = row and row.stage, reply = outcome.reply,
     own = row and row.own, attempts = one.attempts, due = one.due, expires = one.expires, time = engine.worker:time(),
     age = engine.worker:time() - one.message.received, seconds = job and job.began and engine.worker:now() - job.began or nil,
+    times = row and row.times,
   }
 end
 
@@ -215,7 +216,9 @@ function decide.site(engine, job, one, outcome, at, plan)
     return give_up(engine, job, one, outcome, at, plan)
   end
   plan.back[#plan.back + 1] = one
-  note(plan, one, record(engine, job, one, outcome, at, "deferred"))
+  local made = record(engine, job, one, outcome, at, "deferred")
+  made.due = plan.again and made.time + plan.again or made.due -- when the site is asked again: the delivery itself is due all along
+  note(plan, one, made)
 end
 
 local function new_plan()
