@@ -550,6 +550,19 @@ describe("moonpost.queue", function()
     return out
   end
 
+  it("takes what waits for one domain as fast as its site takes it", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      for i = 1, 400 do
+        assert(queue:send(mail(("u%d@example.net"):format(i), { params = { holdfor = 60 } })))
+      end
+      until_told(told, 400)
+      assert.equal(400, #told)
+      assert.is_true(told[400].time - told[1].time < 1, ("%g seconds"):format(told[400].time - told[1].time))
+    end)
+  end)
+
   it("holds a message as long as FUTURERELEASE says (RFC 4865)", function()
     local server = test.server {}
     world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)

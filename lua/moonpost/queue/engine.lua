@@ -16,6 +16,7 @@ local task = require "moonpost.task"
 local M = {}
 
 local BATCH = 20 -- deliveries claimed of a domain at once
+local OUT_MOST = 5 * BATCH -- claimed of a domain at a time; it is looked at again when half of them have come back
 local CLAIMED_MOST = 10000 -- past it one of a domain
 local DOMAINS = 64 -- looked at in one go
 local ROUTING_MOST = 256 -- batches that are being routed: DNS may take its time
@@ -39,7 +40,7 @@ function M.new(queue, store, worker)
   local self = setmetatable({
     queue = queue, store = store, worker = worker, sites = {}, claimed = 0, stopping = false,
     _routing = 0, _running = 0, _out = {}, _ways = {}, _wake = false, _poked = false, _waiting = {},
-    _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
+    _full = {}, _looking = false, _late_again = nil, _swept = worker:now(), _tasks = {},
     _orders = "", _foreign = {}, _foreign_count = 0,
   }, Engine_mt)
   self.place, self.places = store:owner()
@@ -95,8 +96,13 @@ end
 ---@param list moonpost.queue.Delivery[]
 function Engine:gone(list)
   for _, one in ipairs(list) do
-    count(self, one.claimed_as or one.domain, -1)
+    local domain = one.claimed_as or one.domain
+    count(self, domain, -1)
     one.claimed_as, one.placed = nil, nil
+    if self._full[domain] and (self._out[domain] or 0) <= OUT_MOST // 2 then
+      self._full[domain] = nil
+      self.store:sleep(domain, 0)
+    end
   end
   self:poke()
 end
@@ -125,6 +131,7 @@ end
 local function sleep(self, at, seconds)
   for domain in pairs(at.domains) do
     if self._ways[domain] == at.key then
+      self._full[domain] = nil -- what comes back does not end this sleep
       self.store:sleep(domain, seconds)
     end
   end
@@ -405,10 +412,11 @@ local function look(self)
       self._foreign_count = self._foreign_count - 1
     end
     local out = self._out[domain] or 0
+    self._full[domain] = out >= OUT_MOST or nil
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
     if self.stopping then
       store:sleep(domain, 0)
-    elseif most == 0 or out >= BATCH * 5 or self._routing >= ROUTING_MOST then
+    elseif most == 0 or out >= OUT_MOST or self._routing >= ROUTING_MOST then
       store:sleep(domain, 1)
     else
       local ok, list = pcall(store.claim, store, domain, now, most)
