@@ -471,6 +471,14 @@ function Engine:site_of(domain)
   return at and at.name or nil
 end
 
+--- What the site of a domain fails with at present, if it is one of ours and fails.
+---@param domain string
+---@return string?
+function Engine:trouble_of(domain)
+  local at = self._ways[domain] and self.sites[self._ways[domain]]
+  return at and at.failures > 0 and at.why or nil
+end
+
 --- Begins.
 function Engine:start()
   task.spawn_on(self.worker, function()

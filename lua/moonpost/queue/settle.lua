@@ -96,8 +96,9 @@ local function about(one, kind, fields)
   return fields
 end
 
-local function expired(one, times, reply)
-  return about(one, "failed", { reply = reply, status = times.status or EXPIRED, expired = true })
+local function expired(one, times, outcome)
+  local own = outcome.own or outcome.row and outcome.row.own
+  return about(one, "failed", { reply = outcome.reply, own = own, status = times.status or EXPIRED, expired = true })
 end
 
 -- A report of a delivery that went well, if one is wanted: who hands on to a server that knows DSN leaves it to that server (RFC 3461 5.2.2).
@@ -184,14 +185,14 @@ end
 function decide.refused(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "bounced"
   plan.notices[#plan.notices + 1] = about(one, "failed", {
-    reply = outcome.reply, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
+    reply = outcome.reply, own = outcome.row and outcome.row.own, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   })
   note(plan, one, record(engine, job, one, outcome, at, "bounced"))
 end
 
 local function give_up(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "expired"
-  plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome.reply)
+  plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome)
   note(plan, one, record(engine, job, one, outcome, at, "expired"))
 end
 
@@ -263,17 +264,25 @@ end
 
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
 
+-- Why a delivery has not gone: what its site failed with, of which its row says nothing, else what was said to it last.
+local function cause_of(engine, one)
+  local trouble = engine:trouble_of(one.domain)
+  local text = trouble or one.last
+  return text and reply_of.parse(text) or LATE, trouble ~= nil or text == nil
+end
+
 -- A delivery whose alarm is over: given up, or its sender is warned.
 local function look_at(engine, one, now, plan)
   local times = times_of(engine.queue, one)
-  local outcome = { state = "site", reply = one.last and reply_of.parse(one.last) or LATE }
+  local outcome = { state = "site" }
+  outcome.reply, outcome.own = cause_of(engine, one)
   if now >= one.expires then
     give_up(engine, nil, one, outcome, nil, plan)
     return
   end
   local count = engine.queue.schedule:warned(times, now)
   if count > one.warned then
-    plan.notices[#plan.notices + 1] = about(one, "delayed", { reply = outcome.reply, will_retry_until = one.expires })
+    plan.notices[#plan.notices + 1] = about(one, "delayed", { reply = outcome.reply, own = outcome.own, will_retry_until = one.expires })
     one.warned = count
   end
   one.alarm = alarm_of(times, one)
