@@ -22,9 +22,11 @@ end
 
 local function dropped(engine, message, list, why)
   for _, one in ipairs(list) do
-    log.event("warn", "report dropped", {
-      "queue", engine.queue.name, "message", message.id, "to", one.address, "about", one.kind, "why", why,
-    })
+    if report.wanted(one, one.kind) then
+      log.event("warn", "report dropped", {
+        "queue", engine.queue.name, "message", message.id, "to", one.address, "about", one.kind, "why", why,
+      })
+    end
   end
 end
 

@@ -96,9 +96,16 @@ local function about(one, kind, fields)
   return fields
 end
 
+-- Whether the words are ours: of the policy, of an operator, of a look-up that failed. Only where there was a server there may be words of one.
+local function is_own(outcome)
+  if outcome.own ~= nil then
+    return outcome.own
+  end
+  return not outcome.row or outcome.row.own
+end
+
 local function expired(one, times, outcome)
-  local own = outcome.own or outcome.row and outcome.row.own
-  return about(one, "failed", { reply = outcome.reply, own = own, status = times.status or EXPIRED, expired = true })
+  return about(one, "failed", { reply = outcome.reply, own = is_own(outcome), status = times.status or EXPIRED, expired = true })
 end
 
 -- A report of a delivery that went well, if one is wanted: who hands on to a server that knows DSN leaves it to that server (RFC 3461 5.2.2).
@@ -185,7 +192,7 @@ end
 function decide.refused(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "bounced"
   plan.notices[#plan.notices + 1] = about(one, "failed", {
-    reply = outcome.reply, own = outcome.row and outcome.row.own, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
+    reply = outcome.reply, own = is_own(outcome), host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   })
   note(plan, one, record(engine, job, one, outcome, at, "bounced"))
 end
