@@ -77,12 +77,6 @@ static int journal_add(lua_State *L)
   return 0;
 }
 
-static int journal_reopen(lua_State *L)
-{
-  mp_journal_reopen(check(L)->journal);
-  return 0;
-}
-
 static int journal_close(lua_State *L)
 {
   journal_box *box = luaL_checkudata(L, 1, MPL_JOURNAL);
@@ -95,9 +89,7 @@ static int journal_close(lua_State *L)
 
 int mpl_open_journal(lua_State *L)
 {
-  static const luaL_Reg methods[] = {
-    { "add", journal_add }, { "reopen", journal_reopen }, { "close", journal_close }, { NULL, NULL }
-  };
+  static const luaL_Reg methods[] = { { "add", journal_add }, { "close", journal_close }, { NULL, NULL } };
   mpl_class(L, MPL_JOURNAL, methods, journal_close);
   lua_pushcfunction(L, core_journal);
   lua_setfield(L, -2, "journal");

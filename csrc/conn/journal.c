@@ -20,12 +20,12 @@ struct mp_journal {
   char *path;
   mp_buf pending;
   uint64_t pending_lines, lost; /* lost: since it was told last */
-  bool closing, moved;          /* moved: the file is to be opened anew */
+  bool closing;
   mp_work work;
   bool busy; /* the pool has what follows */
   mp_buf writing;
   uint64_t writing_lines;
-  bool reopen, torn; /* torn: the file may end in the middle of a line */
+  bool torn; /* the file may end in the middle of a line */
   int fd;
   int error; /* errno of the last batch; 0: it was written */
 };
@@ -88,14 +88,33 @@ static void use(mp_journal *journal, int fd)
   journal->fd = fd;
 }
 
+/* True while the path still names the file that we have open. */
+static bool still_there(const mp_journal *journal, const struct stat *ours)
+{
+  struct stat there;
+  return stat(journal->path, &there) == 0 && there.st_ino == ours->st_ino && there.st_dev == ours->st_dev;
+}
+
+/* Somebody may have moved the file, as logrotate does, or another worker has turned it over: what follows belongs into the one that is at the path
+ * now. Where none can be made there the lines go on into the file that was moved, and are not lost. */
+static void follow(mp_journal *journal)
+{
+  struct stat ours;
+  if (fstat(journal->fd, &ours) != 0 || still_there(journal, &ours))
+    return;
+  int fd = open_file(journal->path);
+  journal->torn = journal->torn && fd < 0;
+  use(journal, fd);
+}
+
 /* With the lock. False: the file stays where it is, and grows on, which loses nothing. */
 static bool move_up(mp_journal *journal)
 {
-  struct stat ours, there;
+  struct stat ours;
   char from[PATH_MOST], to[PATH_MOST];
   if (fstat(journal->fd, &ours) != 0 || (uint64_t)ours.st_size < journal->opts.limit)
     return false; /* somebody else has emptied it */
-  bool still = stat(journal->path, &there) == 0 && there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
+  bool still = still_there(journal, &ours);
   for (unsigned i = journal->opts.keep; still && i > 0; i--) {
     snprintf(from, sizeof from, i > 1 ? "%s.%u" : "%s", journal->path, i - 1);
     snprintf(to, sizeof to, "%s.%u", journal->path, i);
@@ -123,9 +142,7 @@ static void turn_over(mp_journal *journal)
 static void write_batch(mp_work *work)
 {
   mp_journal *journal = MP_CONTAINER(work, mp_journal, work);
-  if (journal->reopen)
-    use(journal, open_file(journal->path));
-  journal->reopen = false;
+  follow(journal);
   bool whole = (!journal->torn || mp_disk_write(journal->fd, MP_STR("\n")) == 0) &&
                mp_disk_write(journal->fd, mp_buf_view(&journal->writing)) == 0;
   journal->error = whole ? 0 : errno;
@@ -169,8 +186,6 @@ static void begin(mp_journal *journal)
   journal->writing_lines = journal->pending_lines;
   journal->pending_lines = 0;
   journal->work = (mp_work){ .loop = journal->loop, .work = write_batch, .done = written };
-  journal->reopen = journal->moved;
-  journal->moved = false;
   journal->busy = true;
   if (mp_loop_work(journal->loop, &journal->work) == 0)
     return;
@@ -189,11 +204,6 @@ void mp_journal_add(mp_journal *journal, mp_str line)
   journal->pending_lines++;
   if (!journal->busy)
     begin(journal);
-}
-
-void mp_journal_reopen(mp_journal *journal)
-{
-  journal->moved = true;
 }
 
 void mp_journal_close(mp_journal *journal)

@@ -1,5 +1,6 @@
 /* conn/journal.h -- lines appended to a file that may be turned over when it is long. Writing is the thread pool's, in batches of what has come meanwhile; a
- * disk that is full or slow loses lines and counts them, and holds nobody up. Several journals, of several processes too, may append to one file. */
+ * disk that is full or slow loses lines and counts them, and holds nobody up. Several journals, of several processes too, may append to one file,
+ * and it may be moved away at any time: the next batch makes it anew. */
 #ifndef MP_CONN_JOURNAL_H
 #define MP_CONN_JOURNAL_H
 
@@ -21,9 +22,6 @@ int mp_journal_open(mp_journal **journal, mp_loop *loop, const mp_journal_opts *
 
 /* Takes a line without its end; it is written soon. */
 void mp_journal_add(mp_journal *journal, mp_str line);
-
-/* Opens the path anew before the next line: somebody has moved the file. */
-void mp_journal_reopen(mp_journal *journal);
 
 /* What has been taken is still written. No trouble is told any more. NULL does nothing. */
 void mp_journal_close(mp_journal *journal);

@@ -15,7 +15,7 @@ local function defer(rows, list, host, err)
   local heard = err.kind == "refused" and err.temporary and err.reply
   for _, at in ipairs(list) do
     local row = mail_of.row(rows[at].address, err.kind, 451, enhanced_of[err.kind] or "4.4.0", err.message)
-    row.host, row.cause, row.tls = host, err, err.tls
+    row.host, row.cause, row.tls, row.times = host, err, err.tls, err.times
     if heard then
       row.reply, row.own = heard, nil
     end

@@ -8,6 +8,7 @@ local network = require "moonpost.network"
 local options_of = require "moonpost.options"
 local reply = require "moonpost.reply"
 local settings_of = require "moonpost.client_options"
+local stopwatch = require "moonpost.stopwatch"
 local task = require "moonpost.task"
 local tls_of = require "moonpost.client_tls"
 
@@ -103,7 +104,7 @@ end
 local function make(target)
   local self = setmetatable({
     host = target.host, port = target.to.port, alive = true, messages = 0, _target = target, _trace = target.trace, why = false,
-    ip = false, _core = false, _wake = nil, _last = nil, user = nil,
+    ip = false, _core = false, _wake = nil, _last = nil, user = nil, _watch = stopwatch.new(task.worker()),
   }, Client_mt)
   local function disarm()
     self._wake = nil
@@ -242,10 +243,11 @@ end
 local function connect(self, target, tls)
   local worker = task.worker()
   local stream, at, wire = dial(target, worker)
+  self._watch:mark "connect"
   if not stream then
     return nil, at
   end
-  self.ip, self._wire, self._worker = at.ip, wire, worker
+  self.ip, self._wire = at.ip, wire
   target.machine.tls = target.to.implicit and session(self, tls, target) or nil
   target.machine.pretend_tls = target.to.implicit and wire ~= nil
   local core, why, rc = worker:client(stream, target.machine, self._on)
@@ -254,6 +256,7 @@ local function connect(self, target, tls)
   end
   self._core = core
   local heard, err = answer(self, target.to.implicit and "TLS or banner" or "banner", wait(self, "the banner of " .. target.host))
+  self._watch:mark "banner"
   if not heard then
     err.message = err.message .. mistaken(target.to, err)
     return nil, err
@@ -301,6 +304,7 @@ local function secure(self, target, tls)
   end
   local heard
   heard, err = answer(self, "STARTTLS", operate(self, "STARTTLS", "starttls", session(self, tls, target)))
+  self._watch:mark "tls"
   if not heard then
     return nil, err
   elseif not heard.ok then
@@ -314,7 +318,10 @@ local function secure(self, target, tls)
   if not self.tls then
     return nil, err
   end
-  return hello(self)
+  local ok
+  ok, err = hello(self)
+  self._watch:mark "ehlo"
+  return ok, err
 end
 
 -- What may be done about it, where there was nothing to try.
@@ -345,6 +352,7 @@ local function converse(self, target, tls)
   local ok, err = connect(self, target, tls)
   if ok then
     ok, err = hello(self)
+    self._watch:mark "ehlo"
   end
   if ok then
     ok, err = secure(self, target, tls)
@@ -353,6 +361,7 @@ local function converse(self, target, tls)
     local login = target.auth
     login.host, login.port = target.to.host, target.to.port
     ok, err = authenticate(self, login)
+    self._watch:mark "auth"
   end
   if not ok then
     self:close()
@@ -383,7 +392,7 @@ function M.open(target)
     end
   end
   if not ok then
-    err.tls = self.tls or tls_of.none(tls, err.message)
+    err.tls, err.times = self.tls or tls_of.none(tls, err.message), self._watch.times
     return nil, err
   end
   return self
@@ -463,11 +472,7 @@ local function unverified(self, mail)
   return rows
 end
 
---- One transaction, and further ones for recipients that it had no room for.
----@async
----@param mail moonpost.Mail
----@return moonpost.SendRow[]
-function Client:transact(mail)
+local function transact(self, mail)
   self._fault, self._next = nil, nil
   local params, tls = mail.params, self.tls
   if params and params.requiretls and tls and tls.used and not tls.verified then
@@ -507,6 +512,21 @@ function Client:transact(mail)
     return rows
   end
   return rows_of(self, mail, ok, rc, code, enhanced, text)
+end
+
+--- One transaction, and further ones for recipients that it had no room for.
+---@async
+---@param mail moonpost.Mail
+---@return moonpost.SendRow[]
+function Client:transact(mail)
+  local watch = self._watch
+  watch:start()
+  local rows = transact(self, mail)
+  local times = watch:stop()
+  for _, row in ipairs(rows) do
+    row.times = times
+  end
+  return rows
 end
 
 --- Sends one message to all its recipients. A result only when every one of them was accepted; else nil and an error with a row per

@@ -211,6 +211,7 @@ end
 ---@field ip? string
 ---@field tls? table
 ---@field dsn_lost? boolean its NOTIFY and ORCPT went no further
+---@field times? moonpost.StageTimes
 
 --- A row for somebody whom nothing was sent to.
 ---@return moonpost.SendRow

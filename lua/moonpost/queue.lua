@@ -14,7 +14,9 @@ local Error = require "moonpost.error"
 local attempts_of = require "moonpost.queue.attempts"
 local core = require "moonpost.core"
 local engine_of = require "moonpost.queue.engine"
+local hop_of = require "moonpost.queue.hop"
 local log = require "moonpost.log"
+local lookups = require "moonpost.dns.lookups"
 local mail_of = require "moonpost.mail"
 local options_of = require "moonpost.options"
 local orders = require "moonpost.queue.orders"
@@ -27,16 +29,21 @@ local units = require "moonpost.units"
 
 local M = {}
 
+local function one_or_more(number)
+  return number < 1 and "at least 1" or nil
+end
+
 --- Everything that `site` may say of a site.
 M.site_schema = {
-  { name = "connections", type = "integer", default = 20, doc = "at a time" },
+  { name = "connections", type = "integer", default = 20, doc = "at a time", check = one_or_more },
   { name = "per_connection", type = "integer", default = 100, doc = "messages; then it is closed. 0 = no limit" },
-  { name = "recipients", type = "integer", default = 100, doc = "of one transaction" },
+  { name = "recipients", type = "integer", default = 100, doc = "of one transaction", check = one_or_more },
   { name = "rate", type = "rate", null = true, doc = "messages" },
   { name = "connection_rate", type = "rate", null = true, doc = "new connections" },
   { name = "idle", type = "duration", default = "10s", doc = "how long a connection is kept that nobody uses" },
   { name = "pause", type = "duration", default = "30s", doc = "when nobody there can be spoken to; then longer, up to 60 times that" },
-  { name = "backlog", type = "integer", default = 200, doc = "transactions that wait in memory; the rest waits in the spool" },
+  { name = "backlog", type = "integer", default = 200, doc = "transactions that wait in memory; the rest waits in the spool",
+    check = one_or_more },
 }
 
 M.schema = {
@@ -56,7 +63,9 @@ M.schema = {
   { name = "postmaster", type = "string", null = true, doc = "who hears of mail without a sender that cannot be delivered" },
   { name = "texts", type = "any", null = true, doc = "of reports, in the place of ours" },
   { name = "call_time", type = "duration", default = "5m", doc = "for a function of Lua that takes a delivery" },
-  { name = "dns", type = "any", null = true, doc = "whom to ask" },
+  { name = "dns", type = "any", null = true, doc = "whom to ask", check = function(value)
+    return not lookups.is_source(value) and "what dns.resolver or dns.zone returned is expected" or nil
+  end },
   { name = "attempts", type = "any", null = true, doc = "a file in which each attempt is a line" },
 }
 
@@ -167,10 +176,19 @@ local function read(given, at)
       return nil, ("routes.%s: a function expected, got a %s"):format(tostring(name), type(fn))
     end
   end
+  if type(values.route) ~= "function" then
+    -- One that never changes is read now, and not when the first message waits; what is made of it is forgotten, for nobody knows our name yet.
+    local hop, wrong = hop_of.read({
+      hostname = values.hostname, dns = values.dns, routes = values.routes, hops = { by_key = {}, count = 0 },
+    }, values.route)
+    if not hop then
+      return nil, "route: " .. wrong
+    end
+  end
   if values.texts ~= nil then
     local ok, wrong = report.check(values.texts)
     if not ok then
-      return nil, "texts: " .. wrong
+      return nil, wrong
     end
   end
   for _, name in ipairs { "from", "postmaster" } do

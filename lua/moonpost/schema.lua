@@ -103,7 +103,7 @@ M.limits = {
   time("auth_delay", "1s", "auth_delay_ms", "listener", "before a failed AUTH is answered", "535 5.7.8"),
   time("greet_delay", 0, "greet_delay_ms", "listener", "before the banner: who talks meanwhile is an early talker",
     "554"),
-  time("hold", "30d", "hold_max", "listener", "the longest FUTURERELEASE", "501 5.5.4", 1),
+  time("hold", "30d", "hold_max", "listener", "the longest FUTURERELEASE; with a queue its retry.expire", "501 5.5.4", 1),
   time("by", 0, "by_min", "listener", "the shortest DELIVERBY; 0 = not said", "501 5.5.4"),
   count("scram_iterations", 4096, "sasl_iterations", "listener", "SCRAM iterations where a clear password is kept",
     "none", 1, 1000000),

@@ -88,6 +88,20 @@ local function splice(rows, option, more)
   end
 end
 
+-- Nobody is promised that a message is held longer than the queue tries to deliver one (RFC 4865): FUTURERELEASE is announced with `expire` of its
+-- schedule, unless the policy says otherwise.
+local function hold_as_queue(given, values, rows)
+  if not values.queue or type(given.limits) == "table" and given.limits.hold ~= nil then
+    return
+  end
+  values.limits.hold = math.max(1, math.floor(values.queue.schedule.expire)) -- it is announced in whole seconds
+  for _, row in ipairs(rows) do
+    if row.option == "limits.hold" then
+      row.value, row.source = options.show(values.limits.hold, { type = "duration" }), "default, as the queue's retry.expire"
+    end
+  end
+end
+
 -- Everything about the options that can be wrong. Returns the server's parts, or nil and one line.
 local function read(given, at)
   local values, rows = options.resolve(schema.server, given, at)
@@ -103,6 +117,7 @@ local function read(given, at)
     return nil, why
   end
   values.tls = tls
+  hold_as_queue(given, values, rows)
   local listeners, listen_rows = check_listeners(given.listen, values, at)
   if not listeners then
     return nil, listen_rows

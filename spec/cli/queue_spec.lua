@@ -92,8 +92,10 @@ local function commands(with)
     assert.equal("nothing\n", says("ls", "--held"))
     local result = queue { "ls", "nosuch" }
     assert.same({ 1, "nothing\n" }, { result.code, result.out })
-    result = queue { "show", "nosuch" }
-    assert.same({ 1, "moonpost: queue: nosuch: there is no such message\n" }, { result.code, result.err })
+    for _, command in ipairs { "show", "cat" } do
+      result = queue { command, "nosuch" }
+      assert.same({ 1, "moonpost: queue: nosuch: there is no such message\n" }, { result.code, result.err })
+    end
   end)
 
   it("holds, releases, sends elsewhere" .. with, function()
@@ -167,6 +169,7 @@ describe("moonpost queue", function()
       assert.equal("127.0.0.1:1", (before.site:gsub("^smtp://", "")))
       local stats = dkjson.decode(says("stats", "--json"))
       assert.equal("paused", stats.sites[1].state)
+      assert.matches(" paused +0  ann@example%.net %-> bob@one%.example\n +again in %w+: 451 4%.4%.1 127%.0%.0%.1", says("ls", before.id))
       local tried = house:count("deferred")
       assert.equal("3 tried now\n", says("retry", "--all"))
       for _ = 1, 200 do
@@ -188,6 +191,7 @@ describe("moonpost queue", function()
         end
       end
       assert.matches(" suspend ", says "stats", 1, true)
+      assert.matches("\nstate +suspend\n", says("show", settled(3)[1].id)) -- it is due, and does not go
       assert.equal(site .. " resumed\n", says("resume", site))
       assert.equal(site .. " limited\n", says("limit", site, "connections=5", "pause=1h"))
       local result = queue { "limit", site, "conections=5" }
@@ -326,6 +330,20 @@ describe("moonpost queue", function()
       assert.not_matches("\u{202e}", text, 1, true)
     end
     assert.matches("^m1 +3h12m +48K +due +3  ", view.row(row, 0))
+  end)
+
+  it("says that a spool may not be opened, rather than that it is not there", function()
+    local folder <close> = tmpdir.new()
+    assert(os.execute(("ln -s spool.db '%s'"):format(folder:join "spool.db"))) -- whoever runs the specs may perhaps read everything
+    local result = process.run { process.moonpost, "queue", "ls", "--spool", folder.path, timeout = 10 }
+    assert.equal(1, result.code)
+    assert.matches("spool.db: Too many levels of symbolic links", result.err, 1, true)
+  end)
+
+  it("draws no frames without a pause", function()
+    local result = process.run { process.moonpost, "queue", "top", "--every", "0", "--spool", "x", timeout = 10 }
+    assert.equal(2, result.code)
+    assert.matches('--every: at least 100ms expected, got "0"', result.err, 1, true)
   end)
 
   it("says where there is no spool", function()

@@ -84,10 +84,36 @@ describe("core.journal", function()
       await(path, 1)
       assert(os.rename(path, path .. ".old"))
       journal:add "two"
-      await(path .. ".old", 2)
-      journal:reopen()
+      assert.same({ "two" }, await(path, 1))
+      assert.same({ "one" }, lines_of(path .. ".old"))
+      assert(os.remove(path))
       journal:add "three"
       assert.same({ "three" }, await(path, 1))
+    end)
+  end)
+
+  it("goes on in a file that was moved where no other can be made in its place", function()
+    with(0, 0, function(journal, path)
+      journal:add "one"
+      await(path, 1)
+      assert(os.rename(path, path .. ".old"))
+      assert(os.execute(("mkdir '%s'"):format(path)))
+      journal:add "two"
+      assert.same({ "one", "two" }, await(path .. ".old", 2))
+    end)
+  end)
+
+  it("follows a file that another journal has turned over", function()
+    with(10, 3, function(journal, path)
+      local other = assert(core.journal(core.worker(), path, 0, 0, function() end))
+      other:add "a"
+      await(path, 1)
+      journal:add "1234567890"
+      await(path .. ".1", 2)
+      other:add "b"
+      assert.same({ "b" }, await(path, 1))
+      assert.same({ "a", "1234567890" }, lines_of(path .. ".1"))
+      other:close()
     end)
   end)
 
@@ -183,5 +209,95 @@ describe("moonpost.queue { attempts = ... }", function()
     assert.is_true(by["u4@example.net"].due > by["u4@example.net"].time)
     assert.same({ "bounced", "rcpt" }, { by["u5@example.net"].event, by["u5@example.net"].stage })
     assert.is_true(by["u5@example.net"].seconds >= 0 and by["u5@example.net"].age >= 0)
+  end)
+
+  it("turns its file over, loses no line and keeps so many files", function()
+    local behind <close> = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }', hooks = [[function server.on.message(_, message) message:discard "test" end]],
+    }
+    local house <close> = served.start {
+      options = ([[relay = { networks = { "127.0.0.1" } }, queue = moonpost.queue {
+        spool = "DIR/spool", route = "smtp://%s", attempts = { path = "DIR/attempts", rotate = 600, keep = 3 } },]]):format(behind.at.smtp),
+      hooks = "function server.on.message(_, message) message:enqueue() end",
+    }
+    local path, client <close> = house.dir:join "attempts", assert(moonpost.connect("smtp://" .. house.at.smtp))
+    local function lines()
+      local count, last = 0, nil
+      for i = 3, 0, -1 do
+        for _, line in ipairs(lines_of(i == 0 and path or path .. "." .. i)) do
+          last = assert(dkjson.decode(line))
+          count = count + 1
+        end
+      end
+      return count, last
+    end
+    local function send(number)
+      assert(client:send { from = "", to = ("u%d@example.net"):format(number), message = "Subject: x\r\n\r\ny\r\n" })
+    end
+    -- A line has some 400 octets, so every second one turns the file over.
+    for number = 1, 4 do
+      send(number)
+      local count, last
+      for _ = 1, 400 do
+        count, last = lines()
+        if count == number then
+          break
+        end
+        moonpost.sleep(0.01)
+      end
+      assert.same({ number, ("u%d@example.net"):format(number) }, { count, last.recipient })
+    end
+    assert.equal(2, #await(path .. ".2", 2))
+    assert.equal(2, #await(path .. ".1", 2))
+    assert.same({}, lines_of(path .. ".3"))
+    send(5)
+    await(path, 1)
+    assert(os.rename(path, path .. ".gone")) -- as logrotate does, and tells nobody
+    send(6)
+    assert.equal("u6@example.net", dkjson.decode(await(path, 1)[1]).recipient)
+  end)
+
+  it("tells how long each stage took, what a connection takes with its first message alone", function()
+    local behind <close> = served.start {
+      options = 'relay = { networks = { "127.0.0.1" } }, tls = "development"',
+      hooks = [[
+        function server.on.message(_, message)
+          moonpost.sleep(0.05)
+          message:discard "test"
+        end]],
+    }
+    local house <close> = served.start {
+      options = ([[relay = { networks = { "127.0.0.1" } }, queue = moonpost.queue {
+        spool = "DIR/spool", attempts = "DIR/attempts", routes = { here = function() end },
+        route = function(one)
+          return one.domain == "dead.example" and "smtp://127.0.0.1:1" or one.domain == "here.example" and "lua:here" or "smtp://%s"
+        end } ,]]):format(behind.at.smtp),
+      hooks = "function server.on.message(_, message) message:enqueue() end",
+    }
+    local path = house.dir:join "attempts"
+    local function attempt(to, count)
+      assert(moonpost.send { from = "", to = to, via = "smtp://" .. house.at.smtp, message = "Subject: x\r\n\r\ny\r\n" })
+      return assert(dkjson.decode(await(path, count)[count]))
+    end
+    local function stages(row)
+      local list = {}
+      for stage, ms in pairs(row.times) do
+        assert.equal("integer", math.type(ms))
+        assert.is_true(ms >= 0 and ms <= row.seconds * 1000 + 1, stage)
+        list[#list + 1] = stage
+      end
+      table.sort(list)
+      return list
+    end
+    local first = attempt("u1@example.net", 1)
+    assert.same({ "banner", "connect", "ehlo", "message", "tls" }, stages(first))
+    assert.is_true(first.times.message >= 50 and first.times.connect < 1000)
+    assert.same({ true, "TLSv1.3" }, { first.tls.used, first.tls.version })
+    assert.same({ "message" }, stages(attempt("u2@example.net", 2)))
+    local dead = attempt("u3@dead.example", 3)
+    assert.same({ "deferred", 0, { "connect" } }, { dead.event, dead.attempts, stages(dead) })
+    assert.is_true(dead.due > dead.time + 20) -- when its site is asked again
+    assert.same({ false, "string" }, { dead.tls.used, type(dead.tls.why) })
+    assert.is_nil(attempt("u4@here.example", 4).times)
   end)
 end)

@@ -43,6 +43,30 @@ describe("moonpost.server { queue = ... }", function()
     assert.same({ "DSN", "FUTURERELEASE", "MT-PRIORITY" }, announced({ queued = true, extensions = { "FUTURERELEASE", DELIVERBY = false } }, "smtp"))
   end)
 
+  it("holds no message longer than its queue tries to deliver one, unless told to (RFC 4865)", function()
+    local function longest(limits, retry)
+      local dir <close> = tmpdir.new()
+      local shown
+      local policy = test.load(function()
+        local server = moonpost.server {
+          listen = "submission://127.0.0.1:587", queue = moonpost.queue { spool = dir:join "spool", retry = retry }, limits = limits,
+          tls = "development",
+        }
+        function server.on.credentials() return nil end
+        for _, row in ipairs(server:describe()) do
+          shown = row.option == "limits.hold" and row.value .. ", " .. (row.source:match "^default" or "given") or shown
+        end
+        return server
+      end)
+      local peer = policy:session { tls = {} }
+      peer:ehlo "client.example.net"
+      return { peer.extensions.FUTURERELEASE:match "^%d+", shown }
+    end
+    assert.same({ "432000", "5d, default" }, longest())
+    assert.same({ "7200", "2h, default" }, longest(nil, { "5m", expire = "2h" }))
+    assert.same({ "864000", "10d, given" }, longest { hold = "10d" })
+  end)
+
   it("takes nothing but a queue, and enqueue() needs one", function()
     local ok, why = pcall(moonpost.server, { listen = {}, queue = "spool" })
     assert.is_false(ok)

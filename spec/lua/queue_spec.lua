@@ -512,6 +512,12 @@ describe("moonpost.queue", function()
     for wrong, why in pairs {
       ["no such option"] = { { spool = "/s", rout = "mx" }, 'unknown option "rout" %(did you mean "route"%?%)' },
       ["no spool"] = { {}, "spool" },
+      ["a route"] = { { spool = "/s", route = "smpt://relay.example.net" }, 'route: .*smpt' },
+      ["an option of a route"] = { { spool = "/s", route = { "mx", tsl = "required" } }, 'route: unknown option "tsl" %(did you mean "tls"%?%)' },
+      ["a function of a route"] = { { spool = "/s", route = "lua:lost", routes = { last = print } }, 'route: "lua:lost": .* mean "last"' },
+      ["a Maildir of a route"] = { { spool = "/s", route = { maildir = "x/%{mailbx}" } }, 'route: .*mailbx' },
+      ["no connections"] = { { spool = "/s", site = { connections = 0 } }, "site.connections: at least 1" },
+      ["no resolver"] = { { spool = "/s", dns = "192.0.2.1" }, "dns: what dns.resolver or dns.zone returned is expected" },
       ["limits"] = { { spool = "/s", site = { conections = 3 } }, 'unknown option "site.conections" %(did you mean' },
       ["limits of some"] = { { spool = "/s", site = { ["*.example.net"] = { rates = "1/s" } } }, 'did you mean "rate"' },
       ["a pattern"] = { { spool = "/s", site = { ["*example.net"] = {} } }, "a host name, or" },
@@ -543,6 +549,19 @@ describe("moonpost.queue", function()
     end
     return out
   end
+
+  it("takes what waits for one domain as fast as its site takes it", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      for i = 1, 400 do
+        assert(queue:send(mail(("u%d@example.net"):format(i), { params = { holdfor = 60 } })))
+      end
+      until_told(told, 400)
+      assert.equal(400, #told)
+      assert.is_true(told[400].time - told[1].time < 1, ("%g seconds"):format(told[400].time - told[1].time))
+    end)
+  end)
 
   it("holds a message as long as FUTURERELEASE says (RFC 4865)", function()
     local server = test.server {}
@@ -587,10 +606,13 @@ describe("moonpost.queue", function()
       moonpost.sleep(10 * HOUR)
       assert.equal(1, #back.messages)
       assert.matches("Action: delayed", back.messages[1].octets)
+      assert.matches("Diagnostic%-Code: x%-moonpost; 451 4%.4%.1 mx%.example%.net", back.messages[1].octets) -- why it is late
       assert.matches("Will%-Retry%-Until:", back.messages[1].octets)
       moonpost.sleep(15 * HOUR)
       assert.equal(2, #back.messages)
       assert.matches("Action: failed", back.messages[2].octets)
+      assert.matches("Status: 4%.4%.7", back.messages[2].octets)
+      assert.matches("mx%.example%.net[^\n]*refused", back.messages[2].octets)
       assert.equal(0, #queue._engine.store:page({}, nil, nil, 10))
       queue:stop()
     end)

@@ -6,15 +6,16 @@ local tmpdir = require "spec.support.tmpdir"
 
 local M = {}
 
-function M.relay(dir, behind, more, args)
+--- `name`: what it says in EHLO.
+function M.relay(dir, behind, more, args, name)
   return served.start {
     dir = dir, args = args, options = 'relay = { networks = { "127.0.0.1" } }',
     hooks = ([[
       local queue = moonpost.queue {
-        spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5, pause = "1s" }, retry = { "1s", expire = "1h" },
+        hostname = %q, spool = dir .. "/spool", route = "smtp://%s", site = { connections = 5, pause = "1s" }, retry = { "1s", expire = "1h" },
       }
       function server.on.message(_, message) message:enqueue(queue) end
-      %s]]):format(behind, more or ""),
+      %s]]):format(name or "relay.example.net", behind, more or ""),
   }
 end
 
@@ -22,8 +23,8 @@ function M.sink()
   return served.start {
     options = 'relay = { networks = { "127.0.0.1" } }',
     hooks = [[
-      function server.on.message(_, message)
-        log.info("got", { number = message.headers:get "X-Number", from = message.sender.address })
+      function server.on.message(session, message)
+        log.info("got", { number = message.headers:get "X-Number", from = message.sender.address, by = session.helo })
         message:discard "test"
       end
     ]],
@@ -99,17 +100,35 @@ function M.until_there(house, behind, taken, seconds)
   end
 end
 
---- Kills a relay in the midst of its work, `rounds` times, on one spool. `lost` got 250 and did not come out; `too_often`: they got none, and came
---- out more than once more than they were sent.
+-- How often a number arrived from one life of the relay, at most.
+local function most_of_one_life(behind)
+  local lives, most = {}, 0
+  for _, line in ipairs(behind.process.lines) do
+    local number, life = line:match "got .*number=(%d+)", line:match "by=(%S+)"
+    local key = number and ("%s from %s"):format(number, life)
+    if key then
+      lives[key] = (lives[key] or 0) + 1
+      most = math.max(most, lives[key])
+    end
+  end
+  return most
+end
+
+--- Kills a relay in the midst of its work, `rounds` times, on one spool.
 ---@param rounds integer
 ---@param told? fun(round: integer, accepted: integer) after each
----@return { accepted: integer, arrived: integer, lost: integer, twice: integer, too_often: integer } counts
+---@return { accepted: integer, arrived: integer, lost: integer, twice: integer, most: integer } counts lost: got 250 and did not come out; twice: came out
+---  more than once, because a kill fell between the sink's 250 and the relay's note of it; most: how often a message came out of one life of the relay,
+---  at most: more than once would be our fault
 function M.kill_again_and_again(rounds, told)
   local behind <close> = M.sink()
   local dir <close> = tmpdir.new()
   local all, number = {}, 1
+  local function live(round)
+    return M.relay(dir, behind.at.smtp, nil, nil, ("life-%d.example.net"):format(round))
+  end
   for round = 1, rounds do
-    local house = M.relay(dir, behind.at.smtp)
+    local house = live(round)
     house.doomed = math.random(1, 60)
     local taken
     taken, number = M.send(house, behind, number, 200)
@@ -123,18 +142,16 @@ function M.kill_again_and_again(rounds, told)
       told(round, #all)
     end
   end
-  local house = M.relay(dir, behind.at.smtp)
+  local house = live(rounds + 1)
   pcall(M.until_there, house, behind, all, 30) -- what is missing then is counted
   house:stop()
   local seen, arrived = M.numbers(behind)
-  local accepted, counts = {}, { accepted = #all, arrived = arrived, lost = 0, twice = 0, too_often = 0 }
+  local counts = { accepted = #all, arrived = arrived, lost = 0, twice = 0, most = most_of_one_life(behind) }
   for _, one in ipairs(all) do
-    accepted[one] = true
     counts.lost = counts.lost + (seen[one] and 0 or 1)
   end
-  for one, times in pairs(seen) do
+  for _, times in pairs(seen) do
     counts.twice = counts.twice + (times > 1 and 1 or 0)
-    counts.too_often = counts.too_often + (not accepted[one] and times > 2 and 1 or 0)
   end
   return counts
 end

@@ -85,6 +85,15 @@
 ---@field names? string[] of the certificate
 ---@field fingerprint? string
 
+--- Milliseconds of each stage that was reached, the last one whatever it came to. What the connection took is told with its first message alone.
+---@class moonpost.StageTimes
+---@field connect? integer the look-up of its addresses, where it is not an MX, and TCP
+---@field banner? integer until its first reply; with TLS from the start the handshake too
+---@field ehlo? integer both of them where there are two
+---@field tls? integer STARTTLS and the handshake
+---@field auth? integer
+---@field message? integer from MAIL to the reply to the message
+
 ---@class moonpost.Client
 ---@field host string
 ---@field ip? string

@@ -206,7 +206,8 @@ function core.read_secret(prompt) end
 
 --- Serving threads and the generations in them. Each `done` is called once on a later turn, when every thread has answered: with nil, or with
 --- what the first that failed said.
---- A file of lines, written by the thread pool; from `limit` octets on (0: never) it becomes path.1, of which `keep` are kept.
+--- A file of lines, written by the thread pool; from `limit` octets on (0: never) it becomes path.1, of which `keep` are kept. One that somebody
+--- moves is made anew.
 ---@param worker moonpost.core.worker
 ---@param path string
 ---@param limit integer
@@ -221,8 +222,6 @@ function core.journal(worker, path, limit, keep, trouble) end
 local journal = {}
 ---@param line string without its end
 function journal:add(line) end
---- The path is opened anew before the next line.
-function journal:reopen() end
 --- What has been added is still written.
 function journal:close() end
 

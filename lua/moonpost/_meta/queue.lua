@@ -46,6 +46,8 @@
 ---@field expires number
 ---@field time number
 ---@field age number seconds since the message came
+---@field seconds? number from when its turn came on, with the wait for a connection
+---@field times? moonpost.StageTimes
 
 ---@class moonpost.QueueHooks
 ---@field routed? fun(record: moonpost.queue.Record)

@@ -9,6 +9,8 @@ local view = require "moonpost.cli.queue_view"
 
 local M = {}
 
+local SHORTEST = 0.1 -- seconds between two frames
+
 M.usage = "queue COMMAND --spool FOLDER [FILTER...] [ID...]"
 M.help = [[
   ls [ID...]                 deliveries, oldest message first
@@ -61,6 +63,9 @@ M.options = {
   { name = "text", value = "TEXT", doc = "of a bounce" },
   { name = "every", value = "TIME", doc = "of top; 2s", parse = function(text)
     local seconds, expected = units.duration(text)
+    if seconds and seconds < SHORTEST then
+      return nil, "at least 100ms"
+    end
     return seconds, expected
   end },
   { name = "once", doc = "of top: one frame" },
@@ -97,14 +102,24 @@ end
 
 local run = {}
 
+-- Sites that nothing is asked of now, by name: why what is due does not go.
+local function quiet_sites(link, args)
+  local sites = {}
+  local stats = link.running and not args.json and link.ask { what = "stats", quick = true }
+  for _, at in ipairs(stats and stats.sites or {}) do
+    sites[at.name] = (at.state == "paused" or at.state == "held") and at or nil
+  end
+  return sites
+end
+
 function run.ls(link, args, words)
-  local count = 0
+  local count, sites = 0, quiet_sites(link, args)
   for _, request in ipairs(each(args, words, function(filter) return { what = "list", filter = filter } end)) do
     local answer, why = link.ask(request, function(row)
       if args.json then
         print(json.encode(row))
       else
-        io.stdout:write(count == 0 and view.heading .. "\n" or "", view.row(row, now()), "\n")
+        io.stdout:write(count == 0 and view.heading .. "\n" or "", view.row(row, now(), sites), "\n")
       end
       count = count + 1
     end)
@@ -122,11 +137,11 @@ function run.show(link, args, words)
   if not words[1] then
     return nil, "show: ID is missing"
   end
-  local found = true
+  local found, sites = true, quiet_sites(link, args)
   for i, id in ipairs(words) do
     local count = 0
     local answer, why = link.ask({ what = "list", filter = { id = id } }, function(row)
-      io.stdout:write(args.json and json.encode(row) or (i > 1 or count > 0) and "\n" .. view.details(row, now()) or view.details(row, now()), "\n")
+      io.stdout:write(args.json and json.encode(row) or ((i > 1 or count > 0) and "\n" or "") .. view.details(row, now(), sites), "\n")
       count = count + 1
     end)
     if not answer then

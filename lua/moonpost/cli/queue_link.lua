@@ -88,12 +88,16 @@ local function by_spool(folder)
   }
 end
 
-local function exists(path)
-  local file = io.open(path, "rb")
+local ENOENT, ENOTDIR = 2, 20
+
+-- Why there is no spool in a folder, or none that we may open; nil when there is one.
+local function missing(folder)
+  local file, why, errno = io.open(folder .. "/spool.db", "rb")
   if file then
     file:close()
+    return nil
   end
-  return file ~= nil
+  return (errno == ENOENT or errno == ENOTDIR) and folder .. ": there is no spool here" or why
 end
 
 --- Speaks to whoever has the spool.
@@ -102,8 +106,9 @@ end
 ---@return moonpost.cli.QueueLink? link
 ---@return string? why
 function M.open(folder)
-  if not exists(folder .. "/spool.db") then
-    return nil, ("%s: there is no spool here"):format(folder)
+  local why = missing(folder)
+  if why then
+    return nil, why
   end
   local worker, path = task.worker(), folder .. "/" .. control.NAME
   local give_up = worker:now() + PATIENCE

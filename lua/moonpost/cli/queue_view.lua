@@ -42,25 +42,37 @@ local function address(text)
   return text == "" and "<>" or log.clean(text)
 end
 
+-- The states of a site, as people call them.
+local site_states = { held = "suspend" }
+
 -- What a delivery waits for.
-local function state(row, now)
+local function state(row, now, quiet)
   if row.state == "waiting" then
     return "in " .. M.age(row.due - now)
+  elseif row.state == "due" and quiet then
+    return site_states[quiet.state] or quiet.state
   end
   return row.state
 end
 
+-- Why a site is asked for nothing.
+local function reason(at, now)
+  return (at.again and ("again in %s: "):format(M.age(at.again - now)) or "") .. log.clean(at.why or "")
+end
+
 M.heading = ("%-20s %6s %5s %9s %5s  %s"):format("ID", "AGE", "SIZE", "NEXT", "TRIES", "FROM -> TO")
 
---- One delivery, with the last reply in a line of its own.
+--- One delivery, with the last reply, or why nothing is asked of its site, in a line of its own.
 ---@param row table
 ---@param now number
+---@param sites? table<string, table> by name those that are paused or suspended, as of queue:stats
 ---@return string
-function M.row(row, now)
-  local line = ("%-20s %6s %5s %9s %5d  %s -> %s"):format(log.clean(row.id), M.age(row.age), M.size(row.size), state(row, now), row.attempts,
+function M.row(row, now, sites)
+  local quiet = row.state == "due" and sites and sites[row.site]
+  local line = ("%-20s %6s %5s %9s %5d  %s -> %s"):format(log.clean(row.id), M.age(row.age), M.size(row.size), state(row, now, quiet), row.attempts,
     address(row.sender), address(row.recipient))
-  local reply = row.reply and log.clean(row.reply)
-  return reply and line .. "\n" .. (" "):rep(21) .. reply or line
+  local reply = quiet and reason(quiet, now) or row.reply and log.clean(row.reply) or ""
+  return reply ~= "" and line .. "\n" .. (" "):rep(21) .. reply or line
 end
 
 local function date(seconds)
@@ -70,9 +82,10 @@ end
 --- Everything about a delivery.
 ---@param row table
 ---@param now number
+---@param sites? table<string, table> as of M.row
 ---@return string
-function M.details(row, now)
-  local out = {}
+function M.details(row, now, sites)
+  local out, quiet = {}, row.state == "due" and sites and sites[row.site]
   local function add(name, value)
     if value ~= nil and value ~= "" then
       out[#out + 1] = ("%-10s %s"):format(name, log.clean(tostring(value)))
@@ -81,7 +94,8 @@ function M.details(row, now)
   add("id", row.id .. "/" .. row.number)
   add("from", address(row.sender))
   add("to", row.recipient)
-  add("state", state(row, now))
+  add("state", state(row, now, quiet))
+  add("because", quiet and reason(quiet, now))
   add("size", ("%d octets"):format(row.size))
   add("received", ("%s (%s ago)"):format(date(row.received), M.age(row.age)))
   add("due", date(row.due))
@@ -115,9 +129,8 @@ local function sites_of(stats, now, most)
   end)
   for i = 1, math.min(most, #list) do
     local at = list[i]
-    local again = at.again and ("again in %s: "):format(M.age(at.again - now)) or ""
-    lines[#lines + 1] = ("%-32s %8s %7d %8d  %s"):format(log.clean(at.name), at.state == "held" and "suspend" or at.state, at.active, at.waiting,
-      again .. log.clean(at.why or ""))
+    lines[#lines + 1] = ("%-32s %8s %7d %8d  %s"):format(log.clean(at.name), site_states[at.state] or at.state, at.active, at.waiting,
+      reason(at, now))
   end
   return lines
 end

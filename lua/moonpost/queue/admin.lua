@@ -5,6 +5,7 @@
 local Error = require "moonpost.error"
 local core = require "moonpost.core"
 local filter_of = require "moonpost.queue.filter"
+local log = require "moonpost.log"
 local options_of = require "moonpost.options"
 local orders = require "moonpost.queue.orders"
 local reply_of = require "moonpost.reply"
@@ -179,14 +180,18 @@ function M.install(Queue, site_schema)
     return self:list { id = id }
   end
 
-  --- The octets of a message; nil when there is no such message.
+  --- The octets of a message; nil and an error when there is no such message.
   ---@async
   function Queue:octets(id)
     if type(id) ~= "string" then
       error(("queue:octets: the id of a message expected, got a %s"):format(type(id)), 2)
     end
     return with(self, function(engine)
-      return engine.store:octets(id)
+      local octets, err = engine.store:octets(id)
+      if not octets and (err == nil or err.error == "NOTFOUND") then
+        err = Error("spool", ("%s: there is no such message"):format(log.clean(id)), { error = "NOTFOUND" })
+      end
+      return octets, err
     end)
   end
 

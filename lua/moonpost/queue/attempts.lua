@@ -47,7 +47,12 @@ function M.open(queue, settings, worker)
 end
 
 local function tls_of(tls)
-  return tls and { version = tls.version, cipher = tls.cipher, verified = tls.verified, how = tls.how } or nil
+  return tls and { used = tls.used, why = tls.why, version = tls.version, cipher = tls.cipher, verified = tls.verified, how = tls.how } or nil
+end
+
+-- Seconds as people write them: clocks count milliseconds, and sums of them have digits behind that mean nothing.
+local function seconds_of(value)
+  return value and math.floor(value * 1000 + 0.5) / 1000
 end
 
 --- Writes an attempt down.
@@ -56,11 +61,11 @@ end
 function M.add(journal, record)
   local reply = record.reply
   journal:add(json.encode {
-    time = record.time, event = record.event, queue = record.queue, message = record.message, sender = record.sender,
+    time = seconds_of(record.time), event = record.event, queue = record.queue, message = record.message, sender = record.sender,
     recipient = record.recipient, domain = record.domain, tenant = record.tenant, site = record.site, via = record.via, host = record.host,
     ip = record.ip, tls = tls_of(record.tls), stage = record.stage, code = reply and reply.code, enhanced = reply and reply.enhanced,
-    reply = reply and tostring(reply), attempts = record.attempts, due = record.event == "deferred" and record.due or nil, age = record.age,
-    seconds = record.seconds,
+    reply = reply and tostring(reply), attempts = record.attempts, due = record.event == "deferred" and seconds_of(record.due) or nil,
+    age = seconds_of(record.age), seconds = seconds_of(record.seconds), times = record.times,
   })
 end
 

@@ -59,7 +59,7 @@ end
 function commands.octets(queue, request, emit)
   local octets, why = call(queue, "octets", request.id)
   if not octets then
-    return nil, why == "nil" and "there is no such message" or why
+    return nil, why
   end
   for at = 1, #octets, OCTETS do
     emit { octets = octets:sub(at, at + OCTETS - 1):gsub("[\x80-\xff]", function(octet) return utf8.char(octet:byte()) end) }

@@ -147,6 +147,7 @@ end
 local function sleep(self, at, seconds)
   for domain in pairs(at.domains) do
     if self._ways[domain] == at.key then
+      self._sated[domain] = nil -- what comes back does not end this sleep
       self.store:sleep(domain, seconds)
     end
   end
@@ -449,6 +450,7 @@ local function look(self)
       self._foreign_count = self._foreign_count - 1
     end
     local out = self._out[domain] or 0
+    self._sated[domain] = nil
     local most = self.claimed < CLAIMED_MOST and BATCH or out == 0 and 1 or 0
     if self.stopping then
       store:sleep(domain, 0)
@@ -508,6 +510,14 @@ end
 function Engine:site_of(domain)
   local at = self._ways[domain] and self.sites[self._ways[domain]]
   return at and at.name or nil
+end
+
+--- What the site of a domain fails with at present, if it is one of ours and fails.
+---@param domain string
+---@return string?
+function Engine:trouble_of(domain)
+  local at = self._ways[domain] and self.sites[self._ways[domain]]
+  return at and at.failures > 0 and at.why or nil
 end
 
 --- Begins.

@@ -22,9 +22,11 @@ end
 
 local function dropped(engine, message, list, why)
   for _, one in ipairs(list) do
-    log.event("warn", "report dropped", {
-      "queue", engine.queue.name, "message", message.id, "to", one.address, "about", one.kind, "why", why,
-    })
+    if report.wanted(one, one.kind) then
+      log.event("warn", "report dropped", {
+        "queue", engine.queue.name, "message", message.id, "to", one.address, "about", one.kind, "why", why,
+      })
+    end
   end
 end
 
@@ -46,6 +48,7 @@ local function mail_of(engine, message, octets, group, sender)
   end
   return {
     from = "", to = { made.to }, octets = made.message, params = made.params or {}, report = true, id = engine.worker:message_id(), now = now,
+    about = { message.id, group.kind },
   }
 end
 
@@ -103,6 +106,9 @@ function M.keep(engine, mails, over, later)
     if not ok then
       return nil, err
     end
+    log.event("info", "report kept", {
+      "queue", engine.queue.name, "message", mail.id, "to", mail.to[1], "about", mail.about[2], "of", mail.about[1],
+    })
   end
   if not mails[1] then
     return engine.store:settle(over, later)

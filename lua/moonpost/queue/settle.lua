@@ -44,6 +44,7 @@ local function record(engine, job, one, outcome, at, what)
     host = row and row.host, ip = row and row.ip, tls = row and row.tls, stage = row and row.stage, reply = outcome.reply,
     own = row and row.own, attempts = one.attempts, due = one.due, expires = one.expires, time = engine.worker:time(),
     age = engine.worker:time() - one.message.received, seconds = job and job.began and engine.worker:now() - job.began or nil,
+    times = row and row.times,
   }
 end
 
@@ -95,8 +96,16 @@ local function about(one, kind, fields)
   return fields
 end
 
-local function expired(one, times, reply)
-  return about(one, "failed", { reply = reply, status = times.status or EXPIRED, expired = true })
+-- Whether the words are ours: of the policy, of an operator, of a look-up that failed. Only where there was a server there may be words of one.
+local function is_own(outcome)
+  if outcome.own ~= nil then
+    return outcome.own
+  end
+  return not outcome.row or outcome.row.own
+end
+
+local function expired(one, times, outcome)
+  return about(one, "failed", { reply = outcome.reply, own = is_own(outcome), status = times.status or EXPIRED, expired = true })
 end
 
 -- A report of a delivery that went well, if one is wanted: who hands on to a server that knows DSN leaves it to that server (RFC 3461 5.2.2).
@@ -168,9 +177,9 @@ local function keep(engine, message, octets, plan)
 end
 
 local function note(engine, job, one, outcome, at, plan, event)
-  if is_heard(engine, event) then
-    plan.told[#plan.told + 1], plan.about[#plan.about + 1] = record(engine, job, one, outcome, at, event), one
-  end
+  local made = is_heard(engine, event) and record(engine, job, one, outcome, at, event) or nil
+  plan.told[#plan.told + 1], plan.about[#plan.told + 1] = made, one
+  return made
 end
 
 local decide = {}
@@ -184,14 +193,14 @@ end
 function decide.refused(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "bounced"
   plan.notices[#plan.notices + 1] = about(one, "failed", {
-    reply = outcome.reply, host = outcome.row and not outcome.row.own and outcome.row.host or nil,
+    reply = outcome.reply, own = is_own(outcome), host = outcome.row and not outcome.row.own and outcome.row.host or nil,
   })
   note(engine, job, one, outcome, at, plan, "bounced")
 end
 
 local function give_up(engine, job, one, outcome, at, plan)
   plan.over[#plan.over + 1], one.ended = one, "expired"
-  plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome.reply)
+  plan.notices[#plan.notices + 1] = expired(one, times_of(engine.queue, one), outcome)
   note(engine, job, one, outcome, at, plan, "expired")
 end
 
@@ -216,7 +225,10 @@ function decide.site(engine, job, one, outcome, at, plan)
     return give_up(engine, job, one, outcome, at, plan)
   end
   plan.back[#plan.back + 1] = one
-  note(engine, job, one, outcome, at, plan, "deferred")
+  local made = note(engine, job, one, outcome, at, plan, "deferred")
+  if made and plan.again then
+    made.due = made.time + plan.again -- when the site is asked again: the delivery itself is due all along
+  end
 end
 
 local function new_plan()
@@ -283,17 +295,25 @@ end
 
 local LATE = reply_of.heard(451, EXPIRED, "The message could not be delivered in time")
 
+-- Why a delivery has not gone: what its site failed with, of which its row says nothing, else what was said to it last.
+local function cause_of(engine, one)
+  local trouble = engine:trouble_of(one.domain)
+  local text = trouble or one.last
+  return text and reply_of.parse(text) or LATE, trouble ~= nil or text == nil
+end
+
 -- A delivery whose alarm is over: given up, or its sender is warned.
 local function look_at(engine, one, now, plan)
   local times = times_of(engine.queue, one)
-  local outcome = { state = "site", reply = one.last and reply_of.parse(one.last) or LATE }
+  local outcome = { state = "site" }
+  outcome.reply, outcome.own = cause_of(engine, one)
   if now >= one.expires then
     give_up(engine, nil, one, outcome, nil, plan)
     return
   end
   local count = engine.queue.schedule:warned(times, now)
   if count > one.warned then
-    plan.notices[#plan.notices + 1] = about(one, "delayed", { reply = outcome.reply, will_retry_until = one.expires })
+    plan.notices[#plan.notices + 1] = about(one, "delayed", { reply = outcome.reply, own = outcome.own, will_retry_until = one.expires })
     one.warned = count
   end
   one.alarm = alarm_of(times, one)
