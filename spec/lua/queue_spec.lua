@@ -455,6 +455,26 @@ describe("moonpost.queue", function()
     end)
   end)
 
+  it("gives back what has no connection yet when it stops, and no pause to whoever goes on", function()
+    local server = test.server {}
+    world({ dns = zone { ["example.net"] = "mx.example.net" }, servers = { ["mx.example.net"] = server } }, function(queue)
+      local told = events(queue)
+      assert(queue:send(mail("bob@example.net", { params = { holdfor = 60 } })))
+      local store = queue._engine.store
+      local octets = store.octets
+      function store:octets(id)
+        moonpost.sleep(2) -- a slow disk
+        return octets(self, id)
+      end
+      moonpost.sleep(61)
+      queue:_retire()
+      moonpost.sleep(3)
+      assert.same({}, told)
+      assert.same({ "example.net" }, (store:due(queue._engine.worker:time(), 10)))
+      queue:stop()
+    end)
+  end)
+
   it("forgets sites that have nothing to do, while others are busy", function()
     local names = zone { ["example.net"] = "mx.example.net" }
     names["gone.example"], names["mx.gone.example"] = { MX = { { 10, "mx.gone.example" } } }, { A = { "198.51.100.66" } }

@@ -151,6 +151,9 @@ local function sleep(self, at, seconds)
       self.store:sleep(domain, seconds)
     end
   end
+  if self.stopping then
+    self.store:tell() -- whoever delivers from now on has to wake up when it is over
+  end
 end
 
 --- The deliveries of a domain go to a site.
@@ -293,6 +296,16 @@ local function nobody_spoke(outcomes)
   return true
 end
 
+-- The queue was stopped before there was a connection: that says nothing of the site.
+local function cut_off(outcomes)
+  for _, one in ipairs(outcomes) do
+    if not one.row or one.row.stage ~= "closed" then
+      return false
+    end
+  end
+  return true
+end
+
 -- What came of a job, to the site and to the spool.
 local function over(self, at, job, ok, outcomes)
   if not ok then
@@ -302,6 +315,9 @@ local function over(self, at, job, ok, outcomes)
     end
     self:put_back(job.deliveries, LATER)
     return
+  elseif cut_off(outcomes) then
+    at:skipped()
+    return self:put_back(job.deliveries)
   end
   local again
   if nobody_spoke(outcomes) and not job.call then
