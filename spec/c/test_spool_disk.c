@@ -368,6 +368,26 @@ TEST(who_holds_the_database_for_long_is_waited_for_once)
   stop(&rig);
 }
 
+/* A log that could not be read when the disk was tried again was taken for none, and cut off with everything that had been promised since the database
+ * was last written. */
+TEST(a_log_that_cannot_be_read_for_a_while_is_not_cut_off)
+{
+  spool_rig rig;
+  char id[16];
+  REQUIRE(start(&rig, 9));
+  CHECK_EQ_INT(put(&rig, 0, id, sizeof id), 0);
+  CHECK_EQ_INT(put(&rig, 2, id, sizeof id), 0);
+  disk.syncs_to_fail = 0;
+  disk.unreadable = true;
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
+  disk.unreadable = false;
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), 0);
+  CHECK_EQ_INT(rig_count(&rig, (mp_spool_filter){ 0 }), 6);
+  check_pages(&rig);
+  stop(&rig);
+}
+
 TEST(a_spool_that_was_large_gives_its_room_back)
 {
   spool_rig rig;
