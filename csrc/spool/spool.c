@@ -138,6 +138,8 @@ static void dispose(mp_spool *spool)
   if (spool->db.sql && !spool->db.broken)
     mp_spool_checkpoint(spool, true); /* a folder that somebody copies or looks into is then one file */
   mp_spool_db_close(&spool->db);
+  if (spool->failing)
+    mp_spool_cut_log(spool);
   if (spool->lock >= 0)
     spool->disk->unlock(spool->disk->ctx, spool->lock);
   mp_index_dispose(&spool->index);

@@ -328,23 +328,7 @@ int mp_spool_start(mp_spool *spool, char *why, size_t why_size)
   return err;
 }
 
-void mp_spool_fail(mp_spool *spool)
-{
-  if (!spool->failing)
-    mp_spool_log(spool, "%s: the disk failed: nothing is taken until it answers", spool->path);
-  spool->failing = true;
-  pthread_mutex_lock(&spool->index_lock);
-  spool->stats.failing = true;
-  pthread_mutex_unlock(&spool->index_lock);
-  atomic_store(&spool->reader_off, true);
-  pthread_mutex_lock(&spool->reader_lock);
-  mp_spool_db_close(&spool->reader);
-  pthread_mutex_unlock(&spool->reader_lock);
-  mp_spool_db_close(&spool->db);
-}
-
-/* Cuts off what was refused. An error when it may still be there. */
-static int cut_log(mp_spool *spool)
+int mp_spool_cut_log(mp_spool *spool)
 {
   unsigned char salt[8];
   char path[MP_SPOOL_PATH_MAX];
@@ -361,12 +345,28 @@ static int cut_log(mp_spool *spool)
   return spool->disk->cut(spool->disk->ctx, path, length);
 }
 
+void mp_spool_fail(mp_spool *spool)
+{
+  if (!spool->failing)
+    mp_spool_log(spool, "%s: the disk failed: nothing is taken until it answers", spool->path);
+  spool->failing = true;
+  pthread_mutex_lock(&spool->index_lock);
+  spool->stats.failing = true;
+  pthread_mutex_unlock(&spool->index_lock);
+  atomic_store(&spool->reader_off, true);
+  pthread_mutex_lock(&spool->reader_lock);
+  mp_spool_db_close(&spool->reader);
+  pthread_mutex_unlock(&spool->reader_lock);
+  mp_spool_db_close(&spool->db);
+  mp_spool_cut_log(spool); /* else before the next that is tried, or at the close: a process that starts takes what it finds for done */
+}
+
 int mp_spool_recover(mp_spool *spool)
 {
   if (!spool->failing)
     return 0;
   char why[512];
-  int err = cut_log(spool);
+  int err = mp_spool_cut_log(spool);
   if (err == 0)
     err = open_database(spool, false, why, sizeof why);
   if (err == 0)

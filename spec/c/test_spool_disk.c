@@ -368,6 +368,27 @@ TEST(who_holds_the_database_for_long_is_waited_for_once)
   stop(&rig);
 }
 
+/* What was refused stood in the log still when the spool was closed, or the process killed, before the disk was tried again: the next start took it for
+ * done, and its client had sent it again. */
+TEST(what_was_refused_does_not_come_back_with_the_next_start)
+{
+  for (int mute = 0; mute < 2; mute++) {
+    spool_rig rig;
+    char id[16];
+    REQUIRE(start(&rig, 10));
+    CHECK_EQ_INT(put(&rig, 0, id, sizeof id), 0);
+    disk.syncs_to_fail = 0;
+    disk.unreadable = mute; /* while it fails; it can be read again when the spool is closed */
+    CHECK_EQ_INT(put(&rig, 2, id, sizeof id), MP_E_IO);
+    disk.unreadable = false;
+    rig_close(&rig);
+    CHECK_EQ_INT(rig_open(&rig), 0);
+    CHECK_EQ_INT(rig_count(&rig, (mp_spool_filter){ 0 }), 2);
+    check_pages(&rig);
+    stop(&rig);
+  }
+}
+
 /* A log that could not be read when the disk was tried again was taken for none, and cut off with everything that had been promised since the database
  * was last written. */
 TEST(a_log_that_cannot_be_read_for_a_while_is_not_cut_off)
