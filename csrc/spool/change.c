@@ -16,10 +16,13 @@ int mp_spool_change_check(const mp_spool_change *changes, size_t count)
     return MP_E_INVALID;
   for (size_t i = 0; i < count; i++) {
     const mp_spool_change *c = &changes[i];
+    const int64_t times[] = { c->when_ms, c->now_ms, c->alarm_ms };
     const mp_str texts[] = { c->reply, c->site, c->host, c->address };
-    if (!mp_spool_id_fits(c->id) || c->verb > MP_SPOOL_EXPIRY || c->when_ms <= INT64_MIN / 2 ||
-        c->when_ms >= INT64_MAX / 2)
+    if (!mp_spool_id_fits(c->id) || c->verb > MP_SPOOL_EXPIRY)
       return MP_E_INVALID;
+    for (size_t t = 0; t < sizeof times / sizeof *times; t++)
+      if (times[t] <= INT64_MIN / 2 || times[t] >= INT64_MAX / 2)
+        return MP_E_INVALID;
     for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
       if (texts[t].len > MP_SPOOL_TEXT_MAX)
         return MP_E_INVALID;

@@ -527,6 +527,31 @@ TEST(a_body_in_a_file_lives_as_long_as_its_message)
   rig_dispose(&rig);
 }
 
+/* Such a message was taken, and set aside as damaged when it was read: nobody got it. */
+TEST(times_that_cannot_be_read_back_are_not_taken)
+{
+  OPEN(rig);
+  rig_mail mail = rig_mail_to("m1", "bob@example.net");
+  mail.to[0].expiry_ms = INT64_MAX;
+  CHECK_EQ_INT(rig_put(&rig, &mail), MP_E_INVALID);
+  mail.to[0].expiry_ms = 0;
+  mail.to[0].alarm_ms = INT64_MAX;
+  CHECK_EQ_INT(rig_put(&rig, &mail), MP_E_INVALID);
+  mail.to[0].alarm_ms = 0;
+  mail.message.received_ms = INT64_MIN;
+  CHECK_EQ_INT(rig_put(&rig, &mail), MP_E_INVALID);
+  mail.message.received_ms = NOW;
+  CHECK_EQ_INT(rig_put(&rig, &mail), 0);
+  mp_spool_change change = { .verb = MP_SPOOL_RESCHEDULE, .id = MP_STR("m1"), .when_ms = NOW };
+  change.alarm_ms = INT64_MAX;
+  CHECK_EQ_INT(rig_change(&rig, change), MP_E_INVALID);
+  change.alarm_ms = 0;
+  change.now_ms = INT64_MIN;
+  CHECK_EQ_INT(rig_change(&rig, change), MP_E_INVALID);
+  CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 1);
+  rig_dispose(&rig);
+}
+
 TEST(a_bounce_and_the_end_that_it_tells_of_are_one)
 {
   OPEN(rig);
