@@ -53,6 +53,43 @@ describe("moonpost.core: lifetimes", function()
     message:close()
   end)
 
+  -- Who is told of a line, or that the other end is gone, may close the conversation and forget it. Its box was looked at again after that.
+  it("survives a conversation in lines that is closed and collected by who hears of it", function()
+    for _, case in ipairs { { "one\ntwo\n", { "line" } }, { "one", { "end" } } } do
+      local dir <close> = tmpdir.new()
+      local worker, heard, kept = core.worker(), {}, nil
+      local binding = assert(core.bind { path = dir:join "control", mode = 384 })
+      local listener = assert(worker:listen_lines(binding, function(lines)
+        kept = lines
+        return function(what)
+          heard[#heard + 1] = what
+          kept:close()
+          kept = nil
+          collectgarbage()
+          collectgarbage()
+        end
+      end))
+      local pipe = uv.new_pipe()
+      pipe:connect(dir:join "control")
+      while pipe:is_writable() ~= true do
+        uv.run "nowait"
+      end
+      pipe:write(case[1])
+      pipe:shutdown()
+      for _ = 1, 1000 do
+        uv.run "nowait"
+        worker:turn(false)
+        if #heard > 0 then
+          break
+        end
+      end
+      pipe:close()
+      uv.run "nowait"
+      listener:close()
+      assert.same(case[2], heard)
+    end
+  end)
+
   -- The end of any worker made the state forget the deliveries of all its workers: their tasks waited for ever.
   it("reports a delivery after another worker is gone", function()
     local worker, outcome = core.virtual_worker(), nil
