@@ -90,6 +90,28 @@ describe("moonpost.core: lifetimes", function()
     end
   end)
 
+  -- Who is told of lost lines found the journal idle: a second line began a second batch while the first was on its way, and close() freed it under
+  -- whoever told.
+  it("takes lines, or its end, from who is told that a journal lost some", function()
+    for _, closes in ipairs { true, false } do
+      local worker, told, journal = core.virtual_worker(), 0, nil
+      journal = assert(core.journal(worker, "/dev/full", 0, 0, function()
+        told = told + 1
+        if closes then
+          journal:close()
+        elseif told == 1 then
+          journal:add "two"
+          journal:add "three"
+        end
+      end))
+      journal:add "one"
+      for _ = 1, 10 do
+        worker:turn(told < (closes and 1 or 2))
+      end
+      assert.equal(closes and 1 or 2, told)
+    end
+  end)
+
   -- The end of any worker made the state forget the deliveries of all its workers: their tasks waited for ever.
   it("reports a delivery after another worker is gone", function()
     local worker, outcome = core.virtual_worker(), nil
