@@ -90,6 +90,26 @@ describe("moonpost.core: lifetimes", function()
     end
   end)
 
+  it("survives a spool that is closed and collected by who reads its log", function()
+    local dir <close> = tmpdir.new()
+    local worker, heard = core.virtual_worker(), {}
+    assert(core.spool(worker, dir:join "spool")):close()
+    dir:write("spool/bodies/00/orphan", "x")
+    local spool = assert(core.spool(worker, dir:join "spool"))
+    spool:logged(function(line)
+      heard[#heard + 1] = line
+      spool:close()
+      spool = nil
+      collectgarbage()
+      collectgarbage()
+    end)
+    for _ = 1, 10 do
+      worker:turn(false)
+    end
+    assert.equal(1, #heard)
+    assert.matches("removed 1 files", heard[1], 1, true)
+  end)
+
   -- Who is told of lost lines found the journal idle: a second line began a second batch while the first was on its way, and close() freed it under
   -- whoever told.
   it("takes lines, or its end, from who is told that a journal lost some", function()
