@@ -219,11 +219,13 @@ static int core_spool(lua_State *L)
   enum { WHY = 1024 };
   mpl_worker *worker = mpl_check_worker(L, 1);
   const char *folder = luaL_checkstring(L, 2);
-  mpl_spool_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  mpl_spool_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (mpl_spool_box){
     .state = mpl_state_of(L), .loop = &worker->worker->loop, .changed = LUA_NOREF, .logged = LUA_NOREF
   };
   luaL_setmetatable(L, MPL_SPOOL);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
   mp_list_init(&box->waiting);
   mpl_process *process = mpl_process_of(L);
   mpl_spool_listener *one = mp_mem_zalloc(sizeof *one);

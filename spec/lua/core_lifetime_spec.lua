@@ -132,6 +132,18 @@ describe("moonpost.core: lifetimes", function()
     end
   end)
 
+  it("keeps the worker of a journal and of a spool", function()
+    local dir <close> = tmpdir.new()
+    local journal = assert(core.journal(core.virtual_worker(), dir:join "log", 0, 0, function() end))
+    local spool = assert(core.spool(core.virtual_worker(), dir:join "spool"))
+    collectgarbage()
+    collectgarbage()
+    journal:add "one"
+    spool:check(function() end)
+    journal:close()
+    spool:close()
+  end)
+
   -- The end of any worker made the state forget the deliveries of all its workers: their tasks waited for ever.
   it("reports a delivery after another worker is gone", function()
     local worker, outcome = core.virtual_worker(), nil
