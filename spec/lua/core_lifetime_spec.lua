@@ -132,12 +132,15 @@ describe("moonpost.core: lifetimes", function()
     end
   end)
 
-  it("keeps the worker of a journal and of a spool", function()
+  it("keeps the worker of a journal, of a spool, and of a message that was made", function()
     local dir <close> = tmpdir.new()
+    local message = assert(core.virtual_worker():message("A: b\r\n\r\nc\r\n", "a@example.net", "b@example.org", "1", 0, false, print))
     local journal = assert(core.journal(core.virtual_worker(), dir:join "log", 0, 0, function() end))
     local spool = assert(core.spool(core.virtual_worker(), dir:join "spool"))
     collectgarbage()
     collectgarbage()
+    assert.equal("A: b\r\n\r\nc\r\n", message:octets())
+    message:close()
     journal:add "one"
     spool:check(function() end)
     journal:close()
