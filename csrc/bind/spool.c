@@ -11,7 +11,7 @@ struct mpl_spool_listener {
   bool posted;        /* under the spool's lock */
   bool telling;       /* the loop's thread alone, as the box */
   mpl_spool_box *box; /* NULL: closed, and perhaps collected */
-  mpl_spool *shared; /* for its lock */
+  mpl_spool *shared;  /* for its lock */
 };
 
 /* ---- of the process ---------------------------------------------------------------------------------------------- */

@@ -13,9 +13,10 @@ static bool text_fits(mp_str s)
 static bool message_fits(const mp_spool_message *m)
 {
   return mp_spool_id_fits(m->id) && text_fits(m->sender) && text_fits(m->tenant) && text_fits(m->user) &&
-         text_fits(m->params) && text_fits(m->meta) && m->priority >= -9 && m->priority <= 9 && time_fits(m->received_ms) &&
-         m->head.len <= INT32_MAX / 2 && m->body.len <= INT32_MAX / 2 && m->body_length <= INT64_MAX / 2 &&
-         m->body_offset <= INT64_MAX / 2 && (!m->in_file || m->body.len == 0);
+         text_fits(m->params) && text_fits(m->meta) && m->priority >= -9 && m->priority <= 9 &&
+         time_fits(m->received_ms) && m->head.len <= INT32_MAX / 2 && m->body.len <= INT32_MAX / 2 &&
+         m->body_length <= INT64_MAX / 2 && m->body_offset <= INT64_MAX / 2 &&
+         (!m->in_file || m->body.len == 0);
 }
 
 int mp_spool_put_check(const mp_spool_put_request *put)

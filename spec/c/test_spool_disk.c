@@ -350,9 +350,8 @@ TEST(damage_that_is_found_when_the_disk_answers_again_is_set_aside_beside_a_put)
   disk.syncs_to_fail = 0;
   CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
   rig_mail mail = rig_mail_to("m6", "bob@example.net");
-  mail.put = (mp_spool_put_request){
-    { .done = rig_done }, .message = &mail.message, .recipients = mail.to, .count = 1
-  };
+  mail.put =
+      (mp_spool_put_request){ { .done = rig_done }, .message = &mail.message, .recipients = mail.to, .count = 1 };
   mp_spool_put(rig.spool, &mail.put);
   rig_close(&rig); /* which has it carried out without a look at the disk before, as the writer's thread does */
   CHECK_EQ_INT(mail.put.request.result, 0);
