@@ -229,6 +229,26 @@ TEST(another_files_octets_are_adopted)
   rig_dispose(&rig);
 }
 
+/* The name of who holds it is written into the lock. */
+TEST(a_lock_that_leads_elsewhere_is_not_written_through)
+{
+  spool_rig rig;
+  char path[128], other[128];
+  struct stat st;
+  REQUIRE(open_rig(&rig));
+  rig_close(&rig);
+  snprintf(path, sizeof path, "%s/lock", rig.folder);
+  snprintf(other, sizeof other, "%s/other", rig.folder);
+  write_file(&rig, "other", "somebody's own");
+  CHECK_EQ_INT(unlink(path), 0);
+  CHECK_EQ_INT(symlink(other, path), 0);
+  CHECK_EQ_INT(rig_open(&rig), MP_E_IO);
+  CHECK(strstr(rig.why, "cannot be locked"));
+  CHECK_EQ_INT(stat(other, &st), 0);
+  CHECK_EQ_INT(st.st_size, 14);
+  rig_dispose(&rig);
+}
+
 /* Three messages, of which somebody broke the second one by `sql` while the spool was closed. */
 static bool broken(spool_rig *rig, const char *sql)
 {
