@@ -15,8 +15,7 @@ static bool message_fits(const mp_spool_message *m)
   return mp_spool_id_fits(m->id) && text_fits(m->sender) && text_fits(m->tenant) && text_fits(m->user) &&
          text_fits(m->params) && text_fits(m->meta) && m->priority >= -9 && m->priority <= 9 &&
          time_fits(m->received_ms) && m->head.len <= INT32_MAX / 2 && m->body.len <= INT32_MAX / 2 &&
-         m->body_length <= INT64_MAX / 2 && m->body_offset <= INT64_MAX / 2 &&
-         (!m->in_file || m->body.len == 0);
+         m->body_length <= INT64_MAX / 2 && (!m->in_file || m->body.len == 0);
 }
 
 int mp_spool_put_check(const mp_spool_put_request *put)
@@ -58,7 +57,6 @@ static int put_message(mp_spool *spool, const mp_spool_message *m, int64_t seq, 
   sqlite3_bind_int(s, at++, m->priority);
   sqlite3_bind_int64(s, at++, m->received_ms);
   sqlite3_bind_int(s, at++, m->in_file);
-  sqlite3_bind_int64(s, at++, m->in_file ? (int64_t)m->body_offset : 0);
   sqlite3_bind_int64(s, at++, (int64_t)m->head.len);
   sqlite3_bind_int64(s, at++, (int64_t)body);
   sqlite3_bind_int64(s, at++, (int64_t)(m->head.len + body));
