@@ -5,7 +5,7 @@
 
 #define MPL_JOURNAL "moonpost.core.journal"
 
-typedef struct journal_box { /* box */
+typedef struct journal_box { /* box; uservalue 1: the worker */
   mp_journal *journal;
   mpl_state *state;
   int trouble; /* registry reference of a function */
@@ -55,9 +55,11 @@ static int core_journal(lua_State *L)
   luaL_argcheck(L, limit >= 0, 3, "octets expected");
   luaL_argcheck(L, keep >= 0 && keep <= 1000, 4, "0 to 1000 expected");
   luaL_checktype(L, 5, LUA_TFUNCTION);
-  journal_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  journal_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (journal_box){ .state = mpl_state_of(L), .trouble = LUA_NOREF };
   luaL_setmetatable(L, MPL_JOURNAL);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
   mp_journal_opts opts = { .path = luaL_checkstring(L, 2),
                            .limit = (uint64_t)limit,
                            .keep = (unsigned)keep,

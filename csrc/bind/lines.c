@@ -122,6 +122,10 @@ static void hear(lines *box)
 static void on_read(void *ctx, const char *in, mp_ssize len)
 {
   lines *box = ctx;
+  lua_State *L = box->state->L;
+  /* Who is told may close it and forget it: it stays until we have seen that. */
+  luaL_checkstack(L, 1, "lines");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, box->self);
   if (len <= 0) {
     end(box, len == 0 ? "end of file" : mp_error_text((int)len));
   } else if (mp_buf_add(&box->in, in, (size_t)len) < 0) {
@@ -129,6 +133,7 @@ static void on_read(void *ctx, const char *in, mp_ssize len)
   } else {
     hear(box);
   }
+  lua_pop(L, 1);
 }
 
 static void on_drained(void *ctx)

@@ -8,7 +8,7 @@
 
 enum { ENVELOPE_MOST = 65536 };
 
-typedef struct making { /* box; in the registry while its octets are on their way to a file */
+typedef struct making { /* box; uservalue 1: the worker; in the registry while its octets are on their way to a file */
   mpl_leaving leaving;
   mpl_state *state;
   mp_sink *sink;
@@ -51,6 +51,10 @@ static int push_message(lua_State *L, making *box, int rc)
   msg->made = true;
   mpl_push_made(L, msg);
   mp_message_unref(msg); /* the box has its own */
+  lua_rawgeti(L, LUA_REGISTRYINDEX, box->self);
+  lua_getiuservalue(L, -1, 1);
+  lua_setiuservalue(L, -3, 1);
+  lua_pop(L, 1);
   return 1;
 }
 
@@ -108,10 +112,12 @@ static int worker_message(lua_State *L)
     params.body = MP_BODY_BINARY;
   }
   luaL_checktype(L, 8, LUA_TFUNCTION);
-  making *box = lua_newuserdatauv(L, sizeof *box, 0);
+  making *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (making){ .state = mpl_state_of(L), .self = LUA_NOREF, .done = LUA_NOREF, .held = LUA_NOREF };
   mp_list_init(&box->leaving.node);
   luaL_setmetatable(L, MPL_MADE);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, 5);
   box->held = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 8);

@@ -6,7 +6,7 @@
 
 /* Lua's collector sees a few octets where a message may hold megabytes, so the octets do not wait for it: a message is closed when it has been
  * answered, unless the script said keep(). */
-typedef struct message_box { /* uservalue 1: the service's box; the octets are in blocks of its worker */
+typedef struct message_box { /* uservalue 1: the service's box, or the worker; the octets are in blocks of the worker */
   mp_message *msg;
   bool kept;
 } message_box;

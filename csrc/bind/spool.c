@@ -3,14 +3,15 @@
 
 #include <string.h>
 
-/* Outlives its box as long as a note is on its way. */
+/* Outlives its box as long as a note is on its way, or somebody is being told. */
 struct mpl_spool_listener {
   mp_list node;
   mp_post post;
   mp_loop *loop;
-  bool posted; /* under the spool's lock */
-  mpl_spool_box *box;
-  mpl_spool *shared; /* for its lock */
+  bool posted;        /* under the spool's lock */
+  bool telling;       /* the loop's thread alone, as the box */
+  mpl_spool_box *box; /* NULL: closed, and perhaps collected */
+  mpl_spool *shared;  /* for its lock */
 };
 
 /* ---- of the process ---------------------------------------------------------------------------------------------- */
@@ -140,17 +141,22 @@ static int push_line(lua_State *L)
 }
 
 /* The log is everybody's: the first who looks has the line. */
-static void tell_lines(mpl_spool_box *box)
+static void tell_lines(mpl_spool_listener *one)
 {
-  lua_State *L = box->state->L;
+  lua_State *L = one->box->state->L;
   char *line;
-  while (box->shared && box->logged != LUA_NOREF && (line = take_line(box->shared))) {
+  while (one->box && one->box->logged != LUA_NOREF && (line = take_line(one->shared))) {
     lua_pushcfunction(L, push_line);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, box->logged);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, one->box->logged);
     lua_pushlightuserdata(L, line);
-    mpl_call(box->state, 2, 0);
+    mpl_call(one->box->state, 2, 0);
     mp_mem_free(line);
   }
+}
+
+static void heard_by_nobody(mp_post *post)
+{
+  mp_mem_free(MP_CONTAINER(post, mpl_spool_listener, post));
 }
 
 static void heard(mp_post *post)
@@ -159,18 +165,16 @@ static void heard(mp_post *post)
   pthread_mutex_lock(&one->shared->lock);
   one->posted = false;
   pthread_mutex_unlock(&one->shared->lock);
-  mpl_spool_box *box = one->box;
-  luaL_checkstack(box->state->L, 6, "spool");
-  tell_lines(box);
-  if (!box->shared || box->changed == LUA_NOREF)
-    return;
-  lua_rawgeti(box->state->L, LUA_REGISTRYINDEX, box->changed);
-  mpl_call(box->state, 0, 0);
-}
-
-static void heard_by_nobody(mp_post *post)
-{
-  mp_mem_free(MP_CONTAINER(post, mpl_spool_listener, post));
+  luaL_checkstack(one->box->state->L, 6, "spool");
+  one->telling = true;
+  tell_lines(one);
+  if (one->box && one->box->changed != LUA_NOREF) {
+    lua_rawgeti(one->box->state->L, LUA_REGISTRYINDEX, one->box->changed);
+    mpl_call(one->box->state, 0, 0);
+  }
+  one->telling = false;
+  if (!one->box && one->post.run != heard_by_nobody)
+    mp_mem_free(one);
 }
 
 static void close_box(mpl_spool_box *box)
@@ -191,7 +195,8 @@ static void close_box(mpl_spool_box *box)
   if (on_its_way)
     box->heard->post.run = heard_by_nobody;
   pthread_mutex_unlock(&box->shared->lock);
-  if (!on_its_way)
+  box->heard->box = NULL;
+  if (!on_its_way && !box->heard->telling)
     mp_mem_free(box->heard);
   luaL_unref(box->state->L, LUA_REGISTRYINDEX, box->changed);
   luaL_unref(box->state->L, LUA_REGISTRYINDEX, box->logged);
@@ -214,11 +219,13 @@ static int core_spool(lua_State *L)
   enum { WHY = 1024 };
   mpl_worker *worker = mpl_check_worker(L, 1);
   const char *folder = luaL_checkstring(L, 2);
-  mpl_spool_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  mpl_spool_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (mpl_spool_box){
     .state = mpl_state_of(L), .loop = &worker->worker->loop, .changed = LUA_NOREF, .logged = LUA_NOREF
   };
   luaL_setmetatable(L, MPL_SPOOL);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
   mp_list_init(&box->waiting);
   mpl_process *process = mpl_process_of(L);
   mpl_spool_listener *one = mp_mem_zalloc(sizeof *one);

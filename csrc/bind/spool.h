@@ -25,7 +25,7 @@ typedef struct mpl_spool {
 
 typedef struct mpl_spool_listener mpl_spool_listener;
 
-typedef struct mpl_spool_box { /* box; kept in the registry while something is asked */
+typedef struct mpl_spool_box { /* box; uservalue 1: the worker. When it is collected nobody hears what was asked */
   mpl_spool *shared;           /* NULL: closed */
   mpl_process *process;
   mpl_state *state;

@@ -167,11 +167,12 @@ static void written(mp_work *work)
 {
   mp_journal *journal = MP_CONTAINER(work, mp_journal, work);
   char text[128];
-  journal->busy = false;
   mp_buf_dispose(&journal->writing);
   if (journal->error)
     journal->lost += journal->writing_lines;
+  /* Still busy: who is told may add lines, or close it. */
   tell(journal, journal->error ? strerror_r(journal->error, text, sizeof text) : "the disk is slow");
+  journal->busy = false;
   if (journal->pending.len)
     begin(journal);
   else if (journal->closing)

@@ -88,7 +88,6 @@ int mp_spool_gather_message(mp_spool_gather *gather, sqlite3_stmt *stmt, int at)
   m->priority = (int)number(&r, -9, 9);
   m->received_ms = when(&r);
   m->in_file = number(&r, 0, 1) == 1;
-  m->body_offset = (uint64_t)number(&r, 0, INT64_MAX / 2);
   m->head_length = (uint64_t)number(&r, 0, INT32_MAX);
   m->body_length = (uint64_t)number(&r, 0, INT64_MAX / 2);
   r.sense = r.sense && mp_spool_id_fits(m->id);

@@ -16,10 +16,13 @@ int mp_spool_change_check(const mp_spool_change *changes, size_t count)
     return MP_E_INVALID;
   for (size_t i = 0; i < count; i++) {
     const mp_spool_change *c = &changes[i];
+    const int64_t times[] = { c->when_ms, c->now_ms, c->alarm_ms };
     const mp_str texts[] = { c->reply, c->site, c->host, c->address };
-    if (!mp_spool_id_fits(c->id) || c->verb > MP_SPOOL_EXPIRY || c->when_ms <= INT64_MIN / 2 ||
-        c->when_ms >= INT64_MAX / 2)
+    if (!mp_spool_id_fits(c->id) || c->verb > MP_SPOOL_REDIRECT)
       return MP_E_INVALID;
+    for (size_t t = 0; t < sizeof times / sizeof *times; t++)
+      if (times[t] <= INT64_MIN / 2 || times[t] >= INT64_MAX / 2)
+        return MP_E_INVALID;
     for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
       if (texts[t].len > MP_SPOOL_TEXT_MAX)
         return MP_E_INVALID;
@@ -124,17 +127,6 @@ static int redirect(mp_spool *spool, const row *r, const mp_spool_change *c)
   return run_row(spool, s);
 }
 
-static int set_expiry(mp_spool *spool, const row *r, int64_t expiry, int64_t due)
-{
-  int err;
-  sqlite3_stmt *s = on_row(spool, MP_SPOOL_SQL_EXPIRY, r, &err);
-  if (!s)
-    return err;
-  mp_spool_bind_time(s, 3, expiry);
-  sqlite3_bind_int64(s, 4, due);
-  return run_row(spool, s);
-}
-
 static int64_t not_later(int64_t due, int64_t expiry)
 {
   return expiry && due > expiry ? expiry : due;
@@ -194,10 +186,6 @@ static int change_row(mp_spool *spool, mp_spool_work *work, const row *r, mp_spo
     if (r->waiting && !move_to(spool, e, c->domain))
       return MP_E_NOMEM;
     return redirect(spool, r, c);
-  case MP_SPOOL_EXPIRY:
-    e->alarm = c->when_ms;
-    e->place.due = not_later(r->place.due, c->when_ms);
-    return set_expiry(spool, r, c->when_ms, e->place.due);
   }
   return MP_E_INVALID;
 }

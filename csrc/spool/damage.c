@@ -118,17 +118,16 @@ static bool file_whole(mp_spool *spool, sqlite3_stmt *s)
     return fd != MP_E_NOTFOUND && fd != MP_E_INVALID;
   mp_ssize length = spool->disk->length(spool->disk->ctx, fd);
   spool->disk->close(spool->disk->ctx, fd);
-  return length < 0 ||
-         (uint64_t)length >= (uint64_t)sqlite3_column_int64(s, 3) + (uint64_t)sqlite3_column_int64(s, 4);
+  return length < 0 || (uint64_t)length >= (uint64_t)sqlite3_column_int64(s, 3);
 }
 
 static const char *const looks[] = {
   /* a message and its octets; both find the first `seq` behind a window */
-  "SELECT m.seq, m.id, m.file, m.body_offset, m.body_length, c.seq IS NOT NULL AND length(c.head) = m.head_length AND "
+  "SELECT m.seq, m.id, m.file, m.body_length, c.seq IS NOT NULL AND length(c.head) = m.head_length AND "
   "(m.file = 1 OR length(c.body) = m.body_length) AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = m.seq) "
   "FROM message m LEFT JOIN content c ON c.seq = m.seq WHERE m.seq >= ?1 ORDER BY m.seq LIMIT ?2",
   /* recipients and their message */
-  "SELECT r.message, '', 0, 0, 0, EXISTS (SELECT 1 FROM message m WHERE m.seq = r.message) FROM recipient r "
+  "SELECT r.message, '', 0, 0, EXISTS (SELECT 1 FROM message m WHERE m.seq = r.message) FROM recipient r "
   "WHERE r.message >= ?1 ORDER BY r.message LIMIT ?2",
 };
 
@@ -156,7 +155,7 @@ static int look_at(mp_spool *spool, const char *look, int64_t *from, bool *more,
   }
   while (err == 0 && found->count < most && (err = mp_spool_db_step(db, s)) == 1) {
     int64_t seq = sqlite3_column_int64(s, 0);
-    bool whole = sqlite3_column_int(s, 5) == 1 && (sqlite3_column_int(s, 2) != 1 || file_whole(spool, s));
+    bool whole = sqlite3_column_int(s, 4) == 1 && (sqlite3_column_int(s, 2) != 1 || file_whole(spool, s));
     err = 0;
     rows++;
     *from = seq + 1;

@@ -8,10 +8,10 @@
 #include <sqlite3.h>
 
 /* Statements that are kept prepared. Columns are bound and read in the order in which they stand here. */
-#define MP_SPOOL_MESSAGE_COLUMNS                                                                                  \
-  "m.id, m.sender, m.tenant, m.user, m.params, m.meta, m.report, m.priority, m.received, m.file, m.body_offset, " \
+#define MP_SPOOL_MESSAGE_COLUMNS                                                                   \
+  "m.id, m.sender, m.tenant, m.user, m.params, m.meta, m.report, m.priority, m.received, m.file, " \
   "m.head_length, m.body_length"
-enum { MP_SPOOL_MESSAGE_WIDTH = 13 }; /* columns */
+enum { MP_SPOOL_MESSAGE_WIDTH = 12 }; /* columns */
 #define MP_SPOOL_RECIPIENT_COLUMNS                                                                                      \
   "r.n, r.address, r.domain, r.original, r.params, r.site, r.host, r.reply, r.due, r.expiry, r.alarm, r.last_attempt, " \
   "r.attempts, r.warned, r.state"
@@ -25,7 +25,7 @@ enum { MP_SPOOL_RECIPIENT_WIDTH = 15 };
   X(DATA_VERSION, "PRAGMA data_version")                                                                         \
   X(SEQ, "SELECT seq FROM message WHERE id = ?")                                                                 \
   X(PUT_MESSAGE, "INSERT INTO message(seq, id, sender, tenant, user, params, meta, report, priority, received, " \
-                 "file, body_offset, head_length, body_length, size) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "     \
+                 "file, body_offset, head_length, body_length, size) VALUES(?,?,?,?,?,?,?,?,?,?,?,0,?,?,?) "     \
                  "ON CONFLICT(id) DO NOTHING")                                                                   \
   X(PUT_CONTENT, "INSERT INTO content(seq, head, body) VALUES(?,?,?)")                                           \
   X(PUT_RECIPIENT, "INSERT INTO recipient(message, n, address, domain, original, params, site, due, expiry, "    \
@@ -45,7 +45,6 @@ enum { MP_SPOOL_RECIPIENT_WIDTH = 15 };
   X(DUE, "UPDATE recipient SET due = ?3 WHERE message = ?1 AND n = ?2")                                          \
   X(REDIRECT, "UPDATE recipient SET original = CASE WHEN original = '' THEN address ELSE original END, "         \
               "address = ?3, domain = ?4 WHERE message = ?1 AND n = ?2")                                         \
-  X(EXPIRY, "UPDATE recipient SET expiry = ?3, alarm = ?3, due = ?4 WHERE message = ?1 AND n = ?2")              \
   X(PRIORITY, "SELECT priority FROM recipient WHERE domain = ? AND lane = ? AND priority < ? "                   \
               "AND state = 'waiting' ORDER BY priority DESC LIMIT 1")                                            \
   X(CLAIM, "SELECT due, message, n FROM recipient WHERE domain = ? AND lane = ? AND priority = ? "               \
@@ -59,8 +58,7 @@ enum { MP_SPOOL_RECIPIENT_WIDTH = 15 };
     "SELECT due, message, n, domain, lane, priority, state FROM recipient WHERE message = ? ORDER BY n")         \
   X(GET_MESSAGE, "SELECT " MP_SPOOL_MESSAGE_COLUMNS " FROM message m WHERE m.seq = ?")                           \
   X(GET_RECIPIENT, "SELECT " MP_SPOOL_RECIPIENT_COLUMNS " FROM recipient r WHERE r.message = ? AND r.n = ?")     \
-  X(GET_CONTENT,                                                                                                 \
-    "SELECT m.file, m.body_offset, m.head_length, m.body_length, m.seq FROM message m WHERE m.id = ?")
+  X(GET_CONTENT, "SELECT m.file, m.head_length, m.body_length, m.seq FROM message m WHERE m.id = ?")
 
 enum mp_spool_statement {
 #define MP_SPOOL_STATEMENT_ENUM(name, sql) MP_SPOOL_SQL_##name,

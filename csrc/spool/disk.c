@@ -45,7 +45,8 @@ static void read_holder(int fd, char *holder, size_t size)
 static int disk_lock(void *ctx, const char *path, char *holder, size_t size)
 {
   (void)ctx;
-  int fd = open_at(path, O_RDWR | O_CREAT);
+  /* Its text is replaced: in a folder that somebody else made it must not lead to another file. */
+  int fd = open_at(path, O_RDWR | O_CREAT | O_NOFOLLOW);
   if (fd < 0)
     return fd;
   /* flock, not fcntl: it also holds against a second opening by this process, and no close of another descriptor ends it. */

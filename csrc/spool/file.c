@@ -6,15 +6,6 @@ struct mp_spool_file {
   int fd;
 };
 
-static int file_of(mp_spool *spool, int fd, uint64_t length, mp_spool_file **out)
-{
-  *out = mp_mem_zalloc(sizeof **out);
-  if (!*out)
-    return MP_E_NOMEM;
-  **out = (mp_spool_file){ .spool = spool, .fd = fd, .length = length };
-  return 0;
-}
-
 int mp_spool_file_new(mp_spool *spool, mp_spool_file **out)
 {
   *out = NULL;
@@ -23,16 +14,13 @@ int mp_spool_file_new(mp_spool *spool, mp_spool_file **out)
   int fd = spool->disk->unnamed(spool->disk->ctx, spool->bodies);
   if (fd < 0)
     return fd;
-  int err = file_of(spool, fd, 0, out);
-  if (err != 0)
+  *out = mp_mem_zalloc(sizeof **out);
+  if (!*out) {
     spool->disk->close(spool->disk->ctx, fd);
-  return err;
-}
-
-int mp_spool_file_adopt(mp_spool *spool, int fd, uint64_t length, mp_spool_file **out)
-{
-  *out = NULL;
-  return fd < 0 ? MP_E_INVALID : file_of(spool, fd, length, out);
+    return MP_E_NOMEM;
+  }
+  **out = (mp_spool_file){ .spool = spool, .fd = fd };
+  return 0;
 }
 
 int mp_spool_file_write(mp_spool_file *file, mp_str octets)
@@ -94,9 +82,4 @@ int mp_spool_file_open(mp_spool *spool, mp_str id)
     return MP_E_INVALID;
   mp_spool_body_path(spool, id, path);
   return spool->disk->open(spool->disk->ctx, path);
-}
-
-const char *mp_spool_file_folder(const mp_spool *spool)
-{
-  return spool->bodies;
 }

@@ -121,6 +121,8 @@ int mp_spool_load(mp_spool *spool);                              /* reads the in
 int mp_spool_orphans(mp_spool *spool);
 /* After a call failed for the disk's sake: opens the database anew. 0 when it works again. */
 int mp_spool_recover(mp_spool *spool);
+/* With the database closed: cuts what was refused off the log. An error when it may still be there. */
+int mp_spool_cut_log(mp_spool *spool);
 /* Closes both connections; nothing is asked of them any more until mp_spool_recover has worked. */
 void mp_spool_fail(mp_spool *spool);
 /* Copies the log into the database: as far as it goes without waiting, or all of it. An error of the disk is noted in spool->db. */

@@ -135,10 +135,12 @@ static int gather_row(listing *l, sqlite3_stmt *s)
     to->claimed = lease && lease->token;
     pthread_mutex_unlock(&l->spool->index_lock);
   }
-  /* One that makes no sense is not shown: claims and checks set it aside. */
-  if (err == MP_E_DAMAGED)
-    err = 0;
-  return err;
+  if (err != MP_E_DAMAGED)
+    return err;
+  /* One that makes no sense is not shown: claims and checks set it aside. Nor is a message that shows nobody, for there is room for as many as recipients. */
+  if (batch->count > 0 && batch->items[batch->count - 1].count == 0)
+    batch->count--;
+  return 0;
 }
 
 static int run_window(listing *l)

@@ -1,5 +1,10 @@
 #include "spool/impl.h"
 
+static bool time_fits(int64_t ms)
+{
+  return ms > INT64_MIN / 2 && ms < INT64_MAX / 2;
+}
+
 static bool text_fits(mp_str s)
 {
   return s.len <= MP_SPOOL_TEXT_MAX && (s.ptr || s.len == 0);
@@ -9,8 +14,8 @@ static bool message_fits(const mp_spool_message *m)
 {
   return mp_spool_id_fits(m->id) && text_fits(m->sender) && text_fits(m->tenant) && text_fits(m->user) &&
          text_fits(m->params) && text_fits(m->meta) && m->priority >= -9 && m->priority <= 9 &&
-         m->head.len <= INT32_MAX / 2 && m->body.len <= INT32_MAX / 2 && m->body_length <= INT64_MAX / 2 &&
-         m->body_offset <= INT64_MAX / 2 && (!m->in_file || m->body.len == 0);
+         time_fits(m->received_ms) && m->head.len <= INT32_MAX / 2 && m->body.len <= INT32_MAX / 2 &&
+         m->body_length <= INT64_MAX / 2 && (!m->in_file || m->body.len == 0);
 }
 
 int mp_spool_put_check(const mp_spool_put_request *put)
@@ -20,7 +25,8 @@ int mp_spool_put_check(const mp_spool_put_request *put)
   for (size_t i = 0; i < put->count; i++) {
     const mp_spool_recipient *r = &put->recipients[i];
     if (!text_fits(r->address) || !mp_spool_domain_fits(r->domain) || !text_fits(r->original) ||
-        !text_fits(r->params) || !text_fits(r->site) || r->due_ms <= INT64_MIN / 2 || r->due_ms >= INT64_MAX / 2)
+        !text_fits(r->params) || !text_fits(r->site) || !time_fits(r->due_ms) || !time_fits(r->expiry_ms) ||
+        !time_fits(r->alarm_ms))
       return MP_E_INVALID;
   }
   return mp_spool_change_check(put->changes, put->change_count);
@@ -51,7 +57,6 @@ static int put_message(mp_spool *spool, const mp_spool_message *m, int64_t seq, 
   sqlite3_bind_int(s, at++, m->priority);
   sqlite3_bind_int64(s, at++, m->received_ms);
   sqlite3_bind_int(s, at++, m->in_file);
-  sqlite3_bind_int64(s, at++, m->in_file ? (int64_t)m->body_offset : 0);
   sqlite3_bind_int64(s, at++, (int64_t)m->head.len);
   sqlite3_bind_int64(s, at++, (int64_t)body);
   sqlite3_bind_int64(s, at++, (int64_t)(m->head.len + body));

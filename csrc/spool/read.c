@@ -71,7 +71,7 @@ size_t mp_spool_read_turn(mp_spool *spool)
 typedef struct content {
   int64_t seq;
   bool in_file;
-  uint64_t offset, head, body;
+  uint64_t head, body;
 } content;
 
 static int find_content(mp_spool *spool, mp_str id, content *c)
@@ -85,10 +85,9 @@ static int find_content(mp_spool *spool, mp_str id, content *c)
   if (err == 1)
     *c = (content){
       .in_file = sqlite3_column_int(s, 0) == 1,
-      .offset = (uint64_t)sqlite3_column_int64(s, 1),
-      .head = (uint64_t)sqlite3_column_int64(s, 2),
-      .body = (uint64_t)sqlite3_column_int64(s, 3),
-      .seq = sqlite3_column_int64(s, 4),
+      .head = (uint64_t)sqlite3_column_int64(s, 1),
+      .body = (uint64_t)sqlite3_column_int64(s, 2),
+      .seq = sqlite3_column_int64(s, 3),
     };
   mp_spool_db_reset(s);
   return err == 1 ? 0 : err == 0 ? MP_E_NOTFOUND : err;
@@ -110,12 +109,12 @@ static int read_column(mp_spool *spool, const content *c, const char *column, ui
   return err;
 }
 
-static int read_file(mp_spool *spool, mp_str id, const content *c, char *into, size_t size, uint64_t offset)
+static int read_file(mp_spool *spool, mp_str id, char *into, size_t size, uint64_t offset)
 {
   int fd = mp_spool_file_open(spool, id);
   if (fd < 0)
     return fd == MP_E_NOTFOUND ? MP_E_DAMAGED : fd;
-  mp_ssize n = spool->disk->read(spool->disk->ctx, fd, into, size, c->offset + offset);
+  mp_ssize n = spool->disk->read(spool->disk->ctx, fd, into, size, offset);
   spool->disk->close(spool->disk->ctx, fd);
   return n < 0 ? (int)n : (size_t)n < size ? MP_E_DAMAGED : 0;
 }
@@ -143,7 +142,7 @@ static int read_octets(mp_spool *spool, mp_spool_read_request *r, content *c)
   if (err == 0 && want > head && !c->in_file)
     err = read_column(spool, c, "body", c->body, r->into + head, want - head, offset);
   if (err == 0 && want > head && c->in_file)
-    err = read_file(spool, r->id, c, r->into + head, want - head, offset);
+    err = read_file(spool, r->id, r->into + head, want - head, offset);
   if (err == 0)
     r->length = want;
   return err;

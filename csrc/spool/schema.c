@@ -19,7 +19,7 @@ static const char *const steps[] = {
   " received INTEGER NOT NULL,"
   " size INTEGER NOT NULL,"
   " file INTEGER NOT NULL,"
-  " body_offset INTEGER NOT NULL,"
+  " body_offset INTEGER NOT NULL," /* always 0 */
   " head_length INTEGER NOT NULL,"
   " body_length INTEGER NOT NULL);"
   /* Apart, so that whoever looks through the messages does not page through their octets. */

@@ -141,6 +141,8 @@ static void dispose(mp_spool *spool)
     mp_spool_checkpoint(spool, true); /* a folder that somebody copies or looks into is then one file */
   mp_spool_db_close(&spool->db);
   mp_gather_close(&spool->gather);
+  if (spool->failing)
+    mp_spool_cut_log(spool);
   if (spool->lock >= 0)
     spool->disk->unlock(spool->disk->ctx, spool->lock);
   mp_index_dispose(&spool->index);

@@ -89,10 +89,9 @@ typedef struct mp_spool_message {
   bool report;   /* it is one of ours about another message */
   int priority;  /* -9 to 9 (RFC 6710) */
   int64_t received_ms;
-  mp_str head;          /* of a put: the header block with its edits, up to and with the empty line */
-  mp_str body;          /* of a put, when the body is not in a file */
-  bool in_file;         /* the body is a part of the file that mp_spool_file_name made for this id */
-  uint64_t body_offset; /* of the part in the file; 0 without one */
+  mp_str head;  /* of a put: the header block with its edits, up to and with the empty line */
+  mp_str body;  /* of a put, when the body is not in a file */
+  bool in_file; /* the body is the file that mp_spool_file_name made for this id */
   uint64_t head_length, body_length; /* of a put: body_length only, and only with a file */
 } mp_spool_message;
 
@@ -144,8 +143,7 @@ enum mp_spool_verb {
   MP_SPOOL_HOLD,       /* not due before a release; it still expires */
   MP_SPOOL_RELEASE,    /* of a hold; due when it was */
   MP_SPOOL_RETRY,      /* due at when_ms (now, say); a held one stays held */
-  MP_SPOOL_REDIRECT,   /* takes address and domain; the address that it had first is kept as `original` */
-  MP_SPOOL_EXPIRY      /* expires, and is looked at, at when_ms; 0: never */
+  MP_SPOOL_REDIRECT    /* takes address and domain; the address that it had first is kept as `original` */
 };
 
 typedef struct mp_spool_change {
@@ -351,18 +349,11 @@ int mp_spool_file_name(mp_spool_file *file, mp_str id);
 /* Closes; what has no name is gone. A named one whose put failed is taken back with mp_spool_file_drop. NULL does nothing. */
 void mp_spool_file_free(mp_spool_file *file);
 
-/* Takes a file that has no name (O_TMPFILE) on the spool's own file system, as if written by mp_spool_file_new; takes `fd` when it succeeds.
- * MP_E_INVALID: another file system. */
-int mp_spool_file_adopt(mp_spool *spool, int fd, uint64_t length, mp_spool_file **out);
-
 /* Removes the file named for `id`. Not once a put with it was reported with 0. */
 int mp_spool_file_drop(mp_spool *spool, mp_str id);
 
-/* Opens the body file of a message for reading; the body is the `body_length` octets from `body_offset`. A descriptor, which outlives the message, or
+/* Opens the body file of a message for reading; the body is its first `body_length` octets. A descriptor, which outlives the message, or
  * MP_E_NOTFOUND, ... */
 int mp_spool_file_open(mp_spool *spool, mp_str id);
-
-/* The folder in which whoever makes files for mp_spool_file_adopt should make them. Borrowed from the spool. */
-const char *mp_spool_file_folder(const mp_spool *spool);
 
 #endif

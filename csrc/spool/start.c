@@ -15,26 +15,26 @@ static void log_path(const mp_spool *spool, char *out)
   snprintf(out, MP_SPOOL_PATH_MAX, "%s-wal", spool->path);
 }
 
-/* The salt of the log, which changes when it begins anew. False when there is no log, or it cannot be read. */
-static bool read_salt(mp_spool *spool, unsigned char *salt)
+/* The salt of the log, which changes when it begins anew. 1, 0 when there is no log, or an error: nobody knows then whether there is one. */
+static int read_salt(mp_spool *spool, unsigned char *salt)
 {
   const mp_spool_disk *disk = spool->disk;
   char path[MP_SPOOL_PATH_MAX], header[LOG_HEADER];
   log_path(spool, path);
   int fd = disk->open(disk->ctx, path);
   if (fd < 0)
-    return false;
-  bool whole = disk->read(disk->ctx, fd, header, sizeof header, 0) == LOG_HEADER;
+    return fd == MP_E_NOTFOUND ? 0 : fd;
+  mp_ssize n = disk->read(disk->ctx, fd, header, sizeof header, 0);
   disk->close(disk->ctx, fd);
-  if (whole)
+  if (n == LOG_HEADER)
     memcpy(salt, header + SALT_AT, sizeof spool->mark.salt);
-  return whole;
+  return n < 0 ? (int)n : n == LOG_HEADER;
 }
 
 void mp_spool_mark(mp_spool *spool)
 {
   /* Each time, for somebody with `sqlite3` may have copied the log and begun it anew. */
-  spool->mark.known = read_salt(spool, spool->mark.salt);
+  spool->mark.known = read_salt(spool, spool->mark.salt) == 1;
   spool->mark.frames = spool->log_frames;
   pthread_mutex_lock(&spool->index_lock);
   spool->stats.log_octets = (uint64_t)(spool->log_pages * spool->page_size);
@@ -328,6 +328,23 @@ int mp_spool_start(mp_spool *spool, char *why, size_t why_size)
   return err;
 }
 
+int mp_spool_cut_log(mp_spool *spool)
+{
+  unsigned char salt[8];
+  char path[MP_SPOOL_PATH_MAX];
+  uint64_t length = 0;
+  if (!spool->mark.known)
+    return 0;
+  int whole = read_salt(spool, salt);
+  if (whole < 0)
+    return whole; /* a log that cannot be read now holds what was promised */
+  /* Another salt: begun anew by the commit that failed. Then everything before it is in the database, and synced there. */
+  if (whole && spool->mark.frames > 0 && memcmp(salt, spool->mark.salt, sizeof salt) == 0)
+    length = LOG_HEADER + (uint64_t)spool->mark.frames * (FRAME_HEADER + (uint64_t)spool->page_size);
+  log_path(spool, path);
+  return spool->disk->cut(spool->disk->ctx, path, length);
+}
+
 void mp_spool_fail(mp_spool *spool)
 {
   if (!spool->failing)
@@ -341,32 +358,15 @@ void mp_spool_fail(mp_spool *spool)
   mp_spool_db_close(&spool->reader);
   pthread_mutex_unlock(&spool->reader_lock);
   mp_spool_db_close(&spool->db);
-}
-
-/* Where the log is to end. False: as it is. */
-static bool log_end(mp_spool *spool, uint64_t *length)
-{
-  unsigned char salt[8];
-  if (!spool->mark.known)
-    return false;
-  /* Begun anew by the commit that failed: then everything before it is in the database, and synced there. */
-  bool same = read_salt(spool, salt) && memcmp(salt, spool->mark.salt, sizeof salt) == 0;
-  *length = 0;
-  if (same && spool->mark.frames > 0)
-    *length = LOG_HEADER + (uint64_t)spool->mark.frames * (FRAME_HEADER + (uint64_t)spool->page_size);
-  return true;
+  mp_spool_cut_log(spool); /* else before the next that is tried, or at the close: a process that starts takes what it finds for done */
 }
 
 int mp_spool_recover(mp_spool *spool)
 {
   if (!spool->failing)
     return 0;
-  char path[MP_SPOOL_PATH_MAX], why[512];
-  uint64_t length;
-  int err = 0;
-  log_path(spool, path);
-  if (log_end(spool, &length))
-    err = spool->disk->cut(spool->disk->ctx, path, length);
+  char why[512];
+  int err = mp_spool_cut_log(spool);
   if (err == 0)
     err = open_database(spool, false, why, sizeof why);
   if (err == 0)

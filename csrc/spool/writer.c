@@ -326,6 +326,7 @@ static void process(mp_spool *spool, mp_spool_request *first)
   turn t = { .last = &t.first };
   mp_spool_request *others = NULL, **last_other = &others;
   bool room = true, asked = false;
+  bool works = mp_spool_recover(spool) == 0; /* before anything is in the scratch, which it uses */
   for (mp_spool_request *r = first, *next; r; r = next) {
     next = r->next;
     r->next = NULL;
@@ -336,7 +337,6 @@ static void process(mp_spool *spool, mp_spool_request *first)
       mp_spool_finish(r, MP_E_NOMEM);
     }
   }
-  bool works = mp_spool_recover(spool) == 0;
   for (mp_spool_work *w = t.first; w; w = w->next) {
     if (w->request->kind == MP_SPOOL_OP_PUT && !asked) {
       room = mp_spool_room(spool);

@@ -337,6 +337,30 @@ TEST(what_somebody_else_wrote_survives_a_sync_of_ours_that_fails)
   stop(&rig);
 }
 
+/* What is set aside when the disk answers again is noted where the writer notes what was asked: it was freed under the request that had the disk tried. */
+TEST(damage_that_is_found_when_the_disk_answers_again_is_set_aside_beside_a_put)
+{
+  spool_rig rig;
+  char id[16];
+  REQUIRE(start(&rig, 11));
+  CHECK_EQ_INT(put(&rig, 0, id, sizeof id), 0);
+  CHECK_EQ_INT(put(&rig, 2, id, sizeof id), 0);
+  sqlite3 *db = outsider("UPDATE recipient SET due = 'tomorrow' WHERE message = 1");
+  sqlite3_close(db);
+  disk.syncs_to_fail = 0;
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
+  rig_mail mail = rig_mail_to("m6", "bob@example.net");
+  mail.put =
+      (mp_spool_put_request){ { .done = rig_done }, .message = &mail.message, .recipients = mail.to, .count = 1 };
+  mp_spool_put(rig.spool, &mail.put);
+  rig_close(&rig); /* which has it carried out without a look at the disk before, as the writer's thread does */
+  CHECK_EQ_INT(mail.put.request.result, 0);
+  CHECK(strstr(rig.log, "set aside as damaged"));
+  CHECK_EQ_INT(rig_open(&rig), 0);
+  CHECK_EQ_INT(rig_count(&rig, (mp_spool_filter){ 0 }), 3);
+  stop(&rig);
+}
+
 TEST(who_holds_the_database_for_long_is_waited_for_once)
 {
   spool_rig rig;
@@ -365,6 +389,47 @@ TEST(who_holds_the_database_for_long_is_waited_for_once)
   for (int i = 0; i < 3; i++)
     CHECK_EQ_INT(rig_put(&rig, &mails[i]), 0);
   CHECK_EQ_INT(rig_claims(&rig, "example.net", NOW), 3);
+  stop(&rig);
+}
+
+/* What was refused stood in the log still when the spool was closed, or the process killed, before the disk was tried again: the next start took it for
+ * done, and its client had sent it again. */
+TEST(what_was_refused_does_not_come_back_with_the_next_start)
+{
+  for (int mute = 0; mute < 2; mute++) {
+    spool_rig rig;
+    char id[16];
+    REQUIRE(start(&rig, 10));
+    CHECK_EQ_INT(put(&rig, 0, id, sizeof id), 0);
+    disk.syncs_to_fail = 0;
+    disk.unreadable = mute; /* while it fails; it can be read again when the spool is closed */
+    CHECK_EQ_INT(put(&rig, 2, id, sizeof id), MP_E_IO);
+    disk.unreadable = false;
+    rig_close(&rig);
+    CHECK_EQ_INT(rig_open(&rig), 0);
+    CHECK_EQ_INT(rig_count(&rig, (mp_spool_filter){ 0 }), 2);
+    check_pages(&rig);
+    stop(&rig);
+  }
+}
+
+/* A log that could not be read when the disk was tried again was taken for none, and cut off with everything that had been promised since the database
+ * was last written. */
+TEST(a_log_that_cannot_be_read_for_a_while_is_not_cut_off)
+{
+  spool_rig rig;
+  char id[16];
+  REQUIRE(start(&rig, 9));
+  CHECK_EQ_INT(put(&rig, 0, id, sizeof id), 0);
+  CHECK_EQ_INT(put(&rig, 2, id, sizeof id), 0);
+  disk.syncs_to_fail = 0;
+  disk.unreadable = true;
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), MP_E_IO);
+  disk.unreadable = false;
+  CHECK_EQ_INT(put(&rig, 4, id, sizeof id), 0);
+  CHECK_EQ_INT(rig_count(&rig, (mp_spool_filter){ 0 }), 6);
+  check_pages(&rig);
   stop(&rig);
 }
 

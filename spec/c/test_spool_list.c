@@ -30,6 +30,22 @@ static size_t list_page(spool_rig *rig, mp_spool_filter filter, const char *afte
   return n;
 }
 
+/* Each message that shows nobody took the room of one that does, and the last ones were written behind it. */
+TEST(a_page_is_not_overrun_by_messages_that_make_no_sense)
+{
+  OPEN(rig);
+  enum { BAD = 40 };
+  char id[16], out[256];
+  for (int i = 0; i <= BAD; i++) {
+    snprintf(id, sizeof id, "m%03d", i);
+    CHECK_EQ_INT(rig_put_one(&rig, id, "bob@example.net"), 0);
+  }
+  rig_sql(&rig, "UPDATE recipient SET domain = 'NO DOMAIN' WHERE message <= 40");
+  CHECK_EQ_INT(list_page(&rig, (mp_spool_filter){ 0 }, "", 0, 1, out, sizeof out), 1);
+  CHECK_STR(mp_str_c(out), "m040/1 ");
+  rig_dispose(&rig);
+}
+
 TEST(lists_go_by_what_people_look_for)
 {
   OPEN(rig);

@@ -206,26 +206,23 @@ TEST(files_that_no_message_names_are_removed)
   rig_dispose(&rig);
 }
 
-TEST(another_files_octets_are_adopted)
+/* The name of who holds it is written into the lock. */
+TEST(a_lock_that_leads_elsewhere_is_not_written_through)
 {
   spool_rig rig;
-  mp_spool_file *file;
-  char octets[16];
+  char path[128], other[128];
+  struct stat st;
   REQUIRE(open_rig(&rig));
-  int fd = open(mp_spool_file_folder(rig.spool), O_RDWR | O_TMPFILE, 0600);
-  REQUIRE(CHECK(fd >= 0));
-  CHECK_EQ_INT(write(fd, "0123456789", 10), 10);
-  CHECK_EQ_INT(mp_spool_file_adopt(rig.spool, fd, 10, &file), 0);
-  CHECK_EQ_INT(mp_spool_file_name(file, MP_STR("m1")), 0);
-  mp_spool_file_free(file);
-  rig_mail mail = rig_mail_to("m1", "bob@example.net");
-  mail.message.head = mail.message.body = MP_STR_NULL;
-  mail.message.in_file = true;
-  mail.message.body_offset = 3;
-  mail.message.body_length = 4;
-  CHECK_EQ_INT(rig_put(&rig, &mail), 0);
-  CHECK_EQ_INT(rig_read(&rig, "m1", 0, octets, sizeof octets), 4);
-  CHECK_STR(mp_str_of(octets, 4), "3456");
+  rig_close(&rig);
+  snprintf(path, sizeof path, "%s/lock", rig.folder);
+  snprintf(other, sizeof other, "%s/other", rig.folder);
+  write_file(&rig, "other", "somebody's own");
+  CHECK_EQ_INT(unlink(path), 0);
+  CHECK_EQ_INT(symlink(other, path), 0);
+  CHECK_EQ_INT(rig_open(&rig), MP_E_IO);
+  CHECK(strstr(rig.why, "cannot be locked"));
+  CHECK_EQ_INT(stat(other, &st), 0);
+  CHECK_EQ_INT(st.st_size, 14);
   rig_dispose(&rig);
 }
 

@@ -53,6 +53,100 @@ describe("moonpost.core: lifetimes", function()
     message:close()
   end)
 
+  -- Who is told of a line, or that the other end is gone, may close the conversation and forget it. Its box was looked at again after that.
+  it("survives a conversation in lines that is closed and collected by who hears of it", function()
+    for _, case in ipairs { { "one\ntwo\n", { "line" } }, { "one", { "end" } } } do
+      local dir <close> = tmpdir.new()
+      local worker, heard, kept = core.worker(), {}, nil
+      local binding = assert(core.bind { path = dir:join "control", mode = 384 })
+      local listener = assert(worker:listen_lines(binding, function(lines)
+        kept = lines
+        return function(what)
+          heard[#heard + 1] = what
+          kept:close()
+          kept = nil
+          collectgarbage()
+          collectgarbage()
+        end
+      end))
+      local pipe = uv.new_pipe()
+      pipe:connect(dir:join "control")
+      while pipe:is_writable() ~= true do
+        uv.run "nowait"
+      end
+      pipe:write(case[1])
+      pipe:shutdown()
+      for _ = 1, 1000 do
+        uv.run "nowait"
+        worker:turn(false)
+        if #heard > 0 then
+          break
+        end
+      end
+      pipe:close()
+      uv.run "nowait"
+      listener:close()
+      assert.same(case[2], heard)
+    end
+  end)
+
+  it("survives a spool that is closed and collected by who reads its log", function()
+    local dir <close> = tmpdir.new()
+    local worker, heard = core.virtual_worker(), {}
+    assert(core.spool(worker, dir:join "spool")):close()
+    dir:write("spool/bodies/00/orphan", "x")
+    local spool = assert(core.spool(worker, dir:join "spool"))
+    spool:logged(function(line)
+      heard[#heard + 1] = line
+      spool:close()
+      spool = nil
+      collectgarbage()
+      collectgarbage()
+    end)
+    for _ = 1, 10 do
+      worker:turn(false)
+    end
+    assert.equal(1, #heard)
+    assert.matches("removed 1 files", heard[1], 1, true)
+  end)
+
+  -- Who is told of lost lines found the journal idle: a second line began a second batch while the first was on its way, and close() freed it under
+  -- whoever told.
+  it("takes lines, or its end, from who is told that a journal lost some", function()
+    for _, closes in ipairs { true, false } do
+      local worker, told, journal = core.virtual_worker(), 0, nil
+      journal = assert(core.journal(worker, "/dev/full", 0, 0, function()
+        told = told + 1
+        if closes then
+          journal:close()
+        elseif told == 1 then
+          journal:add "two"
+          journal:add "three"
+        end
+      end))
+      journal:add "one"
+      for _ = 1, 10 do
+        worker:turn(told < (closes and 1 or 2))
+      end
+      assert.equal(closes and 1 or 2, told)
+    end
+  end)
+
+  it("keeps the worker of a journal, of a spool, and of a message that was made", function()
+    local dir <close> = tmpdir.new()
+    local message = assert(core.virtual_worker():message("A: b\r\n\r\nc\r\n", "a@example.net", "b@example.org", "1", 0, false, print))
+    local journal = assert(core.journal(core.virtual_worker(), dir:join "log", 0, 0, function() end))
+    local spool = assert(core.spool(core.virtual_worker(), dir:join "spool"))
+    collectgarbage()
+    collectgarbage()
+    assert.equal("A: b\r\n\r\nc\r\n", message:octets())
+    message:close()
+    journal:add "one"
+    spool:check(function() end)
+    journal:close()
+    spool:close()
+  end)
+
   -- The end of any worker made the state forget the deliveries of all its workers: their tasks waited for ever.
   it("reports a delivery after another worker is gone", function()
     local worker, outcome = core.virtual_worker(), nil

@@ -117,9 +117,9 @@ end
 --- Kills a relay in the midst of its work, `rounds` times, on one spool.
 ---@param rounds integer
 ---@param told? fun(round: integer, accepted: integer) after each
----@return { accepted: integer, arrived: integer, lost: integer, twice: integer, most: integer } counts lost: got 250 and did not come out; twice: came out
----  more than once, because a kill fell between the sink's 250 and the relay's note of it; most: how often a message came out of one life of the relay,
----  at most: more than once would be our fault
+---@return { accepted: integer, arrived: integer, lost: integer, twice: integer, most: integer } counts
+---  lost: got 250 and did not come out; twice: came out more than once, for a kill fell between the sink's 250 and the relay's note of it; most: how
+---  often a message came out of one life of the relay, at most: more than once would be our fault
 function M.kill_again_and_again(rounds, told)
   local behind <close> = M.sink()
   local dir <close> = tmpdir.new()

@@ -70,6 +70,8 @@ static int fault_open(void *ctx, const char *path)
     return MP_E_IO;
   if (strlen(path) > 3 && strcmp(path + strlen(path) - 3, "/ff") == 0)
     return MP_E_NOTFOUND; /* folders are everywhere */
+  if (disk->unreadable)
+    return MP_E_IO;
   fault_file *f = fault_find(disk, path);
   return f ? fault_handle(disk, f) : MP_E_NOTFOUND;
 }
@@ -255,7 +257,7 @@ __attribute__((unused)) static void fault_disk_revive(fault_disk *disk)
     fault_collect(f);
   }
   memset(disk->handles, 0, sizeof disk->handles);
-  disk->dead = disk->io_error = disk->read_only = false;
+  disk->dead = disk->io_error = disk->read_only = disk->unreadable = false;
   disk->kill_after = disk->syncs_to_fail = -1;
   disk->room = (uint64_t)1 << 30;
   disk->hidden = 0;

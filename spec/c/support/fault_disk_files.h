@@ -36,6 +36,7 @@ typedef struct fault_disk {
   long syncs_to_fail; /* syncs until one fails; -1: none */
   long slept_us;      /* nobody really sleeps */
   bool read_only, io_error;
+  bool unreadable;         /* the spool's own calls open nothing: there are no descriptors left, say */
   bool dead;               /* killed: every call fails until fault_disk_revive */
   bool chance;             /* at the kill, some of what was not synced survives */
   char trace[FAULT_TRACE]; /* "w" write, "s" sync, "d" folder sync, "n" name, "r" remove; each with the end of the path, and a line end */
