@@ -102,6 +102,45 @@ describe("a server with a queue", function()
     client:quit()
   end)
 
+  it("keeps what hooks have changed: sender, recipients, their parameters, header, meta", function()
+    local house <close> = served.start {
+      options = [[relay = { networks = { "127.0.0.1" } },
+        queue = moonpost.queue { spool = "DIR/spool", route = function(one)
+          local notify = one.params and one.params.notify
+          moonpost.log.info("routed", {
+            a = one.message.sender, b = one.address, c = one.message.meta.kept or "none", d = notify and notify.NEVER and "never" or "any",
+            e = one.message.priority, f = one.message.user or "nobody",
+          })
+          return function(_, octets) moonpost.log.info("octets", { top = octets():match "X%-Top: %a+" or "none" }) end
+        end },]],
+      hooks = [[
+        function server.on.rcpt(_, recipient)
+          if recipient.localpart == "alias" then recipient:rewrite("real@example.com") end
+          if recipient.localpart == "quiet" then recipient.params = { notify = { NEVER = true } } end
+        end
+        function server.on.message(_, message)
+          local first = message.headers.subject -- who asks for recipients has them looked at one by one
+          if first == "forward" then message.sender.address = "srs0-x@fwd.example.org" end
+          if first == "edited" then message:prepend("X-Top", "edited") message.meta.kept = "yes" end
+          if first == "param" then message.params = { priority = 3 } end
+          message:enqueue()
+        end]],
+    }
+    local client = assert(moonpost.connect { url = "smtp://" .. house.at.smtp, tls = "none" })
+    local function came(to, ...)
+      assert(client:send { from = "ann@example.net", to = to, message = ("Subject: %s\r\n\r\nHello.\r\n"):format(to:match "%a+") })
+      house:expect(("routed a=%s b=%s c=%s d=%s e=%s f=nobody"):format(...):gsub("%p", "%%%0"), 10)
+      house:expect(to:find "edited" and "octets top=\"X%-Top: edited\"" or "octets top=none", 10)
+    end
+    came("plain@example.com", "ann@example.net", "plain@example.com", "none", "any", "0")
+    came("alias@example.com", "ann@example.net", "real@example.com", "none", "any", "0")
+    came("quiet@example.com", "ann@example.net", "quiet@example.com", "none", "never", "0")
+    came("forward@example.com", "srs0-x@fwd.example.org", "forward@example.com", "none", "any", "0")
+    came("param@example.com", "ann@example.net", "param@example.com", "none", "any", "3")
+    came("edited@example.com", "ann@example.net", "edited@example.com", "yes", "any", "0")
+    client:quit()
+  end)
+
   it("tells who asks for it of a delivery into a Maildir", function()
     local behind <close> = served.start {
       options = 'domains = { "example.net" },',

@@ -14,14 +14,17 @@ local function failure(err)
   return { ok = false, error = failures[err.kind] or "SYSTEM", why = tostring(err) }
 end
 
--- Whether a hook has given a recipient another address, or a way of its own.
-local function is_altered(seen)
-  for _, one in ipairs(seen or {}) do
-    if one.original or one._plan then
-      return true
+-- Whether a hook has changed the envelope: a recipient has another address, parameters or a way of its own, or the sender is another (SRS).
+local function is_altered(message)
+  if message._seen then
+    for _, one in ipairs(message._seen) do
+      if one.original or one._plan or one.params then
+        return true
+      end
     end
   end
-  return false
+  local sender = rawget(message, "sender")
+  return sender ~= nil and sender.address ~= message._core:sender()
 end
 
 local function keep_whole(engine, message, params, done)
@@ -62,11 +65,11 @@ function M.install(Queue)
   ---@return boolean
   function Queue:_take_whole(message, done)
     local engine = self._engine
-    if not engine or not engine.store.accept or is_altered(message._seen) then
+    if not engine or not engine.store.accept or is_altered(message) then
       return false
     end
     local bare, params = message._core:bare()
-    return bare and keep_whole(engine, message, params, done)
+    return bare and keep_whole(engine, message, rawget(message, "params") or params, done)
   end
 
   --- Keeps a received message for some of its recipients. `done(outcome)` is called once.
