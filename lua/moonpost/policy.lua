@@ -134,6 +134,10 @@ function M.load(settings)
     return nil, ("%s: a policy returns moonpost.server { ... }; this one returns %s")
       :format(path, server == nil and "nothing" or "a " .. type(server))
   end
+  local clash = package.loaded["moonpost.queue"] and require("moonpost.queue").clash(task.worker())
+  if clash then
+    return nil, clash
+  end
   relabel(server, settings, line)
   return server
 end

@@ -109,6 +109,21 @@ function M.described(worker)
   return described[worker] or {}
 end
 
+--- What a policy may not say: a spool has one queue, for all workers and generations.
+---@param worker moonpost.core.worker
+---@return string? why two queues have one spool
+function M.clash(worker)
+  local by_spool = {}
+  for _, queue in ipairs(M.described(worker)) do
+    local spool = queue.spool:gsub("//+", "/"):gsub("(.)/$", "%1")
+    local other = by_spool[spool]
+    if other then
+      return ("%s: moonpost.queue: spool: %q is that of the queue at %s already"):format(queue.at, queue.spool, other.at)
+    end
+    by_spool[spool] = queue
+  end
+end
+
 -- Limits as a policy writes them: those of every site, and under patterns ("mx.example.net", "*.example.net") those of some.
 local function limits(given, at)
   local common, patterns, names = {}, {}, {}
@@ -219,7 +234,8 @@ function M.new(given)
   if type(given) ~= "table" then
     error(("moonpost.queue: a table of options expected, got a %s"):format(type(given)), 2)
   end
-  local values, why = read(given, options_of.place(2))
+  local at = options_of.place(2)
+  local values, why = read(given, at)
   if not values then
     error("moonpost.queue: " .. why, 2)
   end
@@ -227,7 +243,7 @@ function M.new(given)
     spool = values.spool, name = values.name or values.spool:match("([^/]*)/*$"), route = values.route, routes = values.routes,
     schedule = values.schedule, hostname = values.hostname, from = values.from, postmaster = values.postmaster, texts = values.texts,
     call_time = values.call_time, dns = values.dns, attempts = values.attempts, hops = { by_key = {}, count = 0 },
-    _site = values.site, _hooks = {}, _engine = nil,
+    at = at, _site = values.site, _hooks = {}, _engine = nil,
   }, Queue_mt)
   self._on = slots(self)
   self.plan = { kind = "enqueue", queue = self } -- of every message that is to go into it

@@ -173,6 +173,10 @@ describe("moonpost check", function()
     { "a missing certificate",
       'return require("moonpost").server { listen = "smtp://127.0.0.1:1", tls = { certificate = "absent.pem" } }',
       "policy.lua: absent.pem: no such file or directory" },
+    { "two queues on one spool",
+      'local queue = require("moonpost").queue\nqueue { spool = "there" }\nqueue { spool = "there/" }\n'
+        .. 'return require("moonpost").server { listen = "smtp://127.0.0.1:1" }',
+      'policy.lua:3: moonpost.queue: spool: "there/" is that of the queue at policy.lua:2 already' },
     { "precompiled code", string.dump(load "return 1"), "policy.lua: attempt to load a binary chunk" },
   }
   for _, row in ipairs(wrong) do

@@ -186,3 +186,8 @@ function Schedule:next(attempts, now, times, random) end
 ---@param now number
 ---@return integer
 function Schedule:warned(times, now) end
+--- When a message without parameters is given up, and when somebody has to look at it first.
+---@param received number
+---@return number expires
+---@return number alarm
+function Schedule:ends(received) end

@@ -48,6 +48,13 @@ local function record(engine, job, one, outcome, at, what)
   }
 end
 
+local write = {
+  delivered = function(fields) log.event("info", "delivered", fields) end,
+  relayed = function(fields) log.event("info", "relayed", fields) end,
+  deferred = function(fields) log.event("info", "deferred", fields) end,
+  bounced = function(fields) log.event("warn", "bounced", fields) end,
+  expired = function(fields) log.event("warn", "expired", fields) end,
+}
 local levels = { delivered = "info", relayed = "info", deferred = "info", bounced = "warn", expired = "warn" }
 
 local shown = { "message", "recipient", "sender", "site", "host", "ip", "attempts", "reply" }
@@ -68,7 +75,7 @@ local function tell(engine, made)
         list[#list + 1] = field == "reply" and tostring(made.reply) or made[field]
       end
     end
-    log.event(levels[made.event], made.event, list)
+    write[made.event](list)
   end
   if engine.queue._journal then
     attempts.add(engine.queue._journal, made)
