@@ -11,11 +11,12 @@ local M = {}
 local enhanced_of = { dns = "4.4.3", connect = "4.4.1", tls = "4.7.5", auth = "4.7.0", timeout = "4.4.2", connection = "4.4.2" }
 
 -- What recipients hear of a host that could not be spoken to: never final. A banner or EHLO of 4xx is what it said; a 5xx would look as if it were.
-local function defer(rows, list, host, err)
+local function defer(rows, list, target, err)
   local heard = err.kind == "refused" and err.temporary and err.reply
   for _, at in ipairs(list) do
     local row = mail_of.row(rows[at].address, err.kind, 451, enhanced_of[err.kind] or "4.4.0", err.message)
-    row.host, row.cause, row.tls, row.times = host, err, err.tls, err.times
+    row.host, row.cause, row.tls, row.times = target.host, err, err.tls, err.times
+    row.demanded = err.kind == "tls" and target.demanding or nil
     if heard then
       row.reply, row.own = heard, nil
     end
@@ -99,7 +100,7 @@ function M.only(provider, target, mail)
   for i, one in ipairs(mail.to) do
     rows[i], list[i] = { address = mail_of.address(one) }, i
   end
-  defer(rows, list, target.host, err)
+  defer(rows, list, target, err)
   return rows
 end
 
@@ -119,7 +120,7 @@ function M.run(provider, targets, mail, list, rows)
     end
     local got, err = transact(provider, target, part(mail, left))
     if not got then
-      defer(rows, left, target.host, err)
+      defer(rows, left, target, err)
     else
       local rest = {}
       for at, row in ipairs(got) do

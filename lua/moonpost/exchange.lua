@@ -59,9 +59,13 @@ function M.targets(settings, route, domain, requiretls)
     if not host or i > HOSTS_MOST then
       return nil
     end
-    return client_options.target(settings, {
+    local known = found(settings, route, host, domain, sts, requiretls)
+    local target = client_options.target(settings, {
       scheme = "smtp", protocol = "smtp", implicit = false, host = host.host, port = settings.values.port or 25,
-    }, found(settings, route, host, domain, sts, requiretls))
+    }, known)
+    -- Another message, or another domain of the same hosts, may ask for less.
+    target.demanding = requiretls or known.sts and known.sts.mode == "enforce" or nil
+    return target
   end
 end
 

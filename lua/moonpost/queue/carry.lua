@@ -1,7 +1,8 @@
 --- One job of a site: a message for some of its recipients, in one transaction, and what becomes of each.
 ---
 --- Only what a peer says to MAIL, RCPT, DATA or the body is an outcome. What happens before is the site's: it pauses, and the message has
---- had no attempt.
+--- had no attempt. What happens to this message alone is its own affair, lest one message keep all others from a site: a connection that ends
+--- under it, and TLS that it, or its domain, asks for where others ask for less.
 local attempt = require "moonpost.attempt"
 local client_options = require "moonpost.client_options"
 local Error = require "moonpost.error"
@@ -27,6 +28,7 @@ local about_the_message = { mail = true, rcpt = true, data = true, body = true }
 ---@field state "delivered"|"refused"|"deferred"|"site" "site": nobody there could be spoken to
 ---@field reply moonpost.Reply
 ---@field row? moonpost.SendRow
+---@field aside? boolean it says nothing of the site, good or bad
 
 -- Parameters of MAIL as they go on: what time has passed is taken off (RFC 2852 4.1.2), what was held has been held.
 local function params_of(message, now)
@@ -82,14 +84,17 @@ local function send(job, site, octets, now)
   return rows
 end
 
-local function outcome_of(row)
-  local state = row.state
+local function outcome_of(row, requiretls)
+  local state, aside = row.state, nil
   if row.ok then
     state = "delivered"
   elseif state ~= "refused" then
-    state = row.own and not about_the_message[row.stage] and "site" or "deferred"
+    local before = row.own and not about_the_message[row.stage]
+    -- Without a cause there was a connection, and the transaction had begun.
+    aside = before and (not row.cause or row.stage == "tls" and (requiretls or row.demanded)) and true or nil
+    state = before and not aside and "site" or "deferred"
   end
-  return { state = state, reply = row.reply, row = row }
+  return { state = state, reply = row.reply, row = row, aside = aside }
 end
 
 local function all(job, state, reply)
@@ -128,7 +133,7 @@ function M.send(store, job, site, now)
   local rows = send(job, site, octets, now)
   local list = {}
   for i, row in ipairs(rows) do
-    list[i] = outcome_of(row)
+    list[i] = outcome_of(row, job.message.params.requiretls)
   end
   return list
 end

@@ -296,6 +296,16 @@ local function nobody_spoke(outcomes)
   return true
 end
 
+-- What happened to one message alone: the site is neither paused nor asked for more at a time.
+local function is_aside(outcomes)
+  for _, one in ipairs(outcomes) do
+    if not one.aside then
+      return false
+    end
+  end
+  return true
+end
+
 -- The queue was stopped before there was a connection: that says nothing of the site.
 local function cut_off(outcomes)
   for _, one in ipairs(outcomes) do
@@ -322,6 +332,8 @@ local function over(self, at, job, ok, outcomes)
   local again
   if nobody_spoke(outcomes) and not job.call then
     again = seconds_until(self, at:failed(tostring(outcomes[1].reply)))
+  elseif is_aside(outcomes) then
+    at:skipped()
   else
     at:went_well()
   end

@@ -1,0 +1,76 @@
+-- moonpost.queue against messages that are made to harm others, and next hops that do.
+local moonpost = require "moonpost"
+local mtasts = require "moonpost.mtasts"
+local test = require "moonpost.test"
+
+local MX = { MX = { { 10, "mx.example.net" } } }
+
+-- 50 messages that `evil` makes of a table, each of another sender, and behind them one of somebody else to a domain of the same hosts; how long
+-- that one has taken, and how often the others were tried.
+local function behind(server, evil)
+  local took, attempts, state = nil, 0, nil
+  test.run(function()
+    local queue = moonpost.queue { spool = "/spool", hostname = "out.example.org" }
+    queue.on.delivered = function(record)
+      took = record.recipient == "good@example.net" and record.age or took
+    end
+    queue.on.deferred = function(record)
+      attempts = math.max(attempts, record.attempts)
+    end
+    for i = 1, 50 do
+      local mail = { from = ("evil%d@example.com"):format(i), to = "evil@example.net", subject = "Hi", text = "Hello." }
+      evil(mail)
+      assert(queue:send(mail))
+    end
+    assert(queue:send { from = "a@example.com", to = "good@example.net", subject = "Hi", text = "Hello." })
+    moonpost.sleep(300)
+    state = queue:stats({ quick = true }).sites[1].state
+    queue:stop()
+  end, { dns = { ["example.net"] = MX, ["example.com"] = MX, ["evil.example"] = MX }, servers = { ["mx.example.net"] = server }, now = 1790000000 })
+  return took, attempts, state
+end
+
+local function check(took, attempts, state)
+  assert.is_true(took ~= nil and took < 5, ("the other message took %s seconds"):format(took))
+  assert.is_true(attempts >= 1) -- each of them has had an attempt of its own, and will expire
+  assert.equal("open", state)
+end
+
+describe("a message that its site does not take", function()
+  local new = mtasts.new
+
+  after_each(function()
+    mtasts.new = new
+  end)
+
+  for _, verb in ipairs { "mail", "rcpt" } do
+    it(("keeps no other from it: a server that ends the connection at %s"):format(verb:upper()), function()
+      check(behind(test.server { [verb] = function(argument)
+        return argument:find("evil", 1, true) and { close = true } or "250 2.0.0 Ok"
+      end }, function() end))
+    end)
+  end
+
+  it("keeps no other from it: REQUIRETLS to who is not verified", function()
+    check(behind(test.server {}, function(mail)
+      mail.params = { requiretls = true }
+    end))
+  end)
+
+  it("keeps no other from it: a domain that names another one's hosts, and has an MTA-STS policy that they do not match", function()
+    mtasts.new = function()
+      return { lookup = function(_, domain)
+        return domain == "evil.example" and { mode = "enforce", domain = domain, matches = function() return false end } or nil
+      end }
+    end
+    check(behind(test.server {}, function(mail)
+      mail.to = "x@evil.example"
+    end))
+  end)
+
+  it("is not blamed for a site that nobody can speak to", function()
+    local took, attempts, state = behind({ connect = "refused", address = "198.51.100.9" }, function() end)
+    assert.same({ 0, "paused" }, { attempts, state })
+    assert.is_nil(took)
+  end)
+end)
