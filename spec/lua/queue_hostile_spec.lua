@@ -74,3 +74,77 @@ describe("a message that its site does not take", function()
     assert.is_nil(took)
   end)
 end)
+
+describe("several reports of one message", function()
+  -- Runs `fn(queue, id)` with a message for 150 in the queue, all of them held; what the reports that were kept tell of, by recipient.
+  local function with(more, fail, fn)
+    local told = {}
+    local back = test.server {}
+    test.run(function()
+      local queue = moonpost.queue { spool = "/spool", hostname = "out.example.org" }
+      local to = {}
+      for i = 1, 150 do
+        to[i] = { address = ("u%d@example.net"):format(i), params = more }
+      end
+      local put, count = queue._put, 0
+      function queue:_put(mail)
+        if mail.report then
+          count = count + 1
+          if fail[count] then
+            return nil, "the disk is full"
+          end
+        end
+        return put(self, mail)
+      end
+      fn(queue, { from = "a@example.com", to = to, subject = "Hi", text = "Hello." })
+      queue:stop()
+    end, {
+      dns = { ["example.net"] = MX, ["example.com"] = { MX = { { 10, "mx.example.com" } } } }, now = 1790000000,
+      servers = { ["mx.example.net"] = test.server {}, ["mx.example.com"] = back },
+    })
+    for _, message in ipairs(back.messages) do
+      for address in message.octets:gmatch "Final%-Recipient: rfc822; ?(%S+)" do
+        told[address] = (told[address] or 0) + 1
+      end
+    end
+    return told
+  end
+
+  local function check_once(told)
+    for i = 1, 150 do
+      assert.equal(1, told[("u%d@example.net"):format(i)], ("reports of the %dth"):format(i))
+    end
+  end
+
+  it("tell of each delivery once, though the spool takes some of them alone", function()
+    check_once(with(nil, { [2] = true, [4] = true }, function(queue, mail)
+      queue.route = function(delivery)
+        if delivery.domain == "example.net" then
+          return 450, "4.2.0", "later"
+        end
+        return "mx"
+      end
+      local id = assert(queue:send(mail))
+      moonpost.sleep(5)
+      assert.is_nil((queue:bounce(id)))
+      assert.equal(50, #queue:list(id)) -- those of the report that was kept are over
+      for _ = 1, 3 do
+        queue:bounce(id)
+      end
+      assert.same({}, queue:list(id))
+      moonpost.sleep(100)
+    end))
+  end)
+
+  it("are each kept once that have to wait for the spool", function()
+    check_once(with({ notify = { SUCCESS = true } }, { [2] = true, [4] = true, [5] = true }, function(queue, mail)
+      local function take() end
+      queue.route = function(delivery)
+        return delivery.domain == "example.net" and take or "mx"
+      end
+      assert(queue:send(mail))
+      moonpost.sleep(1000)
+      assert.same({}, queue:list())
+    end))
+  end)
+end)

@@ -30,6 +30,17 @@ local function dropped(engine, message, list, why)
   end
 end
 
+-- The deliveries that a report tells of, where it tells of any of a queue.
+local function told_of(recipients)
+  local ones = {}
+  for _, recipient in ipairs(recipients) do
+    if recipient.one then
+      ones[recipient.one] = true
+    end
+  end
+  return ones
+end
+
 local function mail_of(engine, message, octets, group, sender)
   local queue, now = engine.queue, engine.worker:time()
   local head, body = split(octets or "")
@@ -48,7 +59,7 @@ local function mail_of(engine, message, octets, group, sender)
   end
   return {
     from = "", to = { made.to }, octets = made.message, params = made.params or {}, report = true, id = engine.worker:message_id(), now = now,
-    about = { message.id, group.kind },
+    about = { message.id, group.kind }, ones = told_of(group.recipients),
   }
 end
 
@@ -89,26 +100,55 @@ function M.make(engine, message, octets, list)
   return mails
 end
 
---- Keeps reports, and in the commit of the last one what they are about: deliveries that are over, and those that are tried later.
+local function among(list, ones, wanted)
+  local out = {}
+  for _, one in ipairs(list) do
+    if (ones[one] or false) == wanted then
+      out[#out + 1] = one
+    end
+  end
+  return out
+end
+
+--- Those of a list that are not in a set.
+---@param list moonpost.queue.Delivery[]
+---@param kept table<moonpost.queue.Delivery, true>
+---@return moonpost.queue.Delivery[]
+function M.without(list, kept)
+  return among(list, kept, false)
+end
+
+--- Keeps reports, each in one commit with the deliveries that it tells of: those that are over, and those that are tried later. Those of which
+--- none tells are in the last commit. Reports that were kept before are left alone.
 ---@async
 ---@param engine moonpost.queue.Engine
 ---@param mails table[]
 ---@param over moonpost.queue.Delivery[]
 ---@param later moonpost.queue.Delivery[]
+---@param kept? table<moonpost.queue.Delivery, true> gets those whose report was kept, also where a later one was not
 ---@return boolean? ok
 ---@return any err
-function M.keep(engine, mails, over, later)
+function M.keep(engine, mails, over, later, kept)
+  kept = kept or {}
   for i, mail in ipairs(mails) do
-    if i == #mails then
-      mail.over, mail.later = over, later
+    if not mail.kept then
+      if i == #mails then
+        mail.over, mail.later = among(over, kept, false), among(later, kept, false)
+      else
+        mail.over, mail.later = among(over, mail.ones, true), among(later, mail.ones, true)
+      end
+      local ok, err = engine.queue:_put(mail)
+      if not ok then
+        return nil, err
+      end
+      mail.kept = true
+      for one in pairs(mail.ones) do
+        kept[one] = true
+      end
+      log.event("info", "report kept", {
+        "queue", engine.queue.name, "message", mail.id, "to", mail.to[1], "about", mail.about[2], "of", mail.about[1],
+      })
     end
-    local ok, err = engine.queue:_put(mail)
-    if not ok then
-      return nil, err
-    end
-    log.event("info", "report kept", {
-      "queue", engine.queue.name, "message", mail.id, "to", mail.to[1], "about", mail.about[2], "of", mail.about[1],
-    })
   end
   if not mails[1] then
     return engine.store:settle(over, later)

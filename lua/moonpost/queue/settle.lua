@@ -98,7 +98,7 @@ end
 -- What a report says of a recipient.
 local function about(one, kind, fields)
   local params = one.params or {}
-  fields.kind, fields.address = kind, one.address
+  fields.kind, fields.address, fields.one = kind, one.address, one
   fields.notify, fields.orcpt, fields.orcpt_type = params.notify, params.orcpt, params.orcpt_type
   return fields
 end
@@ -142,7 +142,19 @@ local function keep_good(engine, message, octets, plan, err)
   return ok, why
 end
 
--- Writes down what has been decided, the reports and what they are about in one commit; `mails` is nil where a report could not be made.
+-- A plan without the deliveries that are settled already, with their reports.
+local function left_of(plan, kept)
+  for _, name in ipairs { "over", "done", "later" } do
+    plan[name] = notices.without(plan[name], kept)
+  end
+  local list = {}
+  for _, notice in ipairs(plan.notices) do
+    list[#list + 1] = not kept[notice.one] and notice or nil
+  end
+  plan.notices = list
+end
+
+-- Writes down what has been decided, each report and what it is about in one commit; `mails` is nil where a report could not be made.
 -- Whatever the spool cannot take now is given back, and will be decided again: its claim ends whatever fails.
 local function write_down(engine, message, octets, plan, mails, err)
   local store, failed = engine.store, {}
@@ -153,11 +165,12 @@ local function write_down(engine, message, octets, plan, mails, err)
     end
   end
   local over = table.move(plan.over, 1, #plan.over, #plan.done + 1, { table.unpack(plan.done) })
-  local ok = mails ~= nil
+  local ok, kept = mails ~= nil, {}
   if ok and (mails[1] or over[1] or plan.later[1]) then
-    ok, err = notices.keep(engine, mails, over, plan.later)
+    ok, err = notices.keep(engine, mails, over, plan.later, kept)
   end
   if not ok then
+    left_of(plan, kept)
     give_back(plan.later)
     give_back(plan.over)
     if plan.done[1] and not keep_good(engine, message, octets, plan, err) then
