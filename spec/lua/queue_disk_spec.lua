@@ -89,6 +89,17 @@ for kind, make in pairs(makers) do
       end)
     end)
 
+    it("gives the beginning of a message alone to who wants no more", function()
+      with(function(store)
+        local octets = ("0123456789abcde\n"):rep(20000)
+        assert(store:put(entry("m1", { size = #octets }), octets, to "x@a.example"))
+        for _, most in ipairs { 1, 100, 65536, 65537, 131072, #octets, #octets + 1 } do
+          assert.is_true(store:octets("m1", most) == octets:sub(1, most))
+        end
+        assert.is_true(store:octets "m1" == octets)
+      end)
+    end)
+
     it("forgets it with its last recipient", function()
       with(function(store)
         store:put(entry "m1", "octets", to("x@a.example", "y@b.example"))

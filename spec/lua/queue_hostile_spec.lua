@@ -148,3 +148,36 @@ describe("several reports of one message", function()
     end))
   end)
 end)
+
+describe("what is returned of large messages", function()
+  it("is all that is read of them", function()
+    local back, most = test.server {}, 0
+    test.run(function()
+      local queue = moonpost.queue { spool = "/spool", hostname = "out.example.org", retry = { "10m", expire = "1h", warn = false } }
+      for _ = 1, 3 do
+        assert(queue:send { from = "a@example.com", to = "x@example.net", subject = "Large", text = ("Hello again.\r\n"):rep(40000) })
+      end
+      moonpost.sleep(1)
+      local store = queue._engine.store
+      local octets = store.octets
+      function store:octets(...)
+        local got, err = octets(self, ...)
+        most = math.max(most, #got)
+        return got, err
+      end
+      queue.route = function(delivery)
+        return delivery.domain == "example.com" and "mx" or 450
+      end
+      moonpost.sleep(2 * 3600)
+      queue:stop()
+    end, {
+      dns = { ["example.net"] = MX, ["example.com"] = { MX = { { 10, "mx.example.com" } } } }, now = 1790000000,
+      servers = { ["mx.example.net"] = test.server { rcpt = "450 4.2.0 later" }, ["mx.example.com"] = back },
+    })
+    assert.equal(3, #back.messages)
+    assert.matches("Content%-Type: text/rfc822%-headers", back.messages[1].octets)
+    assert.matches("\r\nSubject: Large\r\n", back.messages[1].octets)
+    assert.is_nil(back.messages[1].octets:find("Hello again", 1, true))
+    assert.is_true(most > 0 and most <= 131072, ("%d octets"):format(most))
+  end)
+end)

@@ -314,8 +314,8 @@ function Store:accept(envelope, octets, entry, times, claimed, done)
     end)
 end
 
-function Store:octets(id)
-  local parts, at, size = {}, 0, READ_FIRST
+function Store:octets(id, most)
+  local parts, at, size = {}, 0, math.min(READ_FIRST, most or READ_FIRST)
   while true do
     local octets, head, total = ask(self, "read", id, at, size)
     if not octets then
@@ -323,6 +323,7 @@ function Store:octets(id)
     end
     parts[#parts + 1] = octets
     at = at + #octets
+    total = most and math.min(most, total) or total
     if at >= total then
       return parts[2] and table.concat(parts) or octets
     end

@@ -115,10 +115,12 @@ function Store:put(entry, octets, deliveries, claimed, over, later)
   return deliveries
 end
 
+---@param id string
+---@param most? integer octets from its beginning; all when left out
 ---@return string? octets
-function Store:octets(id)
+function Store:octets(id, most)
   local kept = self._messages[id]
-  return kept and kept.octets
+  return kept and (most and kept.octets:sub(1, most) or kept.octets)
 end
 
 --- What gives the octets in pieces.

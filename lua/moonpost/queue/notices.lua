@@ -5,6 +5,7 @@ local task = require "moonpost.task"
 
 local M = {}
 
+local READ_MOST = 131072 -- octets of a message for its report, which returns half as many: hundreds of reports may be made at the same time
 local AGAIN = 60 -- seconds until a report is tried again that the spool could not take
 
 -- Who hears of a message: its sender; of one that has none the postmaster, if somebody asked for that, but never of a report to them.
@@ -89,7 +90,7 @@ function M.make(engine, message, octets, list)
   local groups = report.group(list)
   if groups[1] and not octets then
     local err
-    octets, err = engine.store:octets(message.id)
+    octets, err = engine.store:octets(message.id, READ_MOST)
     if not octets and not is_gone(err) then
       return nil, err
     end
