@@ -181,3 +181,40 @@ describe("what is returned of large messages", function()
     assert.is_true(most > 0 and most <= 131072, ("%d octets"):format(most))
   end)
 end)
+
+describe("a site that is never idle", function()
+  it("does not know for ever which domains have gone to it", function()
+    local server = test.server {}
+    test.run(function()
+      local queue = moonpost.queue {
+        spool = "/spool", hostname = "out.example.org", route = "smtp://relay.example.net:25", site = { idle = "1d" },
+      }
+      local function send(domain)
+        assert(queue:send { from = "a@example.com", to = "x@" .. domain, subject = "Hi", text = "Hello." })
+        moonpost.sleep(1)
+      end
+      local function known()
+        local count = 0
+        for _ in pairs(queue._engine._ways) do
+          count = count + 1
+        end
+        return count
+      end
+      send "first.example"
+      local at = select(2, next(queue._engine.sites))
+      for i = 1, 12000 do
+        queue._engine:lead(("d%d.example"):format(i), at)
+      end
+      assert.equal(12001, known())
+      moonpost.sleep(61)
+      send "second.example"
+      moonpost.sleep(61)
+      assert.is_true(known() <= 1, ("%d domains are known"):format(known()))
+      send "first.example"
+      assert.equal("smtp://relay.example.net:25", queue._engine:site_of "first.example")
+      assert.equal(at, select(2, next(queue._engine.sites)))
+      queue:stop()
+    end, { servers = { ["relay.example.net"] = server }, now = 1790000000 })
+    assert.equal(3, #server.messages)
+  end)
+end)

@@ -12,6 +12,7 @@ local orders = require "moonpost.queue.orders"
 local router = require "moonpost.queue.router"
 local settle = require "moonpost.queue.settle"
 local site_of = require "moonpost.queue.site"
+local sweep = require "moonpost.queue.sweep"
 local task = require "moonpost.task"
 
 local M = {}
@@ -26,7 +27,6 @@ local LOOK = 60 -- seconds: nothing waits longer than that for a clock that was 
 local PAUSE_MOST = 300 -- seconds that a delivery waits by itself for a site that is paused or suspended
 local SOON = 0.01 -- seconds: timers are of milliseconds
 local LATER = 60 -- seconds until a delivery is tried again that the policy could not route
-local SWEEP = 60 -- seconds between looks for sites that have nothing to do
 local ALARMS = 500 -- looked at in one go
 
 ---@class moonpost.queue.Engine
@@ -166,7 +166,9 @@ function Engine:lead(domain, at)
   elseif way ~= at.key then
     self._ways[domain] = false
   end
-  at.domains[domain] = true
+  if not at.domains[domain] then
+    at.domains[domain], at.led = true, at.led + 1
+  end
 end
 
 --- Gives a job back that a site cannot take now.
@@ -257,7 +259,7 @@ end
 ---@param octets? string nil: it is read from the spool
 function Engine:take(list, octets)
   claimed(self, list)
-  if self.worker:now() - self._swept >= SWEEP then
+  if sweep.is_time(self) then
     self:poke() -- where all that comes is claimed as it is kept, the feeder has nothing else to wake for
   end
   if self.stopping then
@@ -378,29 +380,6 @@ function Engine:run(at, job)
   end
 end
 
--- Sites that have nothing to do are forgotten, and which domains went there, now and then: a queue sees many in a year.
-local function sweep(self)
-  local now = self.worker:now()
-  if now - self._swept < SWEEP then
-    return
-  end
-  self._swept = now
-  for key, at in pairs(self.sites) do
-    if at:idle() then
-      at.since = at.since or now
-      if now - at.since > at.limits.idle then
-        at:close()
-        self.sites[key] = nil
-        for domain in pairs(at.domains) do
-          self._ways[domain] = nil
-        end
-      end
-    else
-      at.since = nil
-    end
-  end
-end
-
 -- ---- the feeder ----------------------------------------------------------------------------------------------------
 
 -- Deliveries that are late. Where the spool cannot take what becomes of them, they are looked at again after a while, not at once and for ever.
@@ -460,7 +439,7 @@ end
 
 local function look(self)
   local store, now = self.store, self.worker:time()
-  sweep(self)
+  sweep.look(self)
   obey(self)
   local more = false
   if self.place == 1 then

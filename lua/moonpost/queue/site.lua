@@ -18,6 +18,7 @@ local JITTER = 0.1
 ---@field key string
 ---@field name string for people: its best host, or the smarthost's URL
 ---@field domains table<string, boolean> that have come here
+---@field led integer how many they are
 ---@field limits table checked, of moonpost.SiteLimits
 ---@field state "open"|"trying"|"paused"|"held"
 ---@field again number when a pause is over, by the worker's clock
@@ -88,7 +89,7 @@ end
 ---@return moonpost.queue.Site
 function M.new(engine, key, name, limits)
   local self = setmetatable({
-    key = key, name = name, limits = limits, domains = {}, state = "open", again = 0, failures = 0, why = nil,
+    key = key, name = name, limits = limits, domains = {}, led = 0, state = "open", again = 0, failures = 0, why = nil,
     _engine = engine, _queue = {}, _first = 1, _last = 0, _active = 0, _allowed = FIRST, _tokens = {}, _by_message = {},
     _looping = false,
   }, Site_mt)
