@@ -345,19 +345,11 @@ void mpl_forget_deliveries(mpl_state *state, const mp_loop *loop)
   }
 }
 
-static void delivered(void *ctx, const mp_outcome *outcome)
+/* Function and outcome: calls it with a table. Protected: the table is made. */
+static int tell(lua_State *L)
 {
-  mpl_delivery *delivery = ctx;
-  mpl_state *state = delivery->state;
-  int done = delivery->done;
-  mp_list_remove(&delivery->node);
-  mp_mem_free(delivery);
-  if (!state)
-    return;
-  lua_State *L = state->L;
-  luaL_checkstack(L, 8, "delivery");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, done);
-  luaL_unref(L, LUA_REGISTRYINDEX, done);
+  const mp_outcome *outcome = lua_touserdata(L, 2);
+  lua_settop(L, 1);
   lua_createtable(L, 0, 6);
   lua_pushboolean(L, outcome->rc == 0);
   lua_setfield(L, -2, "ok");
@@ -379,7 +371,26 @@ static void delivered(void *ctx, const mp_outcome *outcome)
     mpl_push_str(L, outcome->output);
     lua_setfield(L, -2, "output");
   }
-  mpl_call(state, 1, 0);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+static void delivered(void *ctx, const mp_outcome *outcome)
+{
+  mpl_delivery *delivery = ctx;
+  mpl_state *state = delivery->state;
+  int done = delivery->done;
+  mp_list_remove(&delivery->node);
+  mp_mem_free(delivery);
+  if (!state)
+    return;
+  lua_State *L = state->L;
+  luaL_checkstack(L, 8, "delivery");
+  lua_pushcfunction(L, tell);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, done);
+  luaL_unref(L, LUA_REGISTRYINDEX, done);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)outcome);
+  mpl_call(state, 2, 0);
 }
 
 static const char *opt_string(lua_State *L, int index, const char *name, bool needed)

@@ -92,7 +92,16 @@ size_t mpl_spool_read_changes(lua_State *L, mpl_asked *asked, int index);
 void mpl_spool_read_filter(lua_State *L, mpl_asked *asked, int index, mp_spool_filter *filter);
 void mpl_spool_push_batch(lua_State *L, const mp_spool_batch *batch, uint64_t lease);
 
-/* bind/spool_ask.c: adds the methods that ask. */
+/* bind/spool_ask.c: adds the methods that ask; and how a question is put together and asked. */
 void mpl_spool_add_questions(lua_State *L);
+mpl_asked **mpl_draft_new(lua_State *L); /* a draft at the top of the stack: what raises while it is put together leaks nothing */
+/* Asks. `done`: the index of the function that hears of the answer, 0: nobody; `held`: of a value that the request borrows from, or 0. */
+int mpl_ask(lua_State *L, mpl_asked **draft, int done, int held);
+void mpl_asked_open(mpl_spool_box *box);    /* a thread takes its part */
+void mpl_asked_hand_back(mpl_asked *asked); /* a thread has done its part: the loop goes on with it */
+
+/* bind/spool_put.c: two of those methods. */
+int mpl_spool_put(lua_State *L);
+int mpl_spool_accept(lua_State *L);
 
 #endif

@@ -10,9 +10,9 @@
 #include "base/buf.h"
 #include "spool/db.h"
 #include "spool/disk.h"
-#include "spool/gather.h"
 #include "spool/index.h"
 #include "spool/spool.h"
+#include "spool/walvfs.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -76,7 +76,7 @@ struct mp_spool {
   int64_t told_ms[MP_SPOOL_OWNERS]; /* what mp_spool_next last said to each owner, as unix time; INT64_MIN: nothing yet */
   int64_t told_clock[MP_SPOOL_OWNERS]; /* the same by the clock of leases */
 
-  mp_gather gather; /* what `db` writes its log by; the reader writes nothing */
+  mp_walvfs walvfs; /* what `db` writes its log by; the reader writes nothing */
   mp_spool_db db;
   mp_arena scratch;
   int64_t last_seq;

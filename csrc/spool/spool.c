@@ -130,7 +130,7 @@ static int init(mp_spool *spool, const char *folder, const mp_spool_opts *opts)
   spool->bodies = join(folder, "bodies");
   int err = mp_index_init(&spool->index, spool->opts.owners);
   if (err == 0)
-    err = mp_gather_open(&spool->gather, spool->opts.vfs);
+    err = mp_walvfs_open(&spool->walvfs, spool->opts.vfs);
   return spool->folder && spool->path && spool->bodies ? err : MP_E_NOMEM;
 }
 
@@ -140,7 +140,7 @@ static void dispose(mp_spool *spool)
   if (spool->db.sql && !spool->db.broken)
     mp_spool_checkpoint(spool, true); /* a folder that somebody copies or looks into is then one file */
   mp_spool_db_close(&spool->db);
-  mp_gather_close(&spool->gather);
+  mp_walvfs_close(&spool->walvfs);
   if (spool->failing)
     mp_spool_cut_log(spool);
   if (spool->lock >= 0)

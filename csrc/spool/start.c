@@ -264,7 +264,7 @@ static int open_database(mp_spool *spool, bool create, char *why, size_t why_siz
   int fd = create ? open(spool->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
   if (fd >= 0)
     close(fd);
-  int err = mp_spool_db_open(&spool->db, spool->path, mp_gather_name(&spool->gather), create, why, why_size);
+  int err = mp_spool_db_open(&spool->db, spool->path, mp_walvfs_name(&spool->walvfs), create, why, why_size);
   if (err == 0) {
     sqlite3_wal_hook(spool->db.sql, count_pages, spool);
     char text[512] = "";

@@ -1,8 +1,8 @@
-/* The write-ahead log behind spool/gather.h: what is committed is in the file, whoever looks; few calls write it. */
+/* The write-ahead log behind spool/walvfs.h: what is committed is in the file, whoever looks; few calls write it. */
 #include "support/check.h"
 
 #include "base/error.h"
-#include "spool/gather.h"
+#include "spool/walvfs.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -35,7 +35,7 @@ static int count_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, in
 typedef struct rig {
   char folder[64], path[96];
   sqlite3_vfs vfs;
-  mp_gather gather;
+  mp_walvfs walvfs;
   sqlite3 *sql;
 } rig;
 
@@ -46,7 +46,7 @@ static bool run(sqlite3 *sql, const char *text)
 
 static bool rig_open(rig *r)
 {
-  *r = (rig){ .folder = "/tmp/moonpost-gather-XXXXXX" };
+  *r = (rig){ .folder = "/tmp/moonpost-walvfs-XXXXXX" };
   if (!mkdtemp(r->folder))
     return false;
   snprintf(r->path, sizeof r->path, "%s/db", r->folder);
@@ -54,9 +54,9 @@ static bool rig_open(rig *r)
   r->vfs.pNext = NULL;
   r->vfs.zName = "moonpost-counting";
   r->vfs.xOpen = count_open;
-  return sqlite3_vfs_register(&r->vfs, 0) == SQLITE_OK && mp_gather_open(&r->gather, "moonpost-counting") == 0 &&
+  return sqlite3_vfs_register(&r->vfs, 0) == SQLITE_OK && mp_walvfs_open(&r->walvfs, "moonpost-counting") == 0 &&
          sqlite3_open_v2(r->path, &r->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                         mp_gather_name(&r->gather)) == SQLITE_OK &&
+                         mp_walvfs_name(&r->walvfs)) == SQLITE_OK &&
          run(r->sql, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
                      "CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB);");
 }
@@ -65,8 +65,8 @@ static void rig_close(rig *r)
 {
   char command[160];
   sqlite3_close(r->sql);
-  mp_gather_close(&r->gather);
-  mp_gather_close(&r->gather); /* once more is fine */
+  mp_walvfs_close(&r->walvfs);
+  mp_walvfs_close(&r->walvfs); /* once more is fine */
   sqlite3_vfs_unregister(&r->vfs);
   snprintf(command, sizeof command, "rm -rf '%s'", r->folder);
   CHECK_EQ_INT(system(command), 0);
@@ -133,7 +133,7 @@ TEST(without_memory_it_writes_as_it_is_told)
   rig r;
   REQUIRE(CHECK(rig_open(&r)));
   sqlite3_close(r.sql); /* a log that is opened anew has no room yet */
-  REQUIRE(CHECK_EQ_INT(sqlite3_open_v2(r.path, &r.sql, SQLITE_OPEN_READWRITE, mp_gather_name(&r.gather)),
+  REQUIRE(CHECK_EQ_INT(sqlite3_open_v2(r.path, &r.sql, SQLITE_OPEN_READWRITE, mp_walvfs_name(&r.walvfs)),
                        SQLITE_OK));
   CHECK(run(r.sql, "PRAGMA synchronous = FULL; SELECT * FROM t"));
   mp_mem_fail_after(0);
@@ -147,8 +147,8 @@ TEST(without_memory_it_writes_as_it_is_told)
 
 TEST(a_vfs_that_is_not_there_is_said_to_be)
 {
-  mp_gather gather = { 0 };
-  CHECK_EQ_INT(mp_gather_open(&gather, "no such"), MP_E_NOTFOUND);
-  mp_gather_close(&gather);
+  mp_walvfs walvfs = { 0 };
+  CHECK_EQ_INT(mp_walvfs_open(&walvfs, "no such"), MP_E_NOTFOUND);
+  mp_walvfs_close(&walvfs);
 }
 CHECK_MAIN

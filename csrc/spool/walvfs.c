@@ -1,4 +1,4 @@
-#include "spool/gather.h"
+#include "spool/walvfs.h"
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -140,7 +140,7 @@ static const sqlite3_io_methods methods = {
 
 static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *out)
 {
-  sqlite3_vfs *inner = ((mp_gather *)(void *)vfs)->inner;
+  sqlite3_vfs *inner = ((mp_walvfs *)(void *)vfs)->inner;
   if (!(flags & SQLITE_OPEN_WAL))
     return inner->xOpen(inner, path, base, flags, out);
   log_file *log = of(base);
@@ -151,29 +151,29 @@ static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int
   return rc;
 }
 
-int mp_gather_open(mp_gather *gather, const char *inner)
+int mp_walvfs_open(mp_walvfs *vfs, const char *inner)
 {
-  gather->inner = sqlite3_vfs_find(inner);
-  if (!gather->inner)
+  vfs->inner = sqlite3_vfs_find(inner);
+  if (!vfs->inner)
     return MP_E_NOTFOUND;
   /* The rest is the inner one's: it knows itself by pAppData, which goes along. */
-  gather->vfs = *gather->inner;
-  gather->vfs.pNext = NULL;
-  snprintf(gather->name, sizeof gather->name, "moonpost-%jx", (uintmax_t)(uintptr_t)gather);
-  gather->vfs.zName = gather->name;
-  gather->vfs.szOsFile = (int)sizeof(log_file) + gather->inner->szOsFile;
-  gather->vfs.xOpen = open_file;
-  return sqlite3_vfs_register(&gather->vfs, 0) == SQLITE_OK ? 0 : MP_E_NOMEM;
+  vfs->vfs = *vfs->inner;
+  vfs->vfs.pNext = NULL;
+  snprintf(vfs->name, sizeof vfs->name, "moonpost-%jx", (uintmax_t)(uintptr_t)vfs);
+  vfs->vfs.zName = vfs->name;
+  vfs->vfs.szOsFile = (int)sizeof(log_file) + vfs->inner->szOsFile;
+  vfs->vfs.xOpen = open_file;
+  return sqlite3_vfs_register(&vfs->vfs, 0) == SQLITE_OK ? 0 : MP_E_NOMEM;
 }
 
-void mp_gather_close(mp_gather *gather)
+void mp_walvfs_close(mp_walvfs *vfs)
 {
-  if (gather->vfs.zName)
-    sqlite3_vfs_unregister(&gather->vfs);
-  gather->vfs.zName = NULL;
+  if (vfs->vfs.zName)
+    sqlite3_vfs_unregister(&vfs->vfs);
+  vfs->vfs.zName = NULL;
 }
 
-const char *mp_gather_name(const mp_gather *gather)
+const char *mp_walvfs_name(const mp_walvfs *vfs)
 {
-  return gather->name;
+  return vfs->name;
 }
