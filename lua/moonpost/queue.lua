@@ -13,6 +13,7 @@
 local Error = require "moonpost.error"
 local attempts_of = require "moonpost.queue.attempts"
 local core = require "moonpost.core"
+local domain = require "moonpost.queue.domain"
 local engine_of = require "moonpost.queue.engine"
 local hop_of = require "moonpost.queue.hop"
 local log = require "moonpost.log"
@@ -397,15 +398,10 @@ end
 
 -- ---- putting in ----------------------------------------------------------------------------------------------------
 
-local function domain_of(address)
-  local domain = address:match("@([^@]*)$") or ""
-  return core.dns_name(domain) or domain:lower()
-end
-
 local function delivery(one, times)
   local address = mail_of.address(one)
   return {
-    address = address, domain = domain_of(type(one) == "table" and one.ascii or address), params = type(one) == "table" and one.params or nil,
+    address = address, domain = domain.of(type(one) == "table" and one.ascii or address), params = type(one) == "table" and one.params or nil,
     due = times.due, expires = times.expires, alarm = times.alarm,
   }
 end
@@ -419,15 +415,16 @@ function Queue:_put(mail)
   if times.conflict then
     return nil, Error("conflict", times.conflict, { enhanced = "5.4.7" })
   end
-  local list = {}
+  local list, domains = {}, {}
   for i, one in ipairs(mail.to) do
     list[i] = delivery(one, times)
+    domains[i] = list[i].domain
   end
   local entry = {
     id = mail.id, sender = mail.from, size = mail.octets and #mail.octets or mail.size, received = mail.now, tenant = mail.tenant, user = mail.user,
     priority = mail.priority or params.priority or 0, params = params, meta = mail.meta or {}, report = mail.report or nil,
   }
-  local kept, err = engine.store:put(entry, mail.octets or mail.source, list, engine:may_take(list), mail.over, mail.later)
+  local kept, err = engine.store:put(entry, mail.octets or mail.source, list, engine:may_take(domains), mail.over, mail.later)
   if not kept then
     return nil, err
   elseif not kept[1] then

@@ -196,6 +196,9 @@ describe("moonpost queue", function()
       assert.equal(site .. " limited\n", says("limit", site, "connections=5", "pause=1h"))
       local result = queue { "limit", site, "conections=5" }
       assert.matches('did you mean "connections"?', result.err, 1, true)
+      local slip = site:sub(1, -2)
+      assert.equal(('%s suspended, which has no mail at the moment (did you mean "%s"?)\n'):format(slip, site), says("suspend", slip))
+      assert.matches("resumed, which has no mail", says("resume", slip), 1, true)
       settled(3)
     end)
 

@@ -132,6 +132,35 @@ describe("administration of a queue", function()
     end)
   end)
 
+  it("does it to however many there are, part by part, and one report tells of one message", function()
+    world(function(queue)
+      queue:suspend "mx.example.com"
+      local to = {}
+      for i = 1, 7 do
+        to[i] = ("bob%d@example.com"):format(i)
+      end
+      for i = 1, 80 do -- 560: the first part ends in the midst of a message
+        assert(queue:send { from = ("ann%d@example.net"):format(i), to = to, subject = "Hi", text = "Hello." })
+      end
+      moonpost.sleep(5)
+      assert.same({ changed = 560, busy = 0 }, queue:hold {})
+      assert.equal(560, #queue:list { held = true })
+      assert.same({ changed = 100, busy = 0 }, queue:release { held = true, most = 100 })
+      assert.same({ changed = 560, busy = 0 }, queue:bounce { domain = "example.com" })
+      local reports, sender = 0, {}
+      for _, row in ipairs(queue:list()) do
+        reports = reports + 1
+        assert.is_nil(sender[row.recipient])
+        sender[row.recipient] = true
+      end
+      assert.equal(80, reports)
+      assert.same({ changed = 80, busy = 0 }, queue:redirect({}, "carl@example.com"))
+      assert.equal(80, #queue:list { recipient = "carl@example.com" })
+      assert.same({ changed = 80, busy = 0 }, queue:remove {})
+      assert.same({}, queue:list())
+    end)
+  end)
+
   it("suspends a site, and resumes it", function()
     world(function(queue)
       queue:suspend "mx.example.com"

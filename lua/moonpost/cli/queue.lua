@@ -209,6 +209,15 @@ function run.redirect(link, args, words)
   return changer("redirect", "redirected", function() return { to = to } end)(link, args, words)
 end
 
+-- What is said of a site that there is not, as yet, is kept for it. It may also be a slip.
+local function unknown(link, name)
+  local stats, names = link.ask { what = "stats", quick = true }, {}
+  for _, at in ipairs(stats and stats.sites or {}) do
+    names[at.name] = true
+  end
+  return (names[name] or not stats) and "" or ", which has no mail at the moment" .. suggest.hint(log.clean(name), names)
+end
+
 local function of_site(what, done)
   return function(link, args, words)
     if not words[1] or words[2] then
@@ -218,7 +227,7 @@ local function of_site(what, done)
     end
     local answer, why = link.ask { what = what, site = words[1] }
     if answer then
-      print(args.json and json.encode { site = words[1] } or ("%s %s"):format(log.clean(words[1]), done))
+      print(args.json and json.encode { site = words[1] } or ("%s %s%s"):format(log.clean(words[1]), done, unknown(link, words[1])))
     end
     return answer ~= nil, why
   end

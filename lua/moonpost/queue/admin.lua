@@ -3,7 +3,7 @@
 --- A delivery that is being made is in somebody's hands: it is held, or tried again, when it comes back; what is removed is gone whatever comes
 --- back. A bounce says that nobody has the message, so what is on its way is left alone by it, and counted as `busy`.
 local Error = require "moonpost.error"
-local core = require "moonpost.core"
+local domain = require "moonpost.queue.domain"
 local filter_of = require "moonpost.queue.filter"
 local log = require "moonpost.log"
 local options_of = require "moonpost.options"
@@ -12,6 +12,8 @@ local reply_of = require "moonpost.reply"
 local settle = require "moonpost.queue.settle"
 
 local M = {}
+
+local PART = 500 -- deliveries that are changed together
 
 -- A filter; mistakes raise where the method was called.
 local function read(what, which)
@@ -38,28 +40,42 @@ local function with(queue, fn, ...)
   return answer, more
 end
 
-local function find(engine, filter)
-  local list = {}
+-- Calls `fn(list)` with what is meant, some hundred at a time and those of one message together, until it says what went wrong: however large the
+-- queue, nothing of it is kept here.
+local function in_parts(engine, filter, fn)
+  local list, err = {}, nil
   filter_of.each(engine, filter, function(one)
+    if list[PART] and list[#list].message.id ~= one.message.id then
+      err = fn(list)
+      list = {}
+    end
     list[#list + 1] = one
+    return err ~= nil
   end)
-  return list
+  return err or list[1] and fn(list) or nil
 end
 
--- Changes what is meant, in whichever hands it is.
-local function change(engine, filter, verb, fields)
-  local list = find(engine, filter)
-  local count, err = engine.store:change(list, verb, fields)
-  if not count then
+-- Changes what is meant, in whichever hands it is; `after(list)` is called for each part of it that has been changed.
+local function change(engine, filter, verb, fields, after)
+  local answer = { changed = 0, busy = 0 }
+  local err = in_parts(engine, filter, function(list)
+    local count, why = engine.store:change(list, verb, fields)
+    if not count then
+      return why
+    end
+    answer.changed = answer.changed + count
+    return after and after(list)
+  end)
+  if err then
     return nil, err
   end
-  return { changed = count, busy = 0 }, list
+  return answer
 end
 
 -- What waits for the domains of these is to be tried now.
 local function rouse(engine, list)
   local seen = {}
-  for _, one in ipairs(list or {}) do
+  for _, one in ipairs(list) do
     if not seen[one.domain] then
       seen[one.domain] = true
       engine.store:rouse(one.domain)
@@ -67,37 +83,49 @@ local function rouse(engine, list)
   end
 end
 
--- Claims what is meant, message by message, and returns it to its sender.
-local function bounce(engine, filter, reply)
-  local answer, wanted, order = { changed = 0, busy = 0 }, {}, {}
-  for _, one in ipairs(find(engine, filter)) do
-    local id = one.message.id
-    if not wanted[id] then
-      wanted[id], order[#order + 1] = {}, id
-    end
-    wanted[id][one.number] = true
+-- Claims those of one message that are `wanted`, by number, and returns them to its sender.
+local function bounce_message(engine, id, wanted, reply, answer)
+  local mine, others = {}, {}
+  for _, one in ipairs(engine.store:take(id)) do
+    local to = wanted[one.number] and mine or others
+    to[#to + 1] = one
+    wanted[one.number] = nil
   end
-  for _, id in ipairs(order) do
-    local mine, others = {}, {}
-    for _, one in ipairs(engine.store:take(id)) do
-      local to = wanted[id][one.number] and mine or others
-      to[#to + 1] = one
-      wanted[id][one.number] = nil
+  engine.store:release(others)
+  for _ in pairs(wanted) do
+    answer.busy = answer.busy + 1
+  end
+  if mine[1] then
+    local ok, well = pcall(settle.bounce, engine, mine, reply)
+    if not ok then
+      engine.store:release(mine)
+      error(well, 0)
+    elseif not well then
+      return Error("spool", "the report could not be kept")
     end
-    engine.store:release(others)
-    for _ in pairs(wanted[id]) do
-      answer.busy = answer.busy + 1
-    end
-    if mine[1] then
-      local ok, well = pcall(settle.bounce, engine, mine, reply)
-      if not ok then
-        engine.store:release(mine)
-        error(well, 0)
-      elseif not well then
-        return nil, Error("spool", "the report could not be kept")
+    answer.changed = answer.changed + #mine
+  end
+end
+
+-- Returns what is meant, message by message.
+local function bounce(engine, filter, reply)
+  local answer = { changed = 0, busy = 0 }
+  local err = in_parts(engine, filter, function(list)
+    local first = 1
+    while list[first] do
+      local id, wanted = list[first].message.id, {}
+      while list[first] and list[first].message.id == id do
+        wanted[list[first].number] = true
+        first = first + 1
       end
-      answer.changed = answer.changed + #mine
+      local why = bounce_message(engine, id, wanted, reply, answer)
+      if why then
+        return why
+      end
     end
+  end)
+  if err then
+    return nil, err
   end
   return answer
 end
@@ -212,12 +240,9 @@ function M.install(Queue, site_schema)
   function Queue:retry(which)
     local filter = read("retry", which)
     return with(self, function(engine)
-      local answer, list = change(engine, filter, "retry", { due = engine.worker:time() })
-      if answer then
+      return change(engine, filter, "retry", { due = engine.worker:time() }, function(list)
         rouse(engine, list)
-        return answer
-      end
-      return nil, list
+      end)
     end)
   end
 
@@ -228,18 +253,12 @@ function M.install(Queue, site_schema)
     if type(address) ~= "string" or not require("moonpost.compose").mailbox(address) then
       error("queue:redirect: an address expected", 2)
     end
-    local to = address:match("@([^@]*)$") or ""
-    to = core.dns_name(to) or to:lower()
+    local to = domain.of(address)
     return with(self, function(engine)
-      local list = find(engine, filter)
-      local count, err = engine.store:change(list, "redirect", { address = address, domain = to })
-      if count then
-        count, err = engine.store:change(list, "retry", { due = engine.worker:time() })
-      end
-      if not count then
-        return nil, err
-      end
-      return { changed = count, busy = 0 }
+      return change(engine, filter, "redirect", { address = address, domain = to }, function(list)
+        local _, err = engine.store:change(list, "retry", { due = engine.worker:time() })
+        return err
+      end)
     end)
   end
 

@@ -179,22 +179,13 @@ end
 -- As many in one commit as the spool takes; those of one delivery stay together.
 local function update(self, changes)
   local first = 1
-  if changes[1] and not changes[CLAIM_MOST + 1] then
-    local spool = self._spool
-    local ok, why, name = task.park(function(wake)
-      spool:update(changes, wake)
-    end, "the spool")
-    if not ok then
-      return failure(why, name)
-    end
-    return true
-  end
   while first <= #changes do
     local last = math.min(first + CLAIM_MOST - 1, #changes)
     while last < #changes and last > first and changes[last + 1].id == changes[last].id and changes[last + 1].number == changes[last].number do
       last = last - 1
     end
-    local ok, why, name = ask(self, "update", table.move(changes, first, last, 1, {}))
+    local some = first == 1 and last == #changes and changes or table.move(changes, first, last, 1, {})
+    local ok, why, name = ask(self, "update", some)
     if not ok then
       return failure(why, name)
     end
@@ -268,14 +259,13 @@ function Store:put(entry, octets, list, claimed, over, later)
   return list
 end
 
--- What a delivery is that has just been kept and claimed.
+-- What a delivery is that has just been kept and claimed. Fields that it gets later are named, so that its table need not grow.
 local function fresh(entry, number, address, domain, times)
-  local one = {
+  return {
     message = entry, number = number, address = address, domain = domain, due = times.due, expires = times.expires, alarm = times.alarm,
     attempts = 0, warned = 0, claimed = true, lease = false, kept_address = address, kept_held = nil, kept_attempts = 0, params = nil,
     claimed_as = nil, placed = nil,
   }
-  return one
 end
 
 local NONE = {}
@@ -285,32 +275,31 @@ local NONE = {}
 ---@param octets? string of envelope:octets(true), where somebody has it
 ---@param entry table received, priority, tenant, user, params, meta; id, sender and size are added when it is claimed
 ---@param times { due: number, expires: number, alarm: number }
----@param claimed boolean what is due is claimed
+---@param domains? string[] of its recipients, in their order: what is due is claimed; nil: nothing is
 ---@param done fun(list?: moonpost.queue.Delivery[], err?: moonpost.Error) those that are claimed
-function Store:accept(envelope, octets, entry, times, claimed, done)
-  local addresses
-  if claimed then -- the envelope may be gone when the answer comes
+function Store:accept(envelope, octets, entry, times, domains, done)
+  local list
+  if domains then -- the envelope may be gone when the answer comes
     entry.id, entry.sender, entry.size = envelope:id(), envelope:sender(), octets and #octets or envelope:size()
-    addresses = {}
-    for i = 1, envelope:recipient_count() do
-      local address, _, domain = envelope:recipient(i)
-      addresses[i] = fresh(entry, i, address, core.dns_name(domain) or domain:lower(), times)
+    list = {}
+    for i, domain in ipairs(domains) do
+      list[i] = fresh(entry, i, envelope:recipient(i), domain, times)
     end
   end
-  self._spool:accept(envelope, octets, entry.received, times.due, times.expires, times.alarm, claimed and self._lease or 0, entry.priority,
+  self._spool:accept(envelope, octets, entry.received, times.due, times.expires, times.alarm, domains and self._lease or 0, entry.priority,
     entry.tenant, text_of(entry.params), text_of(entry.meta), function(lease, why, name)
       if lease == nil then
         return done(failure(why, name))
       elseif lease == false then
         return done(nil, Error("spool", "there is a message of this name already", { enhanced = "4.3.0" }))
-      elseif lease == 0 or not addresses then
+      elseif lease == 0 or not list then
         return done(NONE)
       end
-      for _, one in ipairs(addresses) do
+      for _, one in ipairs(list) do
         one.lease = lease
       end
-      hold(self, addresses)
-      done(addresses)
+      hold(self, list)
+      done(list)
     end)
 end
 

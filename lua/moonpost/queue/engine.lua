@@ -6,7 +6,6 @@
 --- take room that a live one needs.
 local carry = require "moonpost.queue.carry"
 local clock = require "moonpost.queue.clock"
-local core = require "moonpost.core"
 local log = require "moonpost.log"
 local orders = require "moonpost.queue.orders"
 local router = require "moonpost.queue.router"
@@ -84,30 +83,14 @@ local function may_go(self, domain)
 end
 
 --- Whether deliveries that come may be claimed as they are kept. Where many are claimed, or none can be handed on now, they wait in the spool.
----@param list moonpost.queue.Delivery[]
+---@param domains string[] theirs
 ---@return boolean
-function Engine:may_take(list)
+function Engine:may_take(domains)
   if self.claimed >= CLAIMED_MOST or self.stopping then
     return false
   end
-  for _, one in ipairs(list) do
-    if may_go(self, one.domain) then
-      return true
-    end
-  end
-  return false
-end
-
---- The same, of a received message for everybody its envelope names.
----@param envelope moonpost.core.message
----@return boolean
-function Engine:may_take_of(envelope)
-  if self.claimed >= CLAIMED_MOST or self.stopping then
-    return false
-  end
-  for i = 1, envelope:recipient_count() do
-    local _, _, domain = envelope:recipient(i)
-    if may_go(self, core.dns_name(domain) or domain:lower()) then
+  for _, domain in ipairs(domains) do
+    if may_go(self, domain) then
       return true
     end
   end

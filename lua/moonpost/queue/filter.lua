@@ -1,21 +1,21 @@
 --- Which deliveries are meant: a filter as people write it, held against rows, and handed down to the spool as far as that understands it.
-local core = require "moonpost.core"
+local domain_of = require "moonpost.queue.domain"
 local suggest = require "moonpost.suggest"
 local units = require "moonpost.units"
 
 local M = {}
 
-local MOST = 100000 -- deliveries of one answer
+local MOST = 100000 -- deliveries that may be asked for by number
 local PAGE = 500
 local PUSHED_MOST = 1024 -- octets of a text that the spool looks for
 
 -- "a@b", "*@b", "@b" or "<>" as a function of an address.
 local function pattern(text)
-  local domain = text:match("^%*?@([^@]+)$")
-  if domain then
-    domain = "@" .. (core.dns_name(domain) or domain):lower()
+  local name = text:match("^%*?@([^@]+)$")
+  if name then
+    local ending = "@" .. domain_of.name(name)
     return function(address)
-      return address:lower():sub(-#domain) == domain
+      return address:lower():sub(-#ending) == ending
     end
   end
   local wanted = text == "<>" and "" or text:lower()
@@ -31,7 +31,7 @@ local function same(text)
 end
 
 local function domain(text)
-  return same(core.dns_name(text) or text:lower())
+  return same(domain_of.name(text))
 end
 
 local function part(text)
@@ -55,7 +55,7 @@ local pushed = {
   id = function(text) return text end,
   sender = function(text) return text:gsub("^@", "*@") end,
   recipient = function(text) return text:gsub("^@", "*@") end,
-  domain = function(text) return core.dns_name(text) or text:lower() end,
+  domain = domain_of.name,
   tenant = function(text) return text end,
   reply = function(text) return text end,
 }
@@ -68,7 +68,7 @@ end
 ---@class moonpost.queue.Filter
 ---@field tests table[]
 ---@field down table for the spool
----@field most integer
+---@field most number
 ---@field after? string
 ---@field number? integer
 
@@ -117,7 +117,7 @@ function M.read(which)
   elseif type(which) ~= "table" then
     return nil, ("the id of a message or a filter expected, got a %s"):format(type(which))
   end
-  local filter = { tests = {}, down = {}, most = MOST }
+  local filter = { tests = {}, down = {}, most = math.huge }
   for name, value in pairs(which) do
     local why
     if not known[name] then
@@ -163,7 +163,7 @@ end
 ---@async
 ---@param engine moonpost.queue.Engine
 ---@param filter moonpost.queue.Filter
----@param fn fun(one: moonpost.queue.Delivery, row: moonpost.queue.Row)
+---@param fn fun(one: moonpost.queue.Delivery, row: moonpost.queue.Row): boolean? true: no more of them
 function M.each(engine, filter, fn)
   local after, number, left, more = filter.after, filter.number, filter.most, true
   while more and left > 0 do
@@ -172,8 +172,7 @@ function M.each(engine, filter, fn)
     for _, one in ipairs(page) do
       local row = M.row(engine, one)
       if left > 0 and meant(filter, row) then
-        left = left - 1
-        fn(one, row)
+        left = fn(one, row) and 0 or left - 1
       end
       after, number = one.message.id, one.number
     end

@@ -1,5 +1,6 @@
 --- How received mail comes into a queue: message:enqueue(). Most of it goes in whole and as it came, for everybody its envelope names; such a message
 --- costs one call into C, no task, and no table unless it is delivered at once.
+local domain = require "moonpost.queue.domain"
 local forward = require "moonpost.forward"
 local settle = require "moonpost.queue.settle"
 local task = require "moonpost.task"
@@ -27,6 +28,15 @@ local function is_altered(message)
   return sender ~= nil and sender.address ~= message._core:sender()
 end
 
+local function domains_of(envelope)
+  local domains = {}
+  for i = 1, envelope:recipient_count() do
+    local _, _, name = envelope:recipient(i)
+    domains[i] = domain.name(name)
+  end
+  return domains
+end
+
 local function keep_whole(engine, message, params, done)
   local queue, envelope, now = engine.queue, message._core, engine.worker:time()
   local times
@@ -40,14 +50,15 @@ local function keep_whole(engine, message, params, done)
     local expires, alarm = queue.schedule:ends(now)
     times = { due = now, expires = expires, alarm = alarm }
   end
-  local claimed = times.due <= now and engine:may_take_of(envelope)
+  local domains = domains_of(envelope)
+  local claimed = times.due <= now and engine:may_take(domains)
   local octets = claimed and envelope:size() <= IN_HAND and envelope:octets(true) or nil
   message._kept = 1
   engine.store:accept(envelope, octets, {
     received = now, priority = params and params.priority or 0, params = params or claimed and {} or nil,
     meta = rawget(message, "meta") or claimed and {} or nil,
     tenant = rawget(message, "tenant"), user = claimed and message.session.user or nil, id = nil, sender = nil, size = nil,
-  }, times, claimed, function(list, err)
+  }, times, claimed and domains or nil, function(list, err)
     done(not list and failure(err) or nil)
     if list and list[1] then
       engine:take(list, octets)
