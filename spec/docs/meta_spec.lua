@@ -85,7 +85,7 @@ describe("what can be called", function()
   it("is typed: every class that C registers", function()
     core.worker()
     local text, classes = "", 0
-    for _, page in ipairs { "core", "process", "spool" } do
+    for _, page in ipairs { "core", "process", "spool", "outgoing" } do
       text = text .. read("lua/moonpost/_meta/" .. page .. ".lua")
     end
     for name, metatable in pairs(debug.getregistry()) do

@@ -151,7 +151,7 @@ describe("lua/moonpost/_meta", function()
 
   it("has what C registers, for who works on the house", function()
     local classes = read "core"
-    for _, page in ipairs { "spool", "process" } do
+    for _, page in ipairs { "spool", "process", "outgoing" } do
       for name, class in pairs(read(page)) do
         local known = classes[name] or class
         for method in pairs(class.methods) do
