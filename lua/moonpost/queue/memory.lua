@@ -100,7 +100,7 @@ function Store:put(entry, octets, deliveries, claimed, over, later)
     return {}
   end
   if type(octets) ~= "string" then
-    octets = octets:received() .. octets:octets()
+    octets = octets:octets(true)
   end
   local kept = { entry = entry, octets = octets, left = #deliveries, lane = lane_of(entry), deliveries = deliveries }
   self._messages[entry.id] = kept

@@ -198,7 +198,9 @@ end
 
 local function note(engine, job, one, outcome, at, plan, event)
   local made = is_heard(engine, event) and record(engine, job, one, outcome, at, event) or nil
-  plan.told[#plan.told + 1], plan.about[#plan.told + 1] = made, one
+  if made then
+    plan.told[#plan.told + 1], plan.about[#plan.about + 1] = made, one
+  end
   return made
 end
 
