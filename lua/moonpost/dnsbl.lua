@@ -156,8 +156,11 @@ local function begin(self, zone, front)
     self._flights[key] = flight
     local source = self._options.dns or dns.default()
     flight.task = task.spawn(function()
-      local text, extra = ask(source, zone, front)
-      self._flights[key] = nil
+      local ok, text, extra = pcall(ask, source, zone, front)
+      self._flights[key] = nil -- whatever became of it
+      if not ok then
+        error(text, 0)
+      end
       flight.text, flight.problem = text, not text and extra or nil
       if text then
         self._known:set(key, text, math.max(1, math.min(extra, self._options.keep)))

@@ -38,7 +38,7 @@ end
 ---@return string[]? confirmed
 ---@return string? kind of the failure: "servfail", "timeout", "bogus"
 ---@return table told { all = string[], void = boolean?, failed = string? (of a name that could not be looked up), why = string? }
-function M.confirmed(source, ip)
+function M._confirmed(source, ip)
   local answer, kind, why = source:_ask(core.dns_reverse(ip), "PTR")
   if not answer then
     return nil, kind, { all = {}, why = why }
@@ -78,7 +78,7 @@ function M.check(given)
     error("iprev.check: ip: an address expected", 2)
   end
   local found = { ip = ip, names = {} }
-  local list, kind, told = task.timeout(options.timeout, M.confirmed, options.dns or dns.default(), ip)
+  local list, kind, told = task.timeout(options.timeout, M._confirmed, options.dns or dns.default(), ip)
   if not list then
     found.result, found.problem = "temperror", type(kind) == "string" and kind or "no answer in time"
     return found

@@ -5,6 +5,7 @@ local core = require "moonpost.core"
 local dnsbl = require "moonpost.dnsbl"
 local log = require "moonpost.log"
 local options_of = require "moonpost.options"
+local task = require "moonpost.task"
 
 local schema = {
   { name = "zones", type = "any", default = {}, doc = "lists of addresses, of which the client's is looked for" },
@@ -51,11 +52,20 @@ local function is_exempt(session, recipient, networks)
   return false
 end
 
--- A verdict: code, enhanced code, text; or false.
-local function judge(found, what)
-  for _, failure in ipairs(found.failed) do
-    log.warn("a list in the DNS could not be asked", { zone = failure.zone, problem = failure.problem })
+-- Once a minute for each list: every session would say it.
+local function warn(warned, failed)
+  local now = task.worker():now()
+  for _, failure in ipairs(failed) do
+    if now >= (warned[failure.zone] or now) then
+      warned[failure.zone] = now + 60
+      log.warn("a list cannot be asked", { zone = failure.zone, problem = failure.problem })
+    end
   end
+end
+
+-- A verdict: code, enhanced code, text; or false.
+local function judge(found, what, warned)
+  warn(warned, found.failed)
   local hit = found.hits[1]
   if hit then
     local reason = hit.reason and ": " .. hit.reason or ""
@@ -82,13 +92,14 @@ return function(given)
     error("dnsbl: " .. why, 2)
   end
   local senders = setmetatable({}, { __mode = "k" }) -- of the transactions that are open: the domain, then the verdict
+  local warned = {} -- by zone, until when
   local plugin = { name = "dnsbl" }
 
   local function verdict_of(session, sender)
-    local verdict = addresses and judge(addresses:check(session.ip), ("Client host %s"):format(session.ip))
+    local verdict = addresses and judge(addresses:check(session.ip), ("Client host %s"):format(session.ip), warned)
     for _, name in ipairs { sender.domain or "", session.helo or "" } do
       if not verdict and domains and name:find(".", 1, true) then
-        verdict = judge(domains:domain(name), ("Domain %s"):format(name:gsub("[^!-~]", "?"):sub(1, 100)))
+        verdict = judge(domains:domain(name), ("Domain %s"):format(name:gsub("[^!-~]", "?"):sub(1, 100)), warned)
       end
     end
     return verdict or false

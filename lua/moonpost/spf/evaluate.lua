@@ -55,7 +55,7 @@ end
 -- The names that lead back to the client, looked for once.
 local function confirmed(state)
   if not state.confirmed then
-    local list, _, told = iprev.confirmed(state.source, state.ip)
+    local list, _, told = iprev._confirmed(state.source, state.ip)
     state.confirmed, state.nameless = list or {}, told.void
   end
   return state.confirmed
