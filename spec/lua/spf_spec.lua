@@ -196,6 +196,7 @@ describe("moonpost.spf: a check", function()
     assert.is_false(got.explained)
     got = policy("v=spf1 -all exp=why.example.net", { ["why.example.net"] = { TXT = ("%{s}"):rep(500) } })
     assert.is_false(got.explained)
+    assert.equal("no x??y", policy("v=spf1 -all", nil, { explanation = "no %{h}", helo = "x\r\ny" }).explanation)
     assert.equal("our words", policy("v=spf1 -all", nil, { explanation = "our words" }).explanation)
   end)
 

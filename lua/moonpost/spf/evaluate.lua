@@ -329,13 +329,14 @@ function M.explain(state, spec, domain)
   return expanded and not expanded:find "[^ -~]" and expanded ~= "" and expanded or nil
 end
 
---- A text of our own, with macros.
+--- A text of our own, with macros; what strangers said in them is printable ASCII then.
 ---@param state moonpost.spf.State
 ---@param text string
 ---@param domain string
 ---@return string
 function M.default_explanation(state, text, domain)
-  return macro.text(macro.read(text, true), values(state, domain), EXPLANATION_MOST) or ""
+  local expanded = macro.text(macro.read(text, true), values(state, domain), EXPLANATION_MOST) or ""
+  return (expanded:gsub("[^ -~]", "?"))
 end
 
 return M
