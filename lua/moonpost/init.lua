@@ -24,6 +24,9 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
+  spf = { "moonpost.spf" },
+  iprev = { "moonpost.iprev" },
+  dnsbl = { "moonpost.dnsbl", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -10,6 +10,8 @@
 ---@field dns moonpost.dns
 ---@field http moonpost.http
 ---@field report moonpost.Reports
+---@field spf moonpost.spf
+---@field iprev moonpost.iprev
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
@@ -42,6 +44,11 @@ function moonpost.pool(options) end
 ---@param options moonpost.QueueOptions
 ---@return moonpost.Queue
 function moonpost.queue(options) end
+
+--- Lists of addresses and domains in the DNS (RFC 5782), asked together.
+---@param options moonpost.DnsblOptions|string[]|string the zones will do
+---@return moonpost.Dnsbl
+function moonpost.dnsbl(options) end
 
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions
