@@ -24,6 +24,9 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
+  psl = { "moonpost.psl" },
+  authres = { "moonpost.authres" },
+  dmarc = { "moonpost.dmarc" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

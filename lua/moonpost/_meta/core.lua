@@ -83,6 +83,18 @@ function core.dns_name(name) end
 ---@return string? name
 function core.dns_reverse(ip) end
 
+--- Public suffixes of a file, or the newer of the system's list and libpsl's own.
+---@param path? string
+---@return moonpost.core.psl? list
+---@return string? why
+---@return string? error
+function core.psl(path) end
+
+--- Authentication-Results (RFC 8601), read.
+---@param value string of the field
+---@return moonpost.authres.Field? field nil when there is nothing in it
+function core.authres(value) end
+
 --- nil when a reply may go on the wire, else the reason it may not.
 ---@return string? why
 function core.check_reply(code, enhanced, text) end
@@ -159,6 +171,13 @@ function core.file_mark(path) end
 ---@param path string
 ---@return string? target
 function core.link_target(path) end
+
+---@class moonpost.core.psl
+local psl = {}
+--- The public suffix of a name and one label more; nil when there is none.
+---@param name string
+---@return string? domain
+function psl:registrable(name) end
 
 ---@class moonpost.core.folder
 local folder = {}
