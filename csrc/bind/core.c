@@ -264,6 +264,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "random", core_random },
     { "memory", core_memory },
     { "dns_name", mpl_core_dns_name },
+    { "dns_unicode", mpl_core_dns_unicode },
     { "dns_reverse", mpl_core_dns_reverse },
     { NULL, NULL },
   };

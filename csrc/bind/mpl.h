@@ -163,6 +163,7 @@ int mpl_worker_folder(lua_State *L);        /* worker:folder */
 void mpl_leave_all(mp_list *leaving);
 int mpl_worker_dns(lua_State *L);                                  /* worker:dns */
 int mpl_core_dns_name(lua_State *L);                               /* core.dns_name */
+int mpl_core_dns_unicode(lua_State *L);                            /* core.dns_unicode */
 int mpl_core_dns_reverse(lua_State *L);                            /* core.dns_reverse */
 mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index); /* raises */
 extern const mp_handler mpl_silent;                                /* for services whose state is closing */

@@ -78,6 +78,13 @@ function core.is_mailbox(address) end
 ---@return string? why
 function core.dns_name(name) end
 
+--- A name as people read it: U-labels, UTF-8; nil when it is none.
+---@param name string
+---@return string? unicode
+---@return string? why
+---@return string? error
+function core.dns_unicode(name) end
+
 --- The name of an address's PTR records; nil when it is no address.
 ---@param ip string
 ---@return string? name

@@ -77,7 +77,7 @@ function M.address(text)
     end
     address.address = mailbox
     address.domain = core.dns_name(mailbox:match("@([^@]*)$"))
-    if not address.domain then
+    if not address.domain or address.domain:find("[%[%]]") then
       return nil, "no address" -- an address literal has nobody who could agree
     end
   end
