@@ -28,14 +28,14 @@ describe("moonpost.dmarc", function()
   describe("parse", function()
     it("reads every tag", function()
       local record = assert(dmarc.parse("v=DMARC1 ;p = Reject; sp=quarantine;np=none; adkim=s; aspf=S; pct=50; fo=1:d:s; ri=3600; t=y; psd=n; "
-        .. "rua=mailto:a%2Cb@example.net!10m , mailto:c@example.org;ruf=mailto:d@example.net; rf=afrf; unknown=1"))
+        .. "rua=mailto:a%2Bb@example.net!10m , mailto:c@example.org;ruf=mailto:d@example.net; rf=afrf; unknown=1"))
       assert.same({}, record.problems)
       assert.same({ "reject", "quarantine", "none", "s", "s", 50, 3600, "y", "n" }, {
         record.p, record.sp, record.np, record.adkim, record.aspf, record.pct, record.ri, record.t, record.psd,
       })
       assert.same({ ["1"] = true, d = true, s = true }, record.fo)
       assert.same({
-        { uri = "mailto:a%2Cb@example.net", scheme = "mailto", address = "a,b@example.net", domain = "example.net", limit = 10485760 },
+        { uri = "mailto:a%2Bb@example.net", scheme = "mailto", address = "a+b@example.net", domain = "example.net", limit = 10485760 },
         { uri = "mailto:c@example.org", scheme = "mailto", address = "c@example.org", domain = "example.org" },
       }, record.rua)
       assert.equal("d@example.net", record.ruf[1].address)
@@ -61,7 +61,7 @@ describe("moonpost.dmarc", function()
 
     it("takes what makes no sense for what was left out, and says so", function()
       local record = assert(dmarc.parse
-        "v=DMARC1; p=none; adkim=x; pct=101; fo=2; ri=x; psd=q; t=; p=reject; rua=nobody,mailto:x,http://a/b,mailto:a@b!5x,mailto:a@[192.0.2.1]; junk;")
+        "v=DMARC1; p=none; adkim=x; pct=101; fo=2; ri=x; psd=q; t=; p=reject; junk; rua=nobody,mailto:x,http://a/b,mailto:a@b!5x,mailto:a@[::1]")
       assert.same({ "none", "r", 100, 86400, "u", "n" }, { record.p, record.adkim, record.pct, record.ri, record.psd, record.t })
       assert.same({ { uri = "http://a/b", scheme = "http" } }, record.rua)
       assert.equal(12, #record.problems)
@@ -90,7 +90,9 @@ describe("moonpost.dmarc", function()
     it("passes what one signature of many vouches for", function()
       local verdict = check(REJECT, {
         spf = { result = "fail", domain = "example.net" },
-        dkim = { { result = "pass", domain = "list.example" }, { result = "fail", domain = "example.net" }, { result = "pass", domain = "mail.example.net" } },
+        dkim = {
+          { result = "pass", domain = "list.example" }, { result = "fail", domain = "example.net" }, { result = "pass", domain = "mail.example.net" },
+        },
       })
       assert.equal("pass", verdict.result)
       assert.same({ false, true, true }, { verdict.dkim[1].aligned, verdict.dkim[2].aligned, verdict.dkim[3].aligned })
@@ -189,7 +191,9 @@ describe("moonpost.dmarc", function()
       ["no policy"] = { { ["_dmarc.example.net"] = "v=DMARC1" }, "permerror" },
       ["a policy that there is not"] = { { ["_dmarc.example.net"] = "v=DMARC1; p=bounce" }, "permerror" },
       ["such a policy of subdomains"] = { { ["_dmarc.example.net"] = "v=DMARC1; p=reject; sp=bounce" }, "permerror" },
-      ["such a policy, where reports are asked for"] = { { ["_dmarc.example.net"] = "v=DMARC1; p=bounce; rua=mailto:a@example.net" }, "fail", "none" },
+      ["such a policy, where reports are asked for"] = {
+        { ["_dmarc.example.net"] = "v=DMARC1; p=bounce; rua=mailto:a@example.net" }, "fail", "none",
+      },
       ["no answer"] = { { ["_dmarc.example.net"] = "servfail" }, "temperror" },
     } do
       it("says what it found: " .. what, function()
@@ -292,8 +296,8 @@ describe("moonpost.dmarc", function()
     end)
 
     it("passes over names that have several records", function()
-      assert.equal("reject", walk({ ["_dmarc.a.example.net"] = { "v=DMARC1; p=none", "v=DMARC1; p=none" }, ["_dmarc.example.net"] = "v=DMARC1; p=reject" },
-        { from_domain = "a.example.net" }).disposition)
+      local zone = { ["_dmarc.a.example.net"] = { "v=DMARC1; p=none", "v=DMARC1; p=none" }, ["_dmarc.example.net"] = "v=DMARC1; p=reject" }
+      assert.equal("reject", walk(zone, { from_domain = "a.example.net" }).disposition)
     end)
 
     it("takes a record without a policy for one of none (RFC 9989 4.7)", function()

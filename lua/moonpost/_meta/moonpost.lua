@@ -10,6 +10,9 @@
 ---@field dns moonpost.dns
 ---@field http moonpost.http
 ---@field report moonpost.Reports
+---@field psl moonpost.psl
+---@field authres moonpost.authres
+---@field dmarc moonpost.dmarc
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
