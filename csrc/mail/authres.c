@@ -252,10 +252,10 @@ int mp_authres_text(mp_buf *out, mp_str value)
 {
   bool plain = is_quoted(value);
   for (size_t i = plain; i < value.len - plain; i++) {
-    if (value.ptr[i] == '\r' || value.ptr[i] == '\n')
-      continue;
     if (plain && value.ptr[i] == '\\' && i + 2 < value.len)
       i++;
+    if (value.ptr[i] == '\r' || value.ptr[i] == '\n')
+      continue;
     int rc = mp_buf_add(out, value.ptr + i, 1);
     if (rc < 0)
       return rc;

@@ -71,6 +71,7 @@ TEST(what_is_written_in_the_wild)
   CHECK_CSTR(show("mx.example; spf=pass smtp.mailfrom=\"a b\"@a.example; x=y"),
              "mx.example|spf=pass|smtp.mailfrom=\"a b\"@a.example|x=y");
   CHECK_CSTR(show("\"mx\\.example\" ; none"), "mx.example");
+  CHECK_CSTR(show("mx.example; spf=pass reason=\"a\r\n b\\\r\\\nc\""), "mx.example|spf=pass|reason=a bc");
   CHECK_CSTR(show("b\xc3\xbc"
                   "cher.example; spf=none smtp.mailfrom=b\xc3\xbc@x.example"),
              "b\xc3\xbc"
