@@ -27,6 +27,8 @@ local parts = {
   psl = { "moonpost.psl" },
   authres = { "moonpost.authres" },
   dmarc = { "moonpost.dmarc" },
+  clamav = { "moonpost.clamav", "new" },
+  rspamd = { "moonpost.rspamd", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -344,15 +344,17 @@ function worker:memory_stream(peer) end
 function worker:message(octets, sender, recipient, id, received, binary, done) end
 --- A conversation in lines over a stream, which is taken. `on("line", text)`, `on("drained")` when what waited to be sent has gone, `on("end", why)`, the last.
 ---@param stream moonpost.core.stream
----@param on fun(what: "line"|"drained"|"end", text: string)
+---@param on fun(what: "line"|"octets"|"drained"|"end", text: string)
+---@param octets? boolean they are told as they come, and no lines
 ---@return moonpost.core.lines
-function worker:lines(stream, on) end
+function worker:lines(stream, on, octets) end
 --- Accepts on a binding; `accepted(lines)` answers with the function that hears of its lines.
 ---@param binding moonpost.core.binding
 ---@param accepted fun(lines: moonpost.core.lines): function
+---@param octets? boolean
 ---@return moonpost.core.lines_listener? listener
 ---@return string? why
-function worker:listen_lines(binding, accepted) end
+function worker:listen_lines(binding, accepted, octets) end
 
 ---@class moonpost.core.lines
 local lines = {}
