@@ -28,6 +28,7 @@ local parts = {
   authres = { "moonpost.authres" },
   dmarc = { "moonpost.dmarc" },
   clamav = { "moonpost.clamav", "new" },
+  milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },
 }
 

@@ -51,7 +51,7 @@ describe("moonpost.rspamd", function()
       local request = asked[1]
       assert.equal("http://scan.example:11333/checkv2", request.url)
       assert.equal("POST", request.method)
-      assert.matches("Subject: hello\r\nX-A: 1\r\nX-A: 2\r\nX-Spam: Yes\r\n\r\nbody\r\n", request.body)
+      assert.matches(MESSAGE, request.body, 1, true)
       assert.same({ "bob@example.org", "eve@example.org" }, request.headers.Rcpt)
       assert.same({ "ann@example.net", "203.0.113.9", "client.example", "secret", "inbound", message.id }, {
         request.headers.From, request.headers.IP, request.headers.Helo, request.headers.Password, request.headers["Settings-ID"],
