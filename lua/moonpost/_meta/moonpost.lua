@@ -46,6 +46,21 @@ function moonpost.pool(options) end
 ---@return moonpost.Queue
 function moonpost.queue(options) end
 
+--- A client of clamd.
+---@param options? moonpost.clamav.Options
+---@return moonpost.clamav.Scanner
+function moonpost.clamav(options) end
+
+--- A client of rspamd.
+---@param options? moonpost.rspamd.Options
+---@return moonpost.rspamd.Client
+function moonpost.rspamd(options) end
+
+--- A milter that is to be asked.
+---@param options moonpost.milter.Options
+---@return moonpost.milter.Filter
+function moonpost.milter(options) end
+
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions
 ---@return moonpost.Srs

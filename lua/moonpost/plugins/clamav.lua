@@ -30,7 +30,7 @@ return function(given)
     if found and found.clean then
       return
     elseif found then
-      moonpost.log.warn("malware", { session = session.id, signature = found.signature })
+      moonpost.log.warn("malware found", { session = session.id, signature = found.signature })
       return 550, "5.7.1", ("Malware found: %s"):format(found.signature:gsub("[^%w._-]", "?"):sub(1, 100))
     elseif err.kind == "too_large" then
       if options.large == "refuse" then
@@ -38,7 +38,7 @@ return function(given)
       end
       return
     end
-    moonpost.log.error("clamav", { session = session.id, error = tostring(err) })
+    moonpost.log.error("scanner failed", { scanner = "clamav", session = session.id, error = tostring(err) })
     if options.fail == "closed" then
       return 451, "4.7.1", "Cannot be examined now, please try again later"
     end

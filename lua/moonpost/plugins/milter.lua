@@ -54,7 +54,7 @@ return function(given)
 
   -- The filter is not asked any more: what that means is `fail`'s to say, at the next step that has a say.
   local function lost(session, state, err)
-    moonpost.log.error("milter", { session = session.id, filter = name, error = tostring(err) })
+    moonpost.log.error("scanner failed", { scanner = name, session = session.id, error = tostring(err) })
     leave(state)
     state.broken = fail == "closed"
   end

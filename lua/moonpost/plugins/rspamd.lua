@@ -36,13 +36,13 @@ return function(given)
     if not found and err.kind == "too_large" then
       return -- spam is small
     elseif not found then
-      moonpost.log.error("rspamd", { session = session.id, error = tostring(err) })
+      moonpost.log.error("scanner failed", { scanner = "rspamd", session = session.id, error = tostring(err) })
       if fail == "closed" then
         return 451, "4.7.1", "Cannot be examined now, please try again later"
       end
       return
     end
-    moonpost.log.info("rspamd", { session = session.id, action = found.action, score = found.score })
+    moonpost.log.info("scanned", { scanner = "rspamd", session = session.id, action = found.action, score = found.score })
     if found.action == "reject" then
       return 550, "5.7.1", text_of(found, "Refused as spam")
     elseif found.action == "soft reject" or found.action == "greylist" then
