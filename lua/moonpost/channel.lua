@@ -77,7 +77,7 @@ end
 
 -- A channel, and the function that hears of its octets.
 local function make(shown)
-  local self = setmetatable({ shown = shown, pieces = {}, held = 0 }, Channel_mt)
+  local self = setmetatable({ shown = shown, pieces = {}, at = 1, held = 0 }, Channel_mt)
   return self, function(what, text)
     if what == "octets" then
       self.pieces[#self.pieces + 1] = text
@@ -167,23 +167,27 @@ function Channel:write(octets)
   return true
 end
 
--- All that has come as one piece.
+-- All that has come as one piece, of which the octets before `self.at` are read. Small reads copy nothing but what they want.
 local function gather(self)
   if self.pieces[2] then
-    self.pieces = { table.concat(self.pieces) }
+    self.pieces[1] = self.pieces[1]:sub(self.at)
+    self.pieces, self.at = { table.concat(self.pieces) }, 1
   end
   return self.pieces[1] or ""
 end
 
 local function take(self, count)
-  local all = gather(self)
-  self.pieces = #all > count and { all:sub(count + 1) } or {}
+  local all, from = gather(self), self.at
   self.held = self.held - count
+  self.at = from + count
+  if self.held == 0 then
+    self.pieces, self.at = {}, 1
+  end
   if self.stopped and self.held <= HELD_MOST and not self.over then
     self.stopped = false
     self.lines:start()
   end
-  return all:sub(1, count)
+  return all:sub(from, from + count - 1)
 end
 
 -- Waits for more than `held` octets. They may be there at once, where the peer had to wait.
@@ -219,19 +223,20 @@ end
 ---@return string? octets
 ---@return moonpost.Error? err of kind "closed" or "protocol"
 function Channel:read_to(mark, most)
-  local looked = 1
+  local looked = 0 -- octets in which there is none
   while true do
     local all = gather(self)
-    local at = all:find(mark, looked, true)
-    if at and at <= most + 1 then
-      return take(self, at):sub(1, -2)
-    elseif at or #all > most then
+    local at = all:find(mark, self.at + looked, true)
+    local before = at and at - self.at or self.held
+    if at and before <= most then
+      return take(self, before + 1):sub(1, -2)
+    elseif before > most then
       return nil, Error("protocol", ("%s: more than %d octets of an answer"):format(self.shown, most))
     elseif self.over or not self.lines then
       return nil, gone(self)
     end
-    looked = #all + 1
-    more(self, #all)
+    looked = before
+    more(self, before)
   end
 end
 

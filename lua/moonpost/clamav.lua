@@ -12,6 +12,8 @@ local M = {}
 
 local ANSWER_MOST = 4096
 
+local instead ---@type (fun(octets: string): moonpost.clamav.Found?, any)? who answers in the place of clamd
+
 local function check_address(value)
   local place, why = channel.place(value)
   return not place and why or nil
@@ -88,6 +90,18 @@ local function single(text)
   end
 end
 
+local function pretended(pieces)
+  local all = {}
+  for piece in pieces do
+    all[#all + 1] = piece
+  end
+  local found, why = instead(table.concat(all))
+  if found then
+    return found
+  end
+  return nil, Error.is(why) and why or Error(why or "connect", ("clamav: %s"):format(why or "nobody answers"))
+end
+
 local function pieces_of(thing)
   if type(thing) == "string" then
     return single(thing), #thing
@@ -110,7 +124,23 @@ function Scanner:scan(thing)
   elseif size > self.size then
     return nil, Error("too_large", ("%d octets, and %d are looked at"):format(size, self.size))
   end
+  if instead then
+    return pretended(pieces)
+  end
   return task.timeout(self.timeout, converse, self, pieces)
+end
+
+--- Lets a function answer in the place of clamd, for tests. It is given the octets, and returns a table with `clean` and `signature`, or nil and the
+--- kind of error.
+---@param fn? fun(octets: string): moonpost.clamav.Found?, any nil: clamd
+---@return (fun(octets: string): moonpost.clamav.Found?, any)? former
+function M.use(fn)
+  if fn ~= nil and type(fn) ~= "function" then
+    error("clamav.use: a function expected", 2)
+  end
+  local former = instead
+  instead = fn
+  return former
 end
 
 return M

@@ -12,6 +12,8 @@ local wire = require "moonpost.milter.wire"
 
 local M = {}
 
+local instead ---@type (fun(letter: string, data: string, macros: table): moonpost.milter.Answer?, moonpost.milter.Change[]?)?
+
 local ANSWERS_MOST = 10000 -- to one step: changes, and signs of progress
 
 M.schema = {
@@ -34,6 +36,19 @@ local Filter_mt = { __index = Filter, __name = "moonpost.milter.Filter" }
 local Talk = {}
 M.talk_methods = Talk
 local Talk_mt = { __index = Talk, __name = "moonpost.milter.Talk" }
+
+--- Lets a function answer in the place of every filter, for tests. It is given each step, and returns an answer, or nil to go on; at the end of a
+--- message ("E") also the changes that are wanted.
+---@param fn? fun(letter: string, data: string, macros: table): moonpost.milter.Answer?, moonpost.milter.Change[]? nil: the filters
+---@return function? former
+function M.use(fn)
+  if fn ~= nil and type(fn) ~= "function" then
+    error("milter.use: a function expected", 2)
+  end
+  local former = instead
+  instead = fn
+  return former
+end
 
 --- A filter. Nothing is connected before it is asked.
 ---@param given moonpost.milter.Options
@@ -113,6 +128,9 @@ end
 ---@return moonpost.milter.Talk? talk
 ---@return moonpost.Error? err kind "connect", "closed", "timeout" or "protocol"
 function Filter:open()
+  if instead then
+    return setmetatable({ filter = self, within = false, busy = false, instead = instead, chosen = wire.everything }, Talk_mt)
+  end
   local actions = wire.actions.add_headers | wire.actions.change_headers
   if self.quarantine then
     actions = actions | wire.actions.quarantine
@@ -144,8 +162,19 @@ local function hear(self, changes)
   return nil, protocol(self, "too many answers to one step")
 end
 
+-- What a function answers in the place of the filter.
+local function pretended(self, letter, data, macros, changes)
+  local answer, wanted = self.instead(letter, data or "", macros or {})
+  if changes then
+    table.move(wanted or {}, 1, #(wanted or {}), 1, changes)
+  end
+  return answer or { what = "continue" }
+end
+
 local function step(self, letter, data, macros, changes)
-  if self.busy then
+  if self.instead then
+    return pretended(self, letter, data, macros, changes)
+  elseif self.busy then
     return nil, protocol(self, "the step before this one was given up")
   end
   self.busy = true
@@ -251,7 +280,7 @@ end
 ---@return boolean? ok
 ---@return moonpost.Error? err
 function Talk:abort()
-  if not self.within then
+  if not self.within or self.instead then
     return true
   end
   self.within = false
@@ -260,7 +289,9 @@ end
 
 --- Says goodbye, as far as it waits for nobody.
 function Talk:close()
-  if self.line:is_open() then
+  if not self.line then
+    return
+  elseif self.line:is_open() then
     self.line.lines:say(wire.packet "Q")
   end
   self.line:close()

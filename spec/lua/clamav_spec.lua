@@ -85,6 +85,21 @@ describe("moonpost.clamav", function()
     assert.equal("timeout", err.kind)
   end)
 
+  it("is answered for by a function, in tests", function()
+    local clamav = require "moonpost.clamav"
+    assert.is_nil(clamav.use(function(octets)
+      if octets == "nobody" then
+        return nil, "timeout"
+      end
+      return { clean = octets ~= "EVIL", signature = octets == "EVIL" and "X" or nil }
+    end))
+    assert.same({ clean = false, signature = "X" }, moonpost.clamav():scan "EVIL")
+    assert.is_true(moonpost.clamav():scan("hello").clean)
+    assert.equal("timeout", select(2, moonpost.clamav():scan "nobody").kind)
+    assert.is_function(clamav.use(nil))
+    assert.error_matches(function() clamav.use(7) end, "^clamav%.use: a function expected")
+  end)
+
   it("raises where it is misused", function()
     assert.error_matches(function() moonpost.clamav { adress = "x" } end, 'clamav: .*"adress"')
     assert.error_matches(function() moonpost.clamav { address = "x" } end, "clamav: address")

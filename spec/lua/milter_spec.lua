@@ -283,6 +283,35 @@ describe("moonpost.milter", function()
     end)
   end)
 
+  it("is answered for by a function, in tests", function()
+    local milter, heard = require "moonpost.milter", {}
+    assert.is_nil(milter.use(function(letter, data, macros)
+      heard[#heard + 1] = letter
+      if letter == "R" and data:find "eve" then
+        return { what = "reply", code = 550, enhanced = "5.1.1", text = "No eve" }
+      elseif letter == "E" then
+        assert(macros.i)
+        return nil, { { what = "insert", at = 0, name = "X-Seen", value = "yes" } }
+      end
+    end))
+    local head
+    local house = wired.new({ domains = "example.org" }, function(server)
+      server:use(require "moonpost.plugins.milter" { address = "127.0.0.1:1" })
+      server.on.message = function(_, message)
+        head = message.headers["X-Seen"]
+        message:discard "spec"
+      end
+    end)
+    local peer = house:session()
+    peer:command "MAIL FROM:<ann@example.net>"
+    assert.equal("550 5.1.1 No eve", peer:command "RCPT TO:<eve@example.org>")
+    assert.matches("^250 ", peer:send("ann@example.net", "bob@example.org", OCTETS))
+    milter.use(nil)
+    assert.equal("yes", head)
+    assert.equal("CHMRRTLLLLNBE", table.concat(heard))
+    assert.error_matches(function() milter.use(7) end, "^milter%.use: a function expected")
+  end)
+
   it("has a conversation for who wants to take the steps alone", function()
     local service <close>, heard = filter {}
     do

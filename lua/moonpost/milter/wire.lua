@@ -52,6 +52,12 @@ function M.offer(actions)
   return M.packet("O", string.pack(">I4I4I4", 6, actions, protocol))
 end
 
+--- A choice that leaves nothing out.
+M.everything = { steps = {}, silent = {}, leading_space = false }
+for letter in pairs(no_step) do
+  M.everything.steps[letter] = true
+end
+
 --- What it chose of that.
 ---@param data string of its packet "O"
 ---@param actions integer that were offered
