@@ -15,6 +15,7 @@ local M = {}
 local instead ---@type (fun(letter: string, data: string, macros: table): moonpost.milter.Answer?, moonpost.milter.Change[]?)?
 
 local ANSWERS_MOST = 10000 -- to one step: changes, and signs of progress
+local CHANGES_MOST = 4 << 20 -- octets of all changes of a message
 
 M.schema = {
   { name = "address", type = "string", check = function(value)
@@ -142,10 +143,15 @@ end
 
 -- The answer to a step; at the end of a message changes come before it.
 local function hear(self, changes)
+  local octets = 0
   for _ = 1, ANSWERS_MOST do
     local letter, data = receive(self)
     if not letter then
       return nil, data
+    end
+    octets = octets + #data
+    if octets > CHANGES_MOST then
+      return nil, protocol(self, "its changes are too long")
     end
     local answer = wire.answer(letter, data)
     if not answer then

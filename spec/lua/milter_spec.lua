@@ -267,6 +267,7 @@ describe("moonpost.milter", function()
       ["with a change in the wrong place"] = { {}, { M = wire.packet("h", "X-A\0b\0") } },
       ["with a change that is cut off"] = { {}, { E = wire.packet("i", "ab") } },
       ["with a header field without an end"] = { {}, { E = wire.packet("h", "X-A") } },
+      ["that adds megabytes"] = { {}, { E = wire.packet("h", "X-A\0" .. ("x"):rep(1000000) .. "\0"):rep(5) .. wire.packet "c" } },
       ["that says nothing"] = { {}, { M = false }, 0.1 },
       ["with progress for ever"] = { {}, { E = wire.packet("p"):rep(20000) } },
     } do
