@@ -57,7 +57,10 @@ end
 function M.strip(message, ids)
   local set = ids_of(ids, "strip")
   local envelope, count = message._core, 0
-  local at = envelope:find(FIELD)
+  local at, why = envelope:find(FIELD)
+  if why then
+    error("authres.strip: " .. why, 2) -- nobody may believe that there are none
+  end
   while at do
     local _, value = envelope:field(at)
     if is_claimed(core.authres(value), set) then
