@@ -77,17 +77,15 @@ mp_ssize mp_psl_registrable(const mp_psl *list, mp_str name, char out[MP_PSL_NAM
   bool ascii;
   if (copy(out, name, &ascii) == 0)
     return 0;
-  if (!ascii) { /* capitals beyond ASCII, and how a letter is composed */
+  /* Capitals beyond ASCII, and how a letter is composed; twice, for what is composed may be a capital. What comes out is looked at again: some
+   * letters are composed with a space, and some are dots. */
+  for (int round = 0; !ascii && round < 2; round++) {
     char *lower = NULL;
     psl_error_t rc = psl_str_to_utf8lower(out, "utf-8", NULL, &lower);
-    size_t len = rc == PSL_SUCCESS ? strlen(lower) : 0;
-    if (len > 0 && len < MP_PSL_NAME)
-      memcpy(out, lower, len + 1);
+    size_t len = rc == PSL_SUCCESS ? copy(out, mp_str_c(lower), &ascii) : 0;
     psl_free_string(lower);
-    if (rc == PSL_ERR_NO_MEM)
-      return MP_E_NOMEM;
-    if (len == 0 || len >= MP_PSL_NAME)
-      return 0;
+    if (len == 0)
+      return rc == PSL_ERR_NO_MEM ? MP_E_NOMEM : 0;
   }
   const char *found = psl_registrable_domain(list->ctx, out);
   if (!found)
