@@ -44,10 +44,12 @@ local function filter(answers, how)
 end
 
 -- Says something on a server with the plug-in, and gives every reply: "MAIL 250 ...". `fn(client)` sends, or one message is sent.
-local function run(options, fn, more)
+local function run(options, fn, more, limits)
   wired.catch_log()
   local port = ports.free()
-  local server = moonpost.server { hostname = "mx.example.org", listen = ("smtp://127.0.0.1:%d"):format(port), domains = "example.org" }
+  local server = moonpost.server {
+    hostname = "mx.example.org", listen = ("smtp://127.0.0.1:%d"):format(port), domains = "example.org", limits = limits,
+  }
   server:use(require "moonpost.plugins.milter"(options))
   local seen = {}
   function server.on.message(_, message)
@@ -277,6 +279,15 @@ describe("moonpost.milter", function()
         assert.matches("^250 ", (run { address = service.address, timeout = how[3] or 20, fail = "open" }))
       end)
     end
+
+    -- An answer that comes late would be taken for that to the next step.
+    it("a filter whose step was cut by the time of a hook", function()
+      local service <close>, heard = filter { E = false }
+      assert.equal("451 4.3.0;250 2.0.0", (run({ address = service.address, fail = "open" }, function(client)
+        return send(client) .. ";" .. send(client)
+      end, nil, { message_time = 0.1 })))
+      assert.matches("E:\nA:\nQ:$", table.concat(heard, "\n"))
+    end)
 
     it("a filter that is not there", function()
       assert.matches("^451 4%.7%.1 Cannot be examined now", (run { address = "unix:/nowhere/at/all" }))
