@@ -64,7 +64,7 @@ local function record(w, known, modern)
     end)
     w.within("identifiers", "", function()
       w.element("envelope_to", row.envelope_to)
-      w.element("envelope_from", row.envelope_from)
+      w.element("envelope_from", row.envelope_from or not modern and "" or nil) -- the older schema demands it
       w.element("header_from", row.header_from)
     end)
     w.within("auth_results", "", function()
