@@ -1,4 +1,5 @@
 local moonpost = require "moonpost"
+local test = require "moonpost.test"
 local wired = require "spec.support.wired"
 
 local dmarc, dns = moonpost.dmarc, moonpost.dns
@@ -392,6 +393,30 @@ describe("moonpost.dmarc", function()
       house:session():send("ann@example.net", "bob@example.org", "From: Ann\r\n <ann@example.net>\r\n\r\nx\r\n")
       assert.equal("example.net", domain)
     end)
+  end)
+
+  it("judges in a policy under test, by the names of the test", function()
+    local policy = test.load(function()
+      local server = moonpost.server { hostname = "mx.example.org", listen = "smtp://127.0.0.1:25", domains = "example.org" }
+      function server.on.message(_, message)
+        local verdict = dmarc.check { from_domain = assert(dmarc.author(message)), spf = { result = "pass", domain = message.sender.domain } }
+        if verdict.disposition == "reject" then
+          return 550, "5.7.1", "Refused, as " .. verdict.domain .. " asks for"
+        end
+        message:discard "spec"
+      end
+      return server
+    end, { dns = { ["_dmarc.example.net"] = { TXT = "v=DMARC1; p=reject" } } })
+    local function send(sender)
+      local peer = policy:session()
+      peer:ehlo "mail.example.net"
+      peer:mail(sender)
+      peer:rcpt "bob@example.org"
+      return peer:data "From: ann@example.net\r\n\r\nx\r\n".code
+    end
+    assert.equal(250, send "bounces@mail.example.net")
+    assert.equal(550, send "eve@evil.example")
+    policy:stop()
   end)
 
   it("is told to others by authres", function()
