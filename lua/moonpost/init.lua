@@ -27,6 +27,12 @@ local parts = {
   spf = { "moonpost.spf" },
   iprev = { "moonpost.iprev" },
   dnsbl = { "moonpost.dnsbl", "new" },
+  psl = { "moonpost.psl" },
+  authres = { "moonpost.authres" },
+  dmarc = { "moonpost.dmarc" },
+  clamav = { "moonpost.clamav", "new" },
+  milter = { "moonpost.milter", "new" },
+  rspamd = { "moonpost.rspamd", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many
