@@ -24,6 +24,8 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
+  mime = { "moonpost.mime" },
+  message = { "moonpost.mime.build", "message" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many
