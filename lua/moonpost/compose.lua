@@ -259,7 +259,8 @@ function M.more_fields(out, headers, has)
   end
 end
 
---- The header of a message of `{ from =, to =, cc =, reply_to =, subject =, date =, id =, headers = { { "Name", "value" }, "Name: value" } }`, with the empty
+--- The header of a message of `{ from =, to =, cc =, reply_to =, subject =, date =, id =, headers = { { "Name", "value" }, "Name: value" } }`,
+--- with the empty
 --- line behind it. Date, Message-ID and the MIME fields are added unless `headers` has them.
 ---@param of table
 ---@param mime { [1]: string, [2]: string }[] what the body needs

@@ -40,7 +40,8 @@ end
 
 -- ---- values ---------------------------------------------------------------------------------------------------------
 
--- What stands behind the colon of the first field of that name, folding included. The functions that read it come with moonpost.mime, when one is asked for.
+-- What stands behind the colon of the first field of that name, folding included. The functions that read it come with moonpost.mime, when one
+-- is asked for.
 local function raw_value(self, name)
   local core = core_of[self]
   local at, why = core:find(name)

@@ -19,9 +19,11 @@ local is_mailbox = core.is_mailbox
 --- Everything that a message may be described by.
 M.names = {
   from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, headers = true, date = true,
-  html = true, attachments = true, inline = true, calendar = true, id = true, message = true, params = true, envelope = true, sender = true, size = true,
+  html = true, attachments = true, inline = true, calendar = true, id = true,
+  message = true, params = true, envelope = true, sender = true, size = true,
 }
-local composed = { "subject", "text", "reply_to", "headers", "date", "html", "attachments", "inline", "calendar", "id" } -- of which a message that stands has no use
+-- Of which a message that stands has no use.
+local composed = { "subject", "text", "reply_to", "headers", "date", "html", "attachments", "inline", "calendar", "id" }
 
 -- The plain case, which most are: no name beside it, and nothing that is not ASCII.
 local function is_plain(one)

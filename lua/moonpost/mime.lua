@@ -1,4 +1,5 @@
---- What a message is made of (RFC 2045, 2046): the tree of its parts, found in one pass that keeps offsets and no bodies, and changes that leave every
+--- What a message is made of (RFC 2045, 2046): the tree of its parts, found in one pass that keeps offsets and no bodies, and changes that leave
+--- every
 --- octet of the other parts as it is.
 local Error = require "moonpost.error"
 local core = require "moonpost.mime_core"
@@ -10,7 +11,8 @@ local M = {}
 
 local CHUNK = 65536
 
---- Against messages made to cost their reader more than they cost their sender. `depth` of nesting, the message itself is 1; `parts` in all; `header`: octets of
+--- Against messages made to cost their reader more than they cost their sender. `depth` of nesting, the message itself is 1; `parts` in all;
+--- `header`: octets of
 --- all header fields; `content`: octets of what is handed out as one string.
 M.defaults = { depth = 100, parts = 10000, header = 4 << 20, content = 64 << 20 }
 
@@ -84,8 +86,7 @@ end
 
 local function scan(source, limits)
   local scanner = core.scan(limits.depth, limits.parts, limits.header)
-  local at = 0
-  local ok, limit = true, nil
+  local at, ok, limit = 0, nil, nil
   repeat
     local chunk = source:read(at, CHUNK)
     at = at + #chunk
@@ -212,7 +213,8 @@ local function sorted(self)
   return self._sorted
 end
 
---- What a mail reader shows: the parts of the body, in order, where "text" or "html" is preferred (RFC 8621 4.1.4). Among them are images that stand between
+--- What a mail reader shows: the parts of the body, in order, where "text" or "html" is preferred (RFC 8621 4.1.4). Among them are images that
+--- stand between
 --- texts, and text of the other kind where there is none of this.
 ---@param prefer "text"|"html"
 ---@return moonpost.mime.Part[]
@@ -275,7 +277,8 @@ end
 
 -- ---- changes ------------------------------------------------------------------------------------------------------
 
--- An edit: the octets from `from` to `to` become `body`, a string or a function that returns an iterator of chunks. Those of a part that is replaced as
+-- An edit: the octets from `from` to `to` become `body`, a string or a function that returns an iterator of chunks. Those of a part that is
+-- replaced as
 -- a whole are dropped; what is gone cannot be changed any more.
 local function edit(self, verb, from, to, body)
   local kept = {}
@@ -428,7 +431,12 @@ function Tree:octets()
   return table.concat(list)
 end
 
---- Writes the changes into the received message that the tree was made of: what is delivered, forwarded or kept from now on. The tree is over then; make another
+local of_body = {
+  "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID", "Content-Description", "MIME-Version",
+}
+
+--- Writes the changes into the received message that the tree was made of: what is delivered, forwarded or kept from now on. The tree is over
+--- then; make another
 --- one to look at what has become of it. Fields of the header that were edited stay so.
 ---@async
 ---@return true? done
@@ -448,7 +456,7 @@ function Tree:apply()
   end
   self._applied, message._tree = true, false
   if self._root_header then
-    for _, name in ipairs { "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID", "Content-Description", "MIME-Version" } do
+    for _, name in ipairs(of_body) do
       message:remove(name)
     end
     message:append("MIME-Version", "1.0")

@@ -174,7 +174,8 @@ end
 -- ---- one part -----------------------------------------------------------------------------------------------------
 
 local part_names = {
-  text = true, content = true, path = true, type = true, filename = true, disposition = true, id = true, description = true, charset = true, parameters = true,
+  text = true, content = true, path = true, type = true, filename = true, disposition = true, id = true, description = true,
+  charset = true, parameters = true,
 }
 
 local function clean(name, value)
@@ -404,7 +405,8 @@ local function calendar_part(calendar)
   return M.part({ text = text, parameters = { { "method", method:upper() } } }, nil, "text/calendar")
 end
 
-local names = { from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, html = true, attachments = true, inline = true,
+local names = { from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, html = true,
+  attachments = true, inline = true,
   calendar = true, headers = true, date = true, id = true }
 
 local function body_of(of)

@@ -172,7 +172,7 @@ function Part:text_chunks(most)
   return decoded(self, self.charset or "us-ascii", most)
 end
 
-local function gather(self, next_chunk, what, limit)
+local function gather(next_chunk, what, limit)
   local list, size = {}, 0
   for chunk in next_chunk do
     size = size + #chunk
@@ -195,7 +195,7 @@ end
 ---@return string? octets
 ---@return moonpost.Error? err kind "limit"
 function Part:content(limit)
-  return gather(self, decoded(self), "content", limit_of(self, "content", limit))
+  return gather(decoded(self), "content", limit_of(self, "content", limit))
 end
 
 --- The text as UTF-8, whole. What its charset does not have is U+FFFD; an unknown charset is read as UTF-8.
@@ -203,7 +203,7 @@ end
 ---@return string? text
 ---@return moonpost.Error? err kind "limit"
 function Part:text(limit)
-  return gather(self, decoded(self, self.charset or "us-ascii"), "text", limit_of(self, "text", limit))
+  return gather(decoded(self, self.charset or "us-ascii"), "text", limit_of(self, "text", limit))
 end
 
 --- The message inside: the tree's own part where it stands there plainly, the root of a tree of its own where it is encoded.
