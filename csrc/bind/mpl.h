@@ -123,8 +123,8 @@ int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
 int mpl_open_spool(lua_State *L);
 int mpl_open_journal(lua_State *L);
-int mpl_open_made(lua_State *L);  /* after the worker */
-int mpl_open_lines(lua_State *L); /* after the worker */
+int mpl_open_made(lua_State *L);    /* after the worker */
+int mpl_open_lines(lua_State *L);   /* after the worker */
 int mpl_open_rewrite(lua_State *L); /* after the message */
 void mpl_watch_free(mpl_state *state);
 

@@ -175,10 +175,9 @@ int mpl_open_rewrite(lua_State *L)
   static const luaL_Reg message[] = { { "rewrite", message_rewrite },
                                       { "header_size", message_header_size },
                                       { NULL, NULL } };
-  static const luaL_Reg methods[] = { { "add", rewrite_add },
-                                      { "finish", rewrite_finish },
-                                      { "close", rewrite_gc },
-                                      { NULL, NULL } };
+  static const luaL_Reg methods[] = {
+    { "add", rewrite_add }, { "finish", rewrite_finish }, { "close", rewrite_gc }, { NULL, NULL }
+  };
   luaL_getmetatable(L, MPL_MESSAGE);
   lua_getfield(L, -1, "__index");
   luaL_setfuncs(L, message, 0);

@@ -15,7 +15,7 @@ typedef struct mp_message {
   mp_sink *sink;     /* a reference */
   mp_sink *received; /* what came, when `sink` has another body; its header block stays in use. Else NULL */
   struct mp_body_before *before; /* bodies between these two */
-  mp_header *header; /* made at the first look; NULL before */
+  mp_header *header;             /* made at the first look; NULL before */
   size_t header_len; /* octets of the received header block with its empty line; the body starts there */
   char id[24];       /* unique on this host: for Received, logs, %{id} */
   mp_trace trace;    /* strings in `strings` */

@@ -44,7 +44,7 @@ bool mp_mime_decoder_init(mp_mime_coder *coder, const char *encoding, const char
 {
   *coder = (mp_mime_coder){ 0 };
   GMimeContentEncoding kind =
-    encoding ? g_mime_content_encoding_from_string(encoding) : GMIME_CONTENT_ENCODING_DEFAULT;
+      encoding ? g_mime_content_encoding_from_string(encoding) : GMIME_CONTENT_ENCODING_DEFAULT;
   coder->coded = kind == GMIME_CONTENT_ENCODING_BASE64 || kind == GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE ||
                  kind == GMIME_CONTENT_ENCODING_UUENCODE;
   g_mime_encoding_init_decode(&coder->encoding, kind);
@@ -70,6 +70,35 @@ void mp_mime_coder_dispose(mp_mime_coder *coder)
   free(coder->octets);
   free(coder->middle);
   *coder = (mp_mime_coder){ 0 };
+}
+
+/* ---- what GMime leaves to its caller -------------------------------------------------------------------------------- */
+
+enum { BEGUN = 7, OTHER_LINE = -1 };
+
+/* What stands in front of uuencoded lines, the line that begins them included, is not decoded. Returns where they begin. */
+static size_t skip_to_begin(mp_mime_coder *coder, const char *octets, size_t len)
+{
+  static const char begin[] = "begin ";
+  for (size_t i = 0; i < len; i++) {
+    if (octets[i] == '\n' && coder->begin == 6) {
+      coder->begin = BEGUN;
+      coder->encoding.state |= GMIME_UUDECODE_STATE_BEGIN;
+      return i + 1;
+    }
+    if (octets[i] == '\n')
+      coder->begin = 0;
+    else if (coder->begin >= 0 && coder->begin < 6)
+      coder->begin = octets[i] == begin[coder->begin] ? coder->begin + 1 : OTHER_LINE;
+  }
+  return len;
+}
+
+/* Base64 whose padding is missing: as much of it as completes the last four. */
+static size_t pad(mp_mime_coder *coder, char *out)
+{
+  int n = coder->encoding.state & 0xff;
+  return n == 2 || n == 3 ? g_mime_encoding_step(&coder->encoding, "==", n == 2 ? 2 : 1, out) : 0;
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------------- */
@@ -160,8 +189,14 @@ bool mp_mime_coder_step(mp_mime_coder *coder, const char *octets, size_t len, bo
     if (len)
       memcpy(*block, octets, len);
   } else {
-    n = last ? g_mime_encoding_flush(&coder->encoding, octets, len, *block)
-             : g_mime_encoding_step(&coder->encoding, octets, len, *block);
+    bool uu = !coder->encoding.encode && coder->encoding.encoding == GMIME_CONTENT_ENCODING_UUENCODE;
+    size_t skipped = uu && coder->begin != BEGUN ? skip_to_begin(coder, octets, len) : 0;
+    octets += skipped;
+    len -= skipped;
+    n = last && coder->encoding.encode ? g_mime_encoding_flush(&coder->encoding, octets, len, *block)
+                                       : g_mime_encoding_step(&coder->encoding, octets, len, *block);
+    if (last && !coder->encoding.encode && coder->encoding.encoding == GMIME_CONTENT_ENCODING_BASE64)
+      n += pad(coder, *block + n);
   }
   if (coder->charset)
     return to_utf8(coder, *block, n, last);

@@ -11,6 +11,7 @@
 typedef struct mp_mime_coder {
   GMimeEncoding encoding;
   bool coded;   /* false: octets pass as they are */
+  int begin;    /* uuencode: how much of "begin " has come at a line's start, see code.c */
   bool charset; /* iconv is open */
   iconv_t cd;
   size_t left; /* of a character that has not come whole */

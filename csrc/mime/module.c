@@ -5,7 +5,6 @@
 #include "mime/value.h"
 
 #include <lauxlib.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,14 +13,6 @@
 #define HOLD_MT  "moonpost.mime_core.hold"
 
 LUAMOD_API int luaopen_moonpost_mime_core(lua_State *L);
-
-/* GMime's tables are made once in a process, whichever thread's state comes first, and never changed afterwards. */
-static pthread_once_t begun = PTHREAD_ONCE_INIT;
-
-static void begin(void)
-{
-  g_mime_init();
-}
 
 /* ---- what must be let go of --------------------------------------------------------------------------------------- */
 
@@ -428,10 +419,10 @@ static int open_class(lua_State *L, const char *name, const luaL_Reg *methods, l
 
 LUAMOD_API int luaopen_moonpost_mime_core(lua_State *L)
 {
-  static const luaL_Reg scan_methods[] = { { "feed", scan_feed },     { "finish", scan_finish },
-                                           { "count", scan_count },   { "part", scan_part },
-                                           { "header", scan_header }, { "close", scan_gc },
-                                           { NULL, NULL } };
+  static const luaL_Reg scan_methods[] = {
+    { "feed", scan_feed },     { "finish", scan_finish }, { "count", scan_count }, { "part", scan_part },
+    { "header", scan_header }, { "close", scan_gc },      { NULL, NULL }
+  };
   static const luaL_Reg coder_methods[] = {
     { "step", coder_step }, { "finish", coder_finish }, { "close", coder_gc }, { NULL, NULL }
   };
@@ -445,7 +436,7 @@ LUAMOD_API int luaopen_moonpost_mime_core(lua_State *L)
                                         { "addresses", addresses },
                                         { "date", date },
                                         { NULL, NULL } };
-  pthread_once(&begun, begin);
+  mp_mime_begin();
   open_class(L, SCAN_MT, scan_methods, scan_gc);
   open_class(L, CODER_MT, coder_methods, coder_gc);
   open_class(L, HOLD_MT, none, hold_gc);

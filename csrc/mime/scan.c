@@ -36,7 +36,7 @@ struct mp_mime_scan {
   size_t line_kept, line_room;
   uint64_t line_len; /* of it, kept or not */
   char line_last;
-  uint64_t at; /* where it begins */
+  uint64_t at;  /* where it begins */
   unsigned brk; /* octets of the line break in front of it */
   int32_t part; /* the innermost that is open */
   bool in_header;
@@ -187,8 +187,9 @@ static bool push_multipart(mp_mime_scan *scan, char *boundary, bool digest)
     return false;
   }
   scan->open = open;
-  scan->open[scan->open_count++] =
-    (open_multipart){ .part = scan->part, .last = -1, .before = -1, .digest = digest, .len = strlen(boundary), .boundary = boundary };
+  scan->open[scan->open_count++] = (open_multipart){
+    .part = scan->part, .last = -1, .before = -1, .digest = digest, .len = strlen(boundary), .boundary = boundary
+  };
   scan->parts[scan->part].kind = MP_MIME_MULTIPART;
   return true;
 }

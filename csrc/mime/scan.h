@@ -15,12 +15,12 @@ typedef struct mp_mime_part {
   int32_t parent, child, next;
   uint32_t depth; /* 1: the message itself */
   mp_mime_kind kind;
-  bool digest;        /* it has no Content-Type, and stands in a multipart/digest: message/rfc822 (RFC 2046 5.1.5) */
-  uint64_t begin;     /* its delimiter line; header_at where there is none */
-  uint64_t header_at; /* behind the delimiter line */
-  uint64_t body_at;   /* behind the empty line */
-  uint64_t end;       /* of the body, without the line break that belongs to the delimiter behind it */
-  uint64_t finish;    /* where that delimiter line begins, or the whole ends */
+  bool digest; /* it has no Content-Type, and stands in a multipart/digest: message/rfc822 (RFC 2046 5.1.5) */
+  uint64_t begin;            /* its delimiter line; header_at where there is none */
+  uint64_t header_at;        /* behind the delimiter line */
+  uint64_t body_at;          /* behind the empty line */
+  uint64_t end;              /* of the body, without the line break that belongs to the delimiter behind it */
+  uint64_t finish;           /* where that delimiter line begins, or the whole ends */
   size_t header, header_len; /* its fields, in mp_mime_scan_header */
 } mp_mime_part;
 

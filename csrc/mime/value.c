@@ -1,9 +1,21 @@
 #include "mime/value.h"
 
 #include <gmime/gmime.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+static void begin(void)
+{
+  g_mime_init();
+}
+
+void mp_mime_begin(void)
+{
+  static pthread_once_t begun = PTHREAD_ONCE_INIT;
+  pthread_once(&begun, begin);
+}
 
 /* ---- fields ------------------------------------------------------------------------------------------------------- */
 
@@ -130,7 +142,8 @@ size_t mp_mime_type_of(const char *value, size_t len, char type[128], char subty
   if (i < len && value[i] == '/')
     i = token(value, len, skip(value, len, i + 1), subtype);
   size_t next = skip(value, len, i);
-  bool forgotten = next > i && next < len && value[next] != ';'; /* a name behind white space: the ";" was left out */
+  bool forgotten =
+      next > i && next < len && value[next] != ';'; /* a name behind white space: the ";" was left out */
   return forgotten ? next : behind_semicolon(value, len, next);
 }
 

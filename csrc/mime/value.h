@@ -10,6 +10,9 @@
 
 enum { MP_MIME_VALUE_MOST = 1 << 20 }; /* octets of a value that is looked at */
 
+/* Before anything else of this folder, by any thread: GMime's tables are made once in a process, and never changed afterwards. */
+void mp_mime_begin(void);
+
 /* What decides how a part is divided. */
 typedef struct mp_mime_type {
   bool given;     /* there is a Content-Type */

@@ -86,16 +86,17 @@ end
 
 local function scan(source, limits)
   local scanner = core.scan(limits.depth, limits.parts, limits.header)
-  local at, ok, limit = 0, nil, nil
-  repeat
-    local chunk = source:read(at, CHUNK)
+  local at = 0
+  local chunk = source:read(at, CHUNK)
+  local ok, limit = scanner:feed(chunk)
+  while ok and chunk ~= "" do
     at = at + #chunk
-    if chunk == "" then
-      ok, limit = scanner:finish()
-    else
-      ok, limit = scanner:feed(chunk)
-    end
-  until chunk == "" or not ok
+    chunk = source:read(at, CHUNK)
+    ok, limit = scanner:feed(chunk)
+  end
+  if ok then
+    ok, limit = scanner:finish()
+  end
   if ok then
     return scanner, at
   end
