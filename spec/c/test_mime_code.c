@@ -32,7 +32,7 @@ TEST(transfer_encodings_are_taken_off)
   check_decoded("base64", NULL, "aGVs\r\nbG8=\r\n", 12, "hello");
   check_decoded("BASE64", NULL, "a!G V*s\nbG8", 11, "hello");
   check_decoded("quoted-printable", NULL, "a=3D=\r\nb=e4=\n", 13, "a=b\xe4");
-  check_decoded("x-uuencode", NULL, "Hi\nbegin 644 x\n%:&5L;&\\\n`\nend\n", 30, "hello");
+  check_decoded("x-uuencode", NULL, "Hi\nbegin 644 x\n%:&5L;&\\`\n`\nend\n", 31, "hello");
   check_decoded("7bit", NULL, "a=3D", 4, "a=3D");
   check_decoded("x-unheard-of", NULL, "a=3D", 4, "a=3D");
   check_decoded(NULL, NULL, "a=3D", 4, "a=3D");
