@@ -297,6 +297,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_authres(L);
   mpl_open_spool(L);
   mpl_open_lines(L);
+  mpl_open_rewrite(L);
   mpl_open_journal(L);
   mpl_open_made(L);
   return 1;

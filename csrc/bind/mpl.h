@@ -125,8 +125,9 @@ int mpl_open_psl(lua_State *L);
 int mpl_open_authres(lua_State *L);
 int mpl_open_spool(lua_State *L);
 int mpl_open_journal(lua_State *L);
-int mpl_open_made(lua_State *L);  /* after the worker */
-int mpl_open_lines(lua_State *L); /* after the worker */
+int mpl_open_made(lua_State *L);    /* after the worker */
+int mpl_open_lines(lua_State *L);   /* after the worker */
+int mpl_open_rewrite(lua_State *L); /* after the message */
 void mpl_watch_free(mpl_state *state);
 
 void mpl_forget_deliveries(mpl_state *state, const mp_loop *loop); /* NULL: of every loop */

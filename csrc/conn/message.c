@@ -4,6 +4,11 @@
 
 enum { STRINGS_MOST = 8192, MESSAGES_IDLE = 256 };
 
+typedef struct mp_body_before { /* in the message's arena */
+  mp_sink *sink;
+  struct mp_body_before *next;
+} mp_body_before;
+
 /* Copies what is there; an empty view takes no memory. */
 static mp_str kept(mp_arena *arena, mp_str s, bool *ok)
 {
@@ -79,9 +84,17 @@ void mp_message_unref(mp_message *msg)
   mp_body_store *store = mp_sink_store(msg->sink);
   mp_header_free(msg->header);
   mp_envelope_unref(msg->env);
+  for (mp_body_before *before = msg->before; before; before = before->next)
+    mp_sink_unref(before->sink);
   mp_arena_dispose(&msg->strings);
+  mp_sink_unref(msg->received);
   mp_sink_unref(msg->sink);
   mp_pool_give(&store->messages, msg);
+}
+
+static mp_sink *header_sink(const mp_message *msg)
+{
+  return msg->received ? msg->received : msg->sink;
 }
 
 mp_header *mp_message_header(mp_message *msg, int *rc)
@@ -89,7 +102,7 @@ mp_header *mp_message_header(mp_message *msg, int *rc)
   *rc = 0;
   if (msg->header)
     return msg->header;
-  mp_str block = mp_sink_header(msg->sink, rc);
+  mp_str block = mp_sink_header(header_sink(msg), rc);
   if (*rc == 0)
     *rc = mp_header_new(&msg->header, block);
   return *rc == 0 ? msg->header : NULL;
@@ -98,7 +111,7 @@ mp_header *mp_message_header(mp_message *msg, int *rc)
 int mp_message_hops(mp_message *msg)
 {
   int rc;
-  mp_str block = mp_sink_header(msg->sink, &rc);
+  mp_str block = mp_sink_header(header_sink(msg), &rc);
   if (rc < 0)
     return rc;
   int hops = 0;
@@ -112,7 +125,7 @@ int mp_message_hops(mp_message *msg)
 bool mp_message_delivered_to(mp_message *msg, mp_str address)
 {
   int rc;
-  mp_str block = mp_sink_header(msg->sink, &rc);
+  mp_str block = mp_sink_header(header_sink(msg), &rc);
   size_t pos = 0;
   mp_field field;
   while (rc == 0 && mp_header_next(block, &pos, &field)) {
@@ -126,7 +139,7 @@ bool mp_message_delivered_to(mp_message *msg, mp_str address)
 static int received_fields(mp_message *msg, mp_buf *out)
 {
   int rc;
-  mp_str block = mp_sink_header(msg->sink, &rc);
+  mp_str block = mp_sink_header(header_sink(msg), &rc);
   if (rc < 0)
     return rc;
   bool crlf = block.len >= 2 && memcmp(block.ptr + block.len - 2, "\r\n", 2) == 0;
@@ -171,4 +184,47 @@ void mp_message_id(char id[24], int64_t unix_ms, unsigned process, unsigned work
       id[half * 8 + i] = digits[halves[half] >> (35 - 5 * i) & 31];
   }
   id[16] = '\0';
+}
+
+int mp_message_rewriting(mp_message *msg, mp_sink **sink, size_t *head_len)
+{
+  int rc;
+  if (!mp_message_header(msg, &rc)) /* it borrows from what came, and must not begin to later */
+    return rc;
+  mp_buf head;
+  mp_buf_init(&head, SIZE_MAX / 2, NULL);
+  rc = received_fields(msg, &head);
+  if (rc == 0)
+    rc = mp_buf_add(&head, "\r\n", 2);
+  mp_sink *made = NULL;
+  if (rc == 0)
+    rc = mp_sink_new(&made, mp_sink_store(msg->sink));
+  if (rc == 0)
+    rc = mp_sink_add(made, mp_buf_view(&head));
+  *head_len = head.len;
+  mp_buf_dispose(&head);
+  if (rc < 0) {
+    mp_sink_unref(made);
+    return rc;
+  }
+  *sink = made; /* what waits for the disk is told with the next octets */
+  return 0;
+}
+
+int mp_message_rewrite(mp_message *msg, mp_sink *sink, size_t head_len)
+{
+  mp_body_before *before = NULL;
+  if (msg->received) { /* who began to read the last body may still hold on to it */
+    before = mp_arena_alloc(&msg->strings, sizeof *before);
+    if (!before)
+      return MP_E_NOMEM;
+    *before = (mp_body_before){ msg->sink, msg->before };
+    msg->before = before;
+  } else {
+    msg->received = msg->sink;
+  }
+  msg->sink = mp_sink_ref(sink);
+  msg->header_len = head_len;
+  msg->size = mp_sink_size(sink);
+  return 0;
 }

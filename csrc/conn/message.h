@@ -13,7 +13,9 @@ typedef struct mp_message {
   unsigned refs;
   mp_envelope *env;  /* a reference */
   mp_sink *sink;     /* a reference */
-  mp_header *header; /* made at the first look; NULL before */
+  mp_sink *received; /* what came, when `sink` has another body; its header block stays in use. Else NULL */
+  struct mp_body_before *before; /* bodies between these two */
+  mp_header *header;             /* made at the first look; NULL before */
   size_t header_len; /* octets of the received header block with its empty line; the body starts there */
   char id[24];       /* unique on this host: for Received, logs, %{id} */
   mp_trace trace;    /* strings in `strings` */
@@ -32,6 +34,12 @@ void mp_message_unref(mp_message *msg);
 
 /* The header index. NULL with *rc MP_E_NOMEM or MP_E_TOOLONG. */
 mp_header *mp_message_header(mp_message *msg, int *rc);
+
+/* Another body: a new sink that begins with the received header block, *head_len octets with the empty line (which is added where it came without), for the
+ * new body to be put behind. Then rewrite, with a sink that is complete, takes a reference of it; nobody may be reading the message meanwhile. Facts stay:
+ * the new body needs no more of its way than the old. 0, MP_E_NOMEM, MP_E_TOOLONG, MP_E_NOSPACE. */
+int mp_message_rewriting(mp_message *msg, mp_sink **sink, size_t *head_len);
+int mp_message_rewrite(mp_message *msg, mp_sink *sink, size_t head_len);
 
 /* How many Received fields, without making an index (a scan of the header block). MP_E_TOOLONG, MP_E_NOMEM. */
 int mp_message_hops(mp_message *msg);

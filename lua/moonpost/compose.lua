@@ -264,12 +264,14 @@ function M.more_fields(out, headers, has)
   end
 end
 
---- A message of `{ from =, to =, cc =, reply_to =, subject =, text =, date =, headers = { { "Name", "value" }, "Name: value" } }`.
---- Date, Message-ID and the MIME fields are added unless `headers` has them.
+--- The header of a message of `{ from =, to =, cc =, reply_to =, subject =, date =, id =, headers = { { "Name", "value" }, "Name: value" } }`,
+--- with the empty
+--- line behind it. Date, Message-ID and the MIME fields are added unless `headers` has them.
 ---@param of table
----@return string? octets CRLF at every line's end
+---@param mime { [1]: string, [2]: string }[] what the body needs
+---@return string? lines
 ---@return string? why
-function M.message(of)
+function M.head(of, mime)
   local own, has = {}, {}
   local why = M.more_fields(own, of.headers or {}, has)
   if why then
@@ -278,6 +280,10 @@ function M.message(of)
   local date = of.date == nil and core.time() or of.date
   if not math.type(date) or date < 0 or date >= DATE_END then
     return nil, ("date: seconds since 1970 expected, got %s"):format(math.type(date) and tostring(date) or "a " .. type(date))
+  end
+  local id = of.id
+  if id ~= nil and (type(id) ~= "string" or not id:find("^<?[\x21-\x3b\x3d\x3f-\x7e]+@[\x21-\x3b\x3d\x3f-\x7e]+>?$")) then
+    return nil, 'id: "left@right" expected'
   end
   local out = {}
   local function add(name, value)
@@ -302,21 +308,31 @@ function M.message(of)
     return nil, ("subject: a string expected, got a %s"):format(type(of.subject))
   end
   add("Subject", of.subject and (utf8.len(of.subject) and M.encode(of.subject) or of.subject))
-  add("Message-ID", message_id(from_address and from_address:match("@([%w.-]+)$") or "localhost"))
-  if not why and of.text ~= nil and (type(of.text) ~= "string" or not utf8.len(of.text)) then
-    why = "text: a string of UTF-8 expected"
+  add("Message-ID", id and "<" .. id:gsub("[<>]", "") .. ">" or message_id(from_address and from_address:match("@([%w.-]+)$") or "localhost"))
+  add("MIME-Version", "1.0")
+  for _, field in ipairs(mime) do
+    add(field[1], field[2])
   end
   if why then
     return nil, why
+  end
+  return table.concat(out) .. table.concat(own) .. "\r\n"
+end
+
+--- A message of text, `{ text =, ... }` with what M.head takes.
+---@param of table
+---@return string? octets CRLF at every line's end
+---@return string? why
+function M.message(of)
+  if of.text ~= nil and (type(of.text) ~= "string" or not utf8.len(of.text)) then
+    return nil, "text: a string of UTF-8 expected"
   end
   local body, encoding = M.body(of.text or "")
-  add("MIME-Version", "1.0")
-  add("Content-Type", "text/plain; charset=utf-8")
-  add("Content-Transfer-Encoding", encoding)
-  if why then
+  local head, why = M.head(of, { { "Content-Type", "text/plain; charset=utf-8" }, { "Content-Transfer-Encoding", encoding } })
+  if not head then
     return nil, why
   end
-  return table.concat(out) .. table.concat(own) .. "\r\n" .. body
+  return head .. body
 end
 
 return M

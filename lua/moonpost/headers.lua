@@ -38,6 +38,84 @@ function Headers:all(name)
   return values
 end
 
+-- ---- values ---------------------------------------------------------------------------------------------------------
+
+-- What stands behind the colon of the first field of that name, folding included. The functions that read it come with moonpost.mime, when one
+-- is asked for.
+local function raw_value(self, name)
+  local core = core_of[self]
+  local at, why = core:find(name)
+  if not at then
+    return nil, why
+  end
+  local _, _, raw = core:field(at)
+  return raw:match(":(.*)$")
+end
+
+local function valued(self, name, kind)
+  local raw, why = raw_value(self, name)
+  if not raw then
+    return nil, why
+  end
+  return require("moonpost.mime.value")[kind](raw)
+end
+
+--- The octets of the first field of that name behind its colon, folding included.
+---@param name string
+---@return string? raw
+---@return string? why
+function Headers:raw(name)
+  return raw_value(self, name)
+end
+
+--- The value of the first field of that name as UTF-8, its encoded words decoded (RFC 2047).
+---@param name string
+---@return string? text
+---@return string? why
+function Headers:text(name)
+  return valued(self, name, "text")
+end
+
+--- The mailboxes and groups in the first field of that name (RFC 5322 3.4).
+---@param name string
+---@return moonpost.Address[]? list
+---@return string? why
+function Headers:addresses(name)
+  return valued(self, name, "addresses")
+end
+
+--- The time in the first field of that name, "Date" when none is given (RFC 5322 3.3).
+---@param name? string
+---@return integer? time seconds since 1970; nil when there is none, or one that cannot be read
+---@return integer|string|nil zone minutes east of Greenwich
+function Headers:time(name)
+  return valued(self, name or "Date", "date")
+end
+
+--- The message ids in the first field of that name, without their brackets (RFC 5322 3.6.4).
+---@param name string
+---@return string[]? ids
+---@return string? why
+function Headers:ids(name)
+  return valued(self, name, "ids")
+end
+
+--- What stands between the commas of the first field of that name, decoded: Keywords (RFC 5322 3.6.5).
+---@param name string
+---@return string[]? items
+---@return string? why
+function Headers:list(name)
+  return valued(self, name, "list")
+end
+
+--- The value of the first field of that name and its parameters (RFC 2045 5.1, RFC 2231): "text/plain", { charset = "utf-8" }.
+---@param name string
+---@return string? value lower case; nil when there is none
+---@return table<string, string>|string|nil parameters by lower-case name
+function Headers:parameters(name)
+  return valued(self, name, "parameters")
+end
+
 --- How many fields there are.
 ---@return integer
 ---@return string? why

@@ -33,6 +33,8 @@ local parts = {
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },
+  mime = { "moonpost.mime" },
+  message = { "moonpost.mime.build", "message" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

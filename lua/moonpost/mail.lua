@@ -19,9 +19,11 @@ local is_mailbox = core.is_mailbox
 --- Everything that a message may be described by.
 M.names = {
   from = true, to = true, cc = true, bcc = true, reply_to = true, subject = true, text = true, headers = true, date = true,
+  html = true, attachments = true, inline = true, calendar = true, id = true,
   message = true, params = true, envelope = true, sender = true, size = true,
 }
-local composed = { "subject", "text", "reply_to", "headers", "date" } -- of which a message that stands has no use
+-- Of which a message that stands has no use.
+local composed = { "subject", "text", "reply_to", "headers", "date", "html", "attachments", "inline", "calendar", "id" }
 
 -- The plain case, which most are: no name beside it, and nothing that is not ASCII.
 local function is_plain(one)
@@ -85,11 +87,29 @@ local function is_message(value)
   return type(value) == "table" and getmetatable(value) == "moonpost.Message"
 end
 
--- The octets: given, or put together from subject and text.
+local function is_made(value)
+  return type(value) == "table" and getmetatable(value) == "moonpost.Made"
+end
+
+-- What was built goes piece by piece, so that its files are not in memory.
+local function pieces_of(made)
+  return function()
+    return made:chunks()
+  end, nil, made
+end
+
+-- The octets: given, or put together from subject, text and what else there is; and the message that was built, which knows its size.
 local function body_of(mail)
   local message = mail.message
   if message == nil then
-    return compose.message(mail)
+    if not (mail.html or mail.attachments or mail.inline or mail.calendar) then
+      return compose.message(mail)
+    end
+    local made, why = require("moonpost.mime.build").build(mail)
+    if not made then
+      return nil, tostring(why)
+    end
+    return pieces_of(made)
   end
   for _, name in ipairs(composed) do
     if mail[name] ~= nil then
@@ -98,8 +118,10 @@ local function body_of(mail)
   end
   if type(message) == "string" or type(message) == "function" or is_message(message) then
     return message
+  elseif is_made(message) then
+    return pieces_of(message)
   end
-  return nil, ("message: a string, a received message, or a function that returns an iterator of chunks expected, got a %s")
+  return nil, ("message: a string, a received message, one of moonpost.message, or a function that returns an iterator of chunks expected, got a %s")
     :format(type(message))
 end
 
@@ -111,6 +133,29 @@ local function wrong_envelope(envelope)
   end
   local why = stranger(envelope, envelope_names)
   return why and "envelope: " .. why
+end
+
+-- A message that was built knows whom it is for, unless somebody says otherwise.
+local function addressed(mail)
+  local made, copy = mail.message, {}
+  for name, value in pairs(mail) do
+    copy[name] = value
+  end
+  if copy.from == nil then
+    copy.from = made.from
+  end
+  if not (copy.to or copy.cc or copy.bcc or copy.envelope and copy.envelope.to) then
+    copy.to, copy.cc, copy.bcc = made.to, made.cc, made.bcc
+  end
+  return copy
+end
+
+local function not_plain(mail)
+  for _, name in ipairs(composed) do
+    if mail[name] ~= nil then
+      return true
+    end
+  end
 end
 
 --- Checks and completes what a script says. `sender` or `envelope.from` is the reverse-path where it is not `from`.
@@ -129,6 +174,9 @@ function M.prepare(mail, known)
       end
       return nil, ("unknown option %q%s"):format(tostring(name), suggest.hint(name, known or M.names))
     end
+  end
+  if is_made(mail.message) then
+    mail = addressed(mail)
   end
   local envelope = mail.envelope
   local why = envelope ~= nil and wrong_envelope(envelope) or nil
@@ -161,22 +209,30 @@ function M.prepare(mail, known)
   if not why and not to[1] then
     why = "to: at least one recipient is needed"
   end
-  local body = mail.message
-  if not why and (type(body) ~= "string" or mail.subject or mail.text or mail.headers or mail.reply_to or mail.date) then
-    body, why = body_of(mail)
+  local body, made = mail.message, nil
+  if not why and (type(body) ~= "string" or not_plain(mail)) then
+    body, why, made = body_of(mail)
   end
   if why then
     return nil, why
   end
   local params = mail.params
+  if made and made.eight_bit and (params == nil or type(params) == "table" and params.body == nil) then
+    local more = { body = "8BITMIME" }
+    for name, value in pairs(params or {}) do
+      more[name] = value
+    end
+    params = more
+  end
   if params ~= nil then
     why = params_of.check_mail(params)
   end
   if not why and mail.size ~= nil and not (type(mail.size) == "number" and math.tointeger(mail.size) and mail.size >= 0) then
     why = "size: a whole number of octets expected"
   end
-  if not why and (mail.size ~= nil or params and params.holduntil ~= nil) then
-    params, why = params_of.complete(params, mail.size)
+  local size = mail.size or made and made:size() or nil
+  if not why and (size ~= nil or params and params.holduntil ~= nil) then
+    params, why = params_of.complete(params, size)
   end
   if why then
     return nil, why

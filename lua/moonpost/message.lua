@@ -111,6 +111,7 @@ function M.new(session, envelope, seen)
     _roots = false, _list = false, -- recipients: made when somebody asks
     _base = false, -- the plan of those that nobody has asked for
     _sealed = false, -- the hook is over
+    _tree = false, -- of its parts, once somebody has looked
     _running = 0, -- deliveries on their way; `_after` is what waits for them
   }, Message_mt)
 end
@@ -149,7 +150,8 @@ end
 -- ---- header -------------------------------------------------------------------------------------------------------
 
 --- C knows what may stand in a header; what it raises belongs to the caller's line.
-local function edit(verb, method, ...)
+local function edit(self, verb, method, ...)
+  self._tree = false
   local ok, err = pcall(method, ...)
   if not ok then
     error(("message:%s: %s"):format(verb, tostring(err):gsub("^.-:%d+: ", "")), 3)
@@ -158,12 +160,12 @@ end
 
 --- Puts a field on top.
 function Message:prepend(name, value)
-  edit("prepend", self._core.insert, self._core, 1, name, value)
+  edit(self, "prepend", self._core.insert, self._core, 1, name, value)
 end
 
 --- Puts a field at the end of the header.
 function Message:append(name, value)
-  edit("append", self._core.insert, self._core, self.headers:count() + 1, name, value)
+  edit(self, "append", self._core.insert, self._core, self.headers:count() + 1, name, value)
 end
 
 --- Gives the first field of that name another value, and takes the others of that name away. Appends it when there is
@@ -171,10 +173,10 @@ end
 function Message:replace(name, value)
   local at = self._core:find(name)
   if not at then
-    edit("replace", self._core.insert, self._core, self.headers:count() + 1, name, value)
+    edit(self, "replace", self._core.insert, self._core, self.headers:count() + 1, name, value)
     return
   end
-  edit("replace", self._core.replace, self._core, at, value)
+  edit(self, "replace", self._core.replace, self._core, at, value)
   local more = self._core:find(name, at + 1)
   while more do
     self._core:remove(more)
@@ -185,6 +187,7 @@ end
 --- Takes away every field of that name.
 ---@return integer count how many there were
 function Message:remove(name)
+  self._tree = false
   local count, at = 0, self._core:find(name)
   while at do
     self._core:remove(at)
@@ -192,6 +195,54 @@ function Message:remove(name)
     at = self._core:find(name, at)
   end
   return count
+end
+
+-- ---- parts --------------------------------------------------------------------------------------------------------
+
+--- The tree of its parts (RFC 2045), as its header stands now. The same one while the header is not edited and no limits are named.
+---@param limits? { depth?: integer, parts?: integer, header?: integer, content?: integer }
+---@return moonpost.mime.Tree? tree
+---@return moonpost.Error? err kind "limit"
+function Message:mime(limits)
+  local tree, err = not limits and self._tree or nil, nil
+  if not tree then
+    tree, err = require("moonpost.mime").parse(self, limits)
+    self._tree = tree or false
+  end
+  return tree, err
+end
+
+--- The best text/plain body as UTF-8.
+---@return string? text
+---@return moonpost.Error? err kind "mime": there is none; "limit"
+function Message:text()
+  local tree, err = self:mime()
+  if not tree then
+    return nil, err
+  end
+  return tree:text()
+end
+
+--- The best text/html body as UTF-8.
+---@return string? html
+---@return moonpost.Error? err kind "mime": there is none; "limit"
+function Message:html()
+  local tree, err = self:mime()
+  if not tree then
+    return nil, err
+  end
+  return tree:html()
+end
+
+--- The parts that are not its body.
+---@return moonpost.mime.Part[]? parts
+---@return moonpost.Error? err kind "limit"
+function Message:attachments()
+  local tree, err = self:mime()
+  if not tree then
+    return nil, err
+  end
+  return tree:attachments()
 end
 
 -- ---- plans --------------------------------------------------------------------------------------------------------

@@ -355,6 +355,21 @@ function worker:lines(stream, on, octets) end
 ---@return string? why
 function worker:listen_lines(binding, accepted, octets) end
 
+---@class moonpost.core.rewrite
+local rewrite = {}
+--- true; nil, why, name of the error; or false: done(...) comes later with one of these.
+---@param octets string
+---@param done fun(ok: true?, why: string?, name: string?)
+---@return boolean? ok
+---@return string? why
+function rewrite:add(octets, done) end
+--- The same; then the message has the new body.
+---@param done fun(ok: true?, why: string?, name: string?)
+---@return boolean? ok
+---@return string? why
+function rewrite:finish(done) end
+function rewrite:close() end
+
 ---@class moonpost.core.lines
 local lines = {}
 --- true: it has gone or waits; false: too much waits, "drained" comes later; nil: nobody is there any more.
@@ -559,6 +574,15 @@ function message:file(worker, options, done) end
 function message:pipe(worker, options, done) end
 --- Ends what deliveries of it wait for, a program or the lock of an mbox: they report "CANCELLED".
 function message:cancel() end
+--- How many octets stand in front of the body, edits and the empty line among them.
+---@return integer? size
+---@return string? why
+function message:header_size() end
+--- Begins to write another body for it; the header stays. Nobody may be reading the message meanwhile.
+---@param worker moonpost.core.worker
+---@return moonpost.core.rewrite? rewrite
+---@return string? why
+function message:rewrite(worker) end
 --- The Received field as it will be written.
 ---@return string
 function message:received() end

@@ -56,6 +56,48 @@ function Headers:count() end
 ---@return fun(): string?, string?, string?
 function Headers:each() end
 
+--- Its octets behind the colon, folding included; of the first field of that name, as all below.
+---@param name string
+---@return string? raw
+---@return string? why
+function Headers:raw(name) end
+
+--- UTF-8, encoded words decoded (RFC 2047).
+---@param name string
+---@return string? text
+---@return string? why
+function Headers:text(name) end
+
+--- Mailboxes and groups (RFC 5322 3.4).
+---@param name string
+---@return moonpost.Address[]? list
+---@return string? why
+function Headers:addresses(name) end
+
+--- The time in "Date", or in another field.
+---@param name? string
+---@return integer? time seconds since 1970
+---@return integer|string|nil zone minutes east of Greenwich
+function Headers:time(name) end
+
+--- Message ids without their brackets (RFC 5322 3.6.4).
+---@param name string
+---@return string[]? ids
+---@return string? why
+function Headers:ids(name) end
+
+--- What stands between commas, decoded (RFC 5322 3.6.5).
+---@param name string
+---@return string[]? items
+---@return string? why
+function Headers:list(name) end
+
+--- "text/plain", { charset = "utf-8" } (RFC 2045 5.1, RFC 2231).
+---@param name string
+---@return string? value lower case
+---@return table<string, string>|string|nil parameters by lower-case name
+function Headers:parameters(name) end
+
 --- What became of a message for one recipient.
 ---@class moonpost.Result
 ---@field url? string where it was handed on to
@@ -134,6 +176,27 @@ local Message = {}
 ---@return string? octets
 ---@return string? why
 function Message:octets() end
+
+--- The tree of its parts, as its header stands now.
+---@param limits? { depth?: integer, parts?: integer, header?: integer, content?: integer }
+---@return moonpost.mime.Tree? tree
+---@return moonpost.Error? err kind "limit"
+function Message:mime(limits) end
+
+--- The best text/plain body as UTF-8.
+---@return string? text
+---@return moonpost.Error? err kind "mime": there is none; "limit"
+function Message:text() end
+
+--- The best text/html body as UTF-8.
+---@return string? html
+---@return moonpost.Error? err kind "mime": there is none; "limit"
+function Message:html() end
+
+--- The parts that are not its body.
+---@return moonpost.mime.Part[]? parts
+---@return moonpost.Error? err kind "limit"
+function Message:attachments() end
 
 --- The same octets piece by piece: for chunk in message:chunks() do ... end
 ---@param most? integer octets of a piece
