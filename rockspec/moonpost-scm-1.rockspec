@@ -9,7 +9,7 @@ description = {
   detailed = [[
 A C core speaks SMTP and LMTP over TLS and libuv; a Lua module hands every decision to a script: who may talk, which
 recipients exist, what a message must look like, where it goes. Needs libuv, OpenSSL 3, libgsasl, libcrypt, libunbound,
-libidn2, libcurl and SQLite with their headers, and CMake.]],
+libidn2, libpsl, zlib, libcurl and SQLite with their headers, and CMake.]],
   license = "MIT",
 }
 dependencies = {
@@ -22,6 +22,8 @@ external_dependencies = {
   CRYPT = { header = "crypt.h" },
   UNBOUND = { header = "unbound.h" },
   IDN2 = { header = "idn2.h" },
+  PSL = { header = "libpsl.h" },
+  ZLIB = { header = "zlib.h" },
   SQLITE = { header = "sqlite3.h" },
   -- libcurl too, whose headers Debian keeps where luarocks does not look: CMake asks for it.
 }

@@ -264,6 +264,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
     { "random", core_random },
     { "memory", core_memory },
     { "dns_name", mpl_core_dns_name },
+    { "dns_unicode", mpl_core_dns_unicode },
     { "dns_reverse", mpl_core_dns_reverse },
     { NULL, NULL },
   };
@@ -292,6 +293,8 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_shared(L);
   mpl_open_thread(L);
   mpl_open_dns(L);
+  mpl_open_psl(L);
+  mpl_open_authres(L);
   mpl_open_spool(L);
   mpl_open_lines(L);
   mpl_open_journal(L);

@@ -24,6 +24,16 @@ int mpl_core_dns_name(lua_State *L)
   return 1;
 }
 
+int mpl_core_dns_unicode(lua_State *L)
+{
+  char name[MP_DNS_NAME_TEXT];
+  mp_ssize len = mp_dns_name_unicode(name, mpl_check_str(L, 1));
+  if (len < 0)
+    return len == MP_E_NOMEM ? luaL_error(L, "out of memory") : mpl_fail(L, (int)len, "not a domain name");
+  lua_pushlstring(L, name, (size_t)len);
+  return 1;
+}
+
 int mpl_core_dns_reverse(lua_State *L)
 {
   char name[MP_DNS_NAME_ASKED];

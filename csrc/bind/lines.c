@@ -1,5 +1,5 @@
 /* bind/lines.c -- a conversation in lines over a stream, for commands to a running process: each line comes as a call, what is said is queued under a
- * ceiling. Not for mail: nothing here waits for anybody, and a line has a limit. */
+ * ceiling. Not for mail: nothing here waits for anybody, and a line has a limit. Or in octets as they come, for protocols that Lua speaks itself. */
 #include "bind/binding.h"
 #include "bind/client.h"
 
@@ -20,6 +20,7 @@ typedef struct lines { /* box; in the registry while it is open */
   mp_stream *stream; /* NULL: over */
   mpl_state *state;
   mp_buf in;
+  bool octets; /* and no lines */
   bool stopped, telling;
   int self, on; /* registry references */
 } lines;
@@ -104,6 +105,14 @@ static void hear(lines *box)
   box->telling = true;
   while (box->stream && !box->stopped) {
     mp_str all = mp_buf_view(&box->in);
+    if (box->octets) {
+      if (all.len == 0)
+        break;
+      tell(box, "octets", all);
+      if (box->stream) /* else the buffer is gone with it */
+        mp_buf_consume(&box->in, all.len);
+      continue;
+    }
     mp_ssize at = mp_str_find(all, '\n', 0);
     if (at > LINE_MOST || (at < 0 && all.len > LINE_MOST)) {
       end(box, "a line is too long");
@@ -139,10 +148,10 @@ static void on_drained(void *ctx)
 static const mp_stream_calls calls = { .read = on_read, .drained = on_drained, .closed = nobody_closed };
 
 /* Pushes a box on `stream`, which is taken; the function stands at `on`. Raises, and then the stream is still the caller's. */
-static lines *push(lua_State *L, mpl_worker *worker, int on)
+static lines *push(lua_State *L, mpl_worker *worker, int on, bool octets)
 {
   lines *box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = (lines){ .state = mpl_state_of(L), .self = LUA_NOREF, .on = LUA_NOREF };
+  *box = (lines){ .state = mpl_state_of(L), .octets = octets, .self = LUA_NOREF, .on = LUA_NOREF };
   mp_buf_init(&box->in, UNREAD_MOST, NULL);
   mpl_leaving_init(&box->leaving, worker, drop);
   luaL_setmetatable(L, MPL_LINES);
@@ -161,12 +170,12 @@ static void take(lines *box, mp_stream *stream)
     end(box, "cannot be read");
 }
 
-/* worker:lines(stream, on): on("line", text), on("drained"), on("end", why) */
+/* worker:lines(stream, on, octets): on("line", text) or on("octets", text), on("drained"), on("end", why) */
 static int worker_lines(lua_State *L)
 {
   mpl_worker *worker = mpl_check_worker(L, 1);
   luaL_checktype(L, 3, LUA_TFUNCTION);
-  lines *box = push(L, worker, 3);
+  lines *box = push(L, worker, 3, lua_toboolean(L, 4));
   mp_stream *stream = mpl_stream_of(L, 2, worker);
   if (!stream) {
     forget(box);
@@ -238,6 +247,7 @@ typedef struct lines_listener { /* box; in the registry while it listens */
   mp_listener *listener; /* NULL: over */
   mpl_state *state;
   mpl_worker *worker;
+  bool octets;
   int self, accepted; /* registry references */
 } lines_listener;
 
@@ -266,7 +276,7 @@ static int call_accepted(lua_State *L)
   arrival *got = lua_touserdata(L, 2);
   lua_settop(L, 1);
   lua_pushboolean(L, 1); /* stands where the function will */
-  lines *box = push(L, got->box->worker, 2);
+  lines *box = push(L, got->box->worker, 2, got->box->octets);
   got->made = box;
   lua_replace(L, 2);
   lua_pushvalue(L, 1);
@@ -301,14 +311,16 @@ static void on_accepted(void *ctx, mp_stream *stream)
   }
 }
 
-/* worker:listen_lines(binding, accepted): accepted(lines) -> the function that hears of its lines. */
+/* worker:listen_lines(binding, accepted, octets): accepted(lines) -> the function that hears of its lines. */
 static int worker_listen(lua_State *L)
 {
   mpl_worker *worker = mpl_check_worker(L, 1);
   mp_binding *binding = mpl_check_binding(L, 2);
   luaL_checktype(L, 3, LUA_TFUNCTION);
+  bool octets = lua_toboolean(L, 4);
   lines_listener *box = lua_newuserdatauv(L, sizeof *box, 1);
-  *box = (lines_listener){ .state = mpl_state_of(L), .worker = worker, .self = LUA_NOREF, .accepted = LUA_NOREF };
+  *box = (lines_listener){ .state = mpl_state_of(L), .worker = worker, .octets = octets };
+  box->self = box->accepted = LUA_NOREF;
   mpl_leaving_init(&box->leaving, worker, stop_listening);
   luaL_setmetatable(L, MPL_LINES_LISTEN);
   lua_pushvalue(L, 2);

@@ -121,6 +121,8 @@ int mpl_open_thread(lua_State *L);
 int mpl_open_dial(lua_State *L);
 int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
+int mpl_open_psl(lua_State *L);
+int mpl_open_authres(lua_State *L);
 int mpl_open_spool(lua_State *L);
 int mpl_open_journal(lua_State *L);
 int mpl_open_made(lua_State *L);  /* after the worker */
@@ -161,6 +163,7 @@ int mpl_worker_folder(lua_State *L);        /* worker:folder */
 void mpl_leave_all(mp_list *leaving);
 int mpl_worker_dns(lua_State *L);                                  /* worker:dns */
 int mpl_core_dns_name(lua_State *L);                               /* core.dns_name */
+int mpl_core_dns_unicode(lua_State *L);                            /* core.dns_unicode */
 int mpl_core_dns_reverse(lua_State *L);                            /* core.dns_reverse */
 mp_port *mpl_make_port(lua_State *L, mpl_service *box, int index); /* raises */
 extern const mp_handler mpl_silent;                                /* for services whose state is closing */

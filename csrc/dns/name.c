@@ -63,6 +63,28 @@ mp_ssize mp_dns_name_ascii(char out[MP_DNS_NAME_ASKED], mp_str name)
   return len;
 }
 
+mp_ssize mp_dns_name_unicode(char out[MP_DNS_NAME_TEXT], mp_str name)
+{
+  char ascii[MP_DNS_NAME_ASKED], again[MP_DNS_NAME_ASKED];
+  mp_ssize rc = mp_dns_name_ascii(ascii, name);
+  if (rc < 0)
+    return rc;
+  char *text = NULL;
+  int idn = idn2_to_unicode_8z8z(ascii, &text, IDN2_NONTRANSITIONAL);
+  if (idn != IDN2_OK)
+    return idn == IDN2_MALLOC ? MP_E_NOMEM : MP_E_INVALID;
+  mp_str found = mp_str_c(text);
+  rc = found.len < MP_DNS_NAME_TEXT ? mp_dns_name_ascii(again, found) : MP_E_INVALID;
+  if (rc >= 0 && strcmp(ascii, again) != 0)
+    rc = MP_E_INVALID;
+  if (rc >= 0) {
+    memcpy(out, found.ptr, found.len + 1);
+    rc = (mp_ssize)found.len;
+  }
+  idn2_free(text);
+  return rc;
+}
+
 static size_t put_octet(char *out, unsigned char c)
 {
   if (c <= ' ' || c >= 0x7f)

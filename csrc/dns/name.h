@@ -15,6 +15,10 @@ enum {
  * forbids), or MP_E_NOMEM. */
 mp_ssize mp_dns_name_ascii(char out[MP_DNS_NAME_ASKED], mp_str name);
 
+/* The form in which people read a name: U-labels where it has A-labels, UTF-8, without a dot at the end. An A-label that stands for nothing, or
+ * for what would be written otherwise (RFC 5890 2.3.2.1), is no name. Writes a NUL and returns the length, or an error as above. */
+mp_ssize mp_dns_name_unicode(char out[MP_DNS_NAME_TEXT], mp_str name);
+
 /* One uncompressed name of the wire (RFC 1035 3.1) at the front of `wire`, as text: lower case, no dot at the end; the root is "". What
  * is no printable octet, and dot and backslash inside a label, come out escaped (RFC 1035 5.1). Returns the octets read, or
  * MP_E_SYNTAX. */

@@ -24,6 +24,11 @@ local function base64(octets)
   end))
 end
 
+--- Octets in base64, in one line.
+---@param octets string
+---@return string
+M.base64 = base64
+
 --- Encoded words, each of whole characters.
 local function encode_words(text)
   local words, piece = {}, ""

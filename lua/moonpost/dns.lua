@@ -64,6 +64,13 @@ function M.to_ascii(name)
   return lookups.to_ascii(name)
 end
 
+function M.to_unicode(name)
+  if type(name) ~= "string" then
+    error(("dns.to_unicode: a name expected, got %s"):format(type(name)), 2)
+  end
+  return lookups.to_unicode(name)
+end
+
 for name in pairs(lookups.methods) do
   if not name:find("^_") then
     M[name] = function(what)

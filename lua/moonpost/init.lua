@@ -24,6 +24,12 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
+  psl = { "moonpost.psl" },
+  authres = { "moonpost.authres" },
+  dmarc = { "moonpost.dmarc" },
+  clamav = { "moonpost.clamav", "new" },
+  milter = { "moonpost.milter", "new" },
+  rspamd = { "moonpost.rspamd", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

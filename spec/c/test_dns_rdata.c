@@ -156,4 +156,33 @@ TEST(types_have_names)
   CHECK_STR(mp_str_c(mp_dns_type_name((mp_dns_type)99)), "?");
 }
 
+TEST(a_name_as_people_read_it)
+{
+  char text[MP_DNS_NAME_TEXT];
+  CHECK_EQ_INT(mp_dns_name_unicode(text, MP_STR("XN--bcher-KVA.example.")), 15);
+  CHECK_CSTR(text, "b\xc3\xbc"
+                   "cher.example");
+  CHECK_EQ_INT(mp_dns_name_unicode(text, MP_STR("B\xc3\x9c"
+                                                "cher.example")),
+               15);
+  CHECK_CSTR(text, "b\xc3\xbc"
+                   "cher.example");
+  CHECK_EQ_INT(mp_dns_name_unicode(text, MP_STR("plain.example")), 13);
+  static const char *const none[] = {
+    "", "xn--.example", "xn--a.example", "xn--99999999.example", "xn--ascii-.example", "a..b"
+  };
+  for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+    if (!CHECK(mp_dns_name_unicode(text, mp_str_c(none[i])) == MP_E_INVALID))
+      printf("  %s\n", none[i]);
+}
+
+TEST(a_name_without_memory)
+{
+  FOR_EACH_ALLOC_FAILURE {
+    char text[MP_DNS_NAME_TEXT];
+    mp_ssize len = mp_dns_name_unicode(text, MP_STR("xn--bcher-kva.example"));
+    CHECK_EQ_INT(len, CHECK_ALLOC_FAILED() ? MP_E_NOMEM : 15);
+  }
+}
+
 CHECK_MAIN

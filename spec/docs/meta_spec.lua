@@ -69,6 +69,14 @@ describe("what can be called", function()
       getmetatable(moonpost.srs { domain = "example.org", secrets = ("x"):rep(16) }).__index, "report", "Srs",
     },
     ["moonpost.report"] = { moonpost.report, "report", "Reports" },
+    ["moonpost.psl"] = { moonpost.psl, "auth", "psl" },
+    ["a list of public suffixes"] = { getmetatable(moonpost.psl.default()).__index, "auth", "List" },
+    ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
+    ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
+    ["a scanner"] = { require("moonpost.clamav").methods, "scanners", "Scanner" },
+    ["a client of rspamd"] = { require("moonpost.rspamd").methods, "scanners", "Client" },
+    ["a milter"] = { require("moonpost.milter").methods, "scanners", "Filter" },
+    ["a conversation with a milter"] = { require("moonpost.milter").talk_methods, "scanners", "Talk" },
     ["a schedule"] = { getmetatable(moonpost.schedule()).__index, "report", "Schedule" },
   } do
     it("is typed: " .. name, function()
@@ -191,13 +199,23 @@ describe("the pages", function()
     for class in ("Notice ReportedMessage ReportedRecipient ReportFacts ReportRow SrsOptions ScheduleOptions Times"):gmatch "%a+" do
       check(fields("report", "moonpost." .. class), "docs/bounces.md")
     end
+    for class in ("Options Verdict Record Address Refusal Facts AggregateOptions AggregateReport"):gmatch "%a+" do
+      check(fields("auth", "moonpost.dmarc." .. class), "docs/dmarc.md")
+    end
+    for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
+      check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
+    end
+    for class in ("Result Field"):gmatch "%a+" do
+      check(fields("auth", "moonpost.authres." .. class), "docs/authentication-results.md")
+    end
   end)
 
   for _, case in ipairs {
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
-    { "report", "Reports" },
+    { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
+    { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

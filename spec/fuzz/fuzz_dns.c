@@ -35,6 +35,13 @@ static void read_names(mp_str in)
     demand(asked[len - 1] != '.' && asked[0] != '.');
     demand(mp_dns_name_ascii(again, mp_str_of(asked, (size_t)len)) == len && strcmp(asked, again) == 0);
   }
+  mp_ssize shown = mp_dns_name_unicode(text, in);
+  if (shown >= 0) {
+    demand(len > 0 && (size_t)shown == strlen(text) && mp_str_utf8(mp_str_c(text)));
+    demand(mp_dns_name_ascii(again, mp_str_c(text)) == len && strcmp(asked, again) == 0);
+    for (mp_ssize i = 0; i < shown; i++)
+      demand((unsigned char)text[i] > ' ' && text[i] != 0x7f);
+  }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

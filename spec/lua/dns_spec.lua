@@ -173,6 +173,18 @@ describe("moonpost.dns: names", function()
     assert.equal("_25._tcp.mx.example", dns.to_ascii "_25._tcp.MX.example.")
   end)
 
+  it("become U-labels, for people", function()
+    assert.equal("bücher.example", dns.to_unicode "xn--bcher-kva.EXAMPLE.")
+    assert.equal("bücher.example", dns.to_unicode "Bücher.Example")
+    assert.equal("plain.example", dns.to_unicode "plain.example")
+    for _, name in ipairs { "xn--a.example", "xn--bcher-kva1.example", "xn--.example", "xn--zcaÿ", "xn--ASCII-.example", ("ü"):rep(70) } do
+      local unicode, err = dns.to_unicode(name)
+      assert.is_nil(unicode, name)
+      assert.equal("name", err.kind)
+    end
+    assert.error_matches(function() dns.to_unicode(7) end, "dns%.to_unicode: a name expected, got number")
+  end)
+
   for what, name in pairs {
     empty = "", dot = ".", dots = "a..b", ["a leading dot"] = ".a", space = "a b", control = "a\r\nb", NUL = "a\0b",
     backslash = "a\\.b", ["bad UTF-8"] = "a\xff.b", ["a long label"] = ("x"):rep(64) .. ".example",

@@ -3,6 +3,8 @@
 local moonpost = require "moonpost"
 
 assert(moonpost.http.request and require "moonpost.http_core", "the modules beside the core are installed too")
+assert(require("moonpost.gzip_core").unpack(require("moonpost.gzip_core").pack "x", 1) == "x")
+assert(moonpost.psl.registrable "a.example.co.uk" == "example.co.uk")
 
 local server = moonpost.server {
   hostname = "smoke.example.org",

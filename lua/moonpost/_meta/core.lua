@@ -78,10 +78,29 @@ function core.is_mailbox(address) end
 ---@return string? why
 function core.dns_name(name) end
 
+--- A name as people read it: U-labels, UTF-8; nil when it is none.
+---@param name string
+---@return string? unicode
+---@return string? why
+---@return string? error
+function core.dns_unicode(name) end
+
 --- The name of an address's PTR records; nil when it is no address.
 ---@param ip string
 ---@return string? name
 function core.dns_reverse(ip) end
+
+--- Public suffixes of a file, or the newer of the system's list and libpsl's own.
+---@param path? string
+---@return moonpost.core.psl? list
+---@return string? why
+---@return string? error
+function core.psl(path) end
+
+--- Authentication-Results (RFC 8601), read.
+---@param value string of the field
+---@return moonpost.authres.Field? field nil when there is nothing in it
+function core.authres(value) end
 
 --- nil when a reply may go on the wire, else the reason it may not.
 ---@return string? why
@@ -159,6 +178,13 @@ function core.file_mark(path) end
 ---@param path string
 ---@return string? target
 function core.link_target(path) end
+
+---@class moonpost.core.psl
+local psl = {}
+--- The public suffix of a name and one label more; nil when there is none.
+---@param name string
+---@return string? domain
+function psl:registrable(name) end
 
 ---@class moonpost.core.folder
 local folder = {}
@@ -318,15 +344,17 @@ function worker:memory_stream(peer) end
 function worker:message(octets, sender, recipient, id, received, binary, done) end
 --- A conversation in lines over a stream, which is taken. `on("line", text)`, `on("drained")` when what waited to be sent has gone, `on("end", why)`, the last.
 ---@param stream moonpost.core.stream
----@param on fun(what: "line"|"drained"|"end", text: string)
+---@param on fun(what: "line"|"octets"|"drained"|"end", text: string)
+---@param octets? boolean they are told as they come, and no lines
 ---@return moonpost.core.lines
-function worker:lines(stream, on) end
+function worker:lines(stream, on, octets) end
 --- Accepts on a binding; `accepted(lines)` answers with the function that hears of its lines.
 ---@param binding moonpost.core.binding
 ---@param accepted fun(lines: moonpost.core.lines): function
+---@param octets? boolean
 ---@return moonpost.core.lines_listener? listener
 ---@return string? why
-function worker:listen_lines(binding, accepted) end
+function worker:listen_lines(binding, accepted, octets) end
 
 ---@class moonpost.core.lines
 local lines = {}

@@ -141,6 +141,12 @@ function dns.default() end
 ---@return moonpost.Error? err of kind "name"
 function dns.to_ascii(name) end
 
+--- A name as people read it: U-labels where it has A-labels, in UTF-8. For what is shown, not for what is compared.
+---@param name string
+---@return string? unicode
+---@return moonpost.Error? err of kind "name"
+function dns.to_unicode(name) end
+
 --- As Resolver:mx.
 ---@async
 function dns.mx(name) end

@@ -10,6 +10,9 @@
 ---@field dns moonpost.dns
 ---@field http moonpost.http
 ---@field report moonpost.Reports
+---@field psl moonpost.psl
+---@field authres moonpost.authres
+---@field dmarc moonpost.dmarc
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
@@ -42,6 +45,21 @@ function moonpost.pool(options) end
 ---@param options moonpost.QueueOptions
 ---@return moonpost.Queue
 function moonpost.queue(options) end
+
+--- A client of clamd.
+---@param options? moonpost.clamav.Options
+---@return moonpost.clamav.Scanner
+function moonpost.clamav(options) end
+
+--- A client of rspamd.
+---@param options? moonpost.rspamd.Options
+---@return moonpost.rspamd.Client
+function moonpost.rspamd(options) end
+
+--- A milter that is to be asked.
+---@param options moonpost.milter.Options
+---@return moonpost.milter.Filter
+function moonpost.milter(options) end
 
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions

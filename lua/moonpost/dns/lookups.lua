@@ -36,6 +36,11 @@ function M.is_source(value)
   return type(value) == "table" and (getmetatable(value) or {}).__name == "moonpost.dns.Resolver"
 end
 
+local function no_name(name)
+  local shown = name:sub(1, 80):gsub("%c", "?")
+  return nil, Error("name", ('"%s" is no domain name'):format(shown), { name = name, temporary = false })
+end
+
 --- A name as the DNS knows it.
 ---@param name string
 ---@return string? ascii
@@ -45,8 +50,19 @@ function M.to_ascii(name)
   if ascii then
     return ascii
   end
-  local shown = name:sub(1, 80):gsub("%c", "?")
-  return nil, Error("name", ('"%s" is no domain name'):format(shown), { name = name, temporary = false })
+  return no_name(name)
+end
+
+--- A name as people read it.
+---@param name string
+---@return string? unicode
+---@return moonpost.Error? err
+function M.to_unicode(name)
+  local unicode = core.dns_unicode(name)
+  if unicode then
+    return unicode
+  end
+  return no_name(name)
 end
 
 local function check(name, who)
