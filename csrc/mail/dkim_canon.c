@@ -128,6 +128,12 @@ void mp_dkim_body_free(mp_dkim_body *body)
   mp_mem_free(body);
 }
 
+mp_dkim_canon mp_dkim_body_form(const mp_dkim_body *body, uint64_t *limit)
+{
+  *limit = body->limit;
+  return body->canon;
+}
+
 static void digest(mp_dkim_body *body, const char *ptr, size_t len)
 {
   if (len && !EVP_DigestUpdate(body->md, ptr, len))

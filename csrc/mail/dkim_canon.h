@@ -24,6 +24,9 @@ void mp_dkim_body_free(mp_dkim_body *body);
 /* The next octets, cut anywhere. 0 or MP_E_NOMEM. */
 int mp_dkim_body_add(mp_dkim_body *body, mp_str octets);
 
+/* How it was made. */
+mp_dkim_canon mp_dkim_body_form(const mp_dkim_body *body, uint64_t *limit);
+
 /* No more octets: the digest, and how many canonical octets the whole body has. Once. 0 or MP_E_NOMEM. */
 int mp_dkim_body_finish(mp_dkim_body *body, unsigned char digest[MP_DKIM_DIGEST], uint64_t *length);
 

@@ -27,6 +27,7 @@ local parts = {
   psl = { "moonpost.psl" },
   authres = { "moonpost.authres" },
   dmarc = { "moonpost.dmarc" },
+  dkim = { "moonpost.dkim" },
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },
