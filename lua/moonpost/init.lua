@@ -31,6 +31,9 @@ local parts = {
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },
+  spf = { "moonpost.spf" },
+  iprev = { "moonpost.iprev" },
+  dnsbl = { "moonpost.dnsbl", "new" },
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

@@ -60,6 +60,9 @@ describe("what can be called", function()
 
   for name, case in pairs {
     ["a task"] = { getmetatable(moonpost.spawn(function() end)).__index, "moonpost", "Task" },
+    ["moonpost.spf"] = { moonpost.spf, "spf", "spf" },
+    ["moonpost.iprev"] = { moonpost.iprev, "spf", "iprev" },
+    ["lists in the DNS"] = { require("moonpost.dnsbl").methods, "spf", "Dnsbl" },
     ["moonpost.test"] = { test, "test", "test" },
     ["a policy under test"] = { getmetatable(house).__index, "test", "Policy" },
     ["a pending command"] = { getmetatable(select(2, house:start_session())).__index, "test", "Pending" },
@@ -196,6 +199,12 @@ describe("the pages", function()
     check(fields("message", "moonpost.Delivery"), "docs/recipients-and-dispositions.md")
     check(fields("message", "moonpost.Result"), "docs/recipients-and-dispositions.md")
     check(fields("server", "moonpost.Credentials"), "docs/auth.md")
+    for _, class in ipairs { "spf.Options", "spf.Result", "iprev.Options", "iprev.Found" } do
+      check(fields("spf", "moonpost." .. class), "docs/spf.md")
+    end
+    for _, class in ipairs { "DnsblOptions", "DnsblZone", "DnsblFound", "DnsblHit" } do
+      check(fields("spf", "moonpost." .. class), "docs/dnsbl.md")
+    end
     for class in ("Notice ReportedMessage ReportedRecipient ReportFacts ReportRow SrsOptions ScheduleOptions Times"):gmatch "%a+" do
       check(fields("report", "moonpost." .. class), "docs/bounces.md")
     end
@@ -216,6 +225,7 @@ describe("the pages", function()
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
+    { "spf", "spf" }, { "spf", "iprev" }, { "spf", "Dnsbl" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

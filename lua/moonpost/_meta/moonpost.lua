@@ -13,6 +13,8 @@
 ---@field psl moonpost.psl
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc
+---@field spf moonpost.spf
+---@field iprev moonpost.iprev
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
@@ -60,6 +62,10 @@ function moonpost.rspamd(options) end
 ---@param options moonpost.milter.Options
 ---@return moonpost.milter.Filter
 function moonpost.milter(options) end
+--- Lists of addresses and domains in the DNS (RFC 5782), asked together.
+---@param options moonpost.DnsblOptions|string[]|string the zones will do
+---@return moonpost.Dnsbl
+function moonpost.dnsbl(options) end
 
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions

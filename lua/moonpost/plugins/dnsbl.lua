@@ -1,0 +1,126 @@
+--- Refuses mail of clients, and of senders' domains, that are on lists in the DNS (moonpost.dnsbl).
+---
+---     server:use(require "moonpost.plugins.dnsbl" { zones = { "bl.example.net" } }, { listeners = { "smtp" } })
+local core = require "moonpost.core"
+local dnsbl = require "moonpost.dnsbl"
+local log = require "moonpost.log"
+local options_of = require "moonpost.options"
+local task = require "moonpost.task"
+
+local schema = {
+  { name = "zones", type = "any", default = {}, doc = "lists of addresses, of which the client's is looked for" },
+  { name = "domains", type = "any", default = {}, doc = "lists of domains, of which the sender's and HELO's are looked for" },
+  { name = "timeout", type = "duration", default = 5, doc = "for all lists together" },
+  { name = "fail", type = "choice", values = { "open", "closed" }, default = "open", doc = "closed: what cannot be asked is a reason to try later" },
+  { name = "keep", type = "duration", default = 900, doc = "how long an answer is kept at most" },
+  { name = "entries", type = "integer", default = 100000, doc = "answers that are kept at most" },
+  { name = "name", type = "string", default = "dnsbl", doc = "of the table in moonpost.shared" },
+  {
+    name = "exempt", type = "strings", default = {}, doc = "networks that are never looked for",
+    check = function(list)
+      for _, network in ipairs(list) do
+        if core.in_network("0.0.0.0", network) == nil and core.in_network("::", network) == nil then
+          return ('"%s" is no network'):format(network)
+        end
+      end
+    end,
+  },
+}
+
+---@class moonpost.DnsblPluginOptions: moonpost.DnsblOptions
+---@field domains? (string|moonpost.DnsblZone)[]|string lists of domains: the sender's and HELO's are looked for
+---@field exempt? string[]|string networks that are never looked for
+
+local function lists_of(options, zones)
+  if type(zones) == "table" and not next(zones) then
+    return nil
+  end
+  return dnsbl.new { zones = zones, timeout = options.timeout, fail = options.fail, keep = options.keep, entries = options.entries,
+    name = options.name }
+end
+
+-- Whoever may send through us is not looked for, and everybody may write to the postmaster (RFC 5321 4.5.1).
+local function is_exempt(session, recipient, networks)
+  if session.user or session.may_relay or not session.ip or recipient.address:lower():find "^postmaster%f[@\0]" then
+    return true
+  end
+  for _, network in ipairs(networks) do
+    if core.in_network(session.ip, network) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Once a minute for each list: every session would say it.
+local function warn(warned, failed)
+  local now = task.worker():now()
+  for _, failure in ipairs(failed) do
+    if now >= (warned[failure.zone] or now) then
+      warned[failure.zone] = now + 60
+      log.warn("a list cannot be asked", { zone = failure.zone, problem = failure.problem })
+    end
+  end
+end
+
+-- A verdict: code, enhanced code, text; or false.
+local function judge(found, what, warned)
+  warn(warned, found.failed)
+  local hit = found.hits[1]
+  if hit then
+    local reason = hit.reason and ": " .. hit.reason or ""
+    return { 550, "5.7.1", ("%s is listed by %s%s"):format(what, hit.zone, reason) }
+  elseif found.listed then
+    return { 451, "4.7.1", ("%s cannot be looked up at the moment"):format(what) }
+  end
+  return false
+end
+
+---@param given? moonpost.DnsblPluginOptions
+---@return moonpost.Plugin
+return function(given)
+  local options, why = options_of.resolve(schema, given or {}, options_of.place(2))
+  local ok, addresses, domains
+  if options then
+    ok, addresses = pcall(lists_of, options, options.zones)
+    if ok then
+      ok, domains = pcall(lists_of, options, options.domains)
+    end
+    why = not ok and tostring(domains or addresses):gsub("^.-dnsbl: ", "") or not (addresses or domains) and "zones or domains are needed"
+  end
+  if why then
+    error("dnsbl: " .. why, 2)
+  end
+  local senders = setmetatable({}, { __mode = "k" }) -- of the transactions that are open: the domain, then the verdict
+  local warned = {} -- by zone, until when
+  local plugin = { name = "dnsbl" }
+
+  local function verdict_of(session, sender)
+    local verdict = addresses and judge(addresses:check(session.ip), ("Client host %s"):format(session.ip), warned)
+    for _, name in ipairs { sender.domain or "", session.helo or "" } do
+      if not verdict and domains and name:find(".", 1, true) then
+        verdict = judge(domains:domain(name), ("Domain %s"):format(name:gsub("[^!-~]", "?"):sub(1, 100)), warned)
+      end
+    end
+    return verdict or false
+  end
+
+  function plugin.mail(session, sender)
+    senders[session] = { domain = sender.domain }
+  end
+
+  function plugin.rcpt(session, recipient)
+    if is_exempt(session, recipient, options.exempt) then
+      return
+    end
+    local sender = senders[session] or {}
+    if sender.verdict == nil then
+      sender.verdict = verdict_of(session, sender)
+    end
+    if sender.verdict then
+      return table.unpack(sender.verdict)
+    end
+  end
+
+  return plugin
+end

@@ -1,0 +1,92 @@
+/* The readers of SPF, which are Lua: any octets as a record, as a domain-spec and as an explanation. None may raise; what a name stands for
+ * can be asked for, and what is refused is named. The first octet chooses the value of every macro. */
+#include "base/ip.h"
+#include "dns/name.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char judge[] =
+    "local record_of, macro = require 'moonpost.spf.record', require 'moonpost.spf.macro'\n"
+    "local values = { '', 'example.net', ('a.'):rep(200), 'x-y+z,q/r_s=t', ('\\xff'):rep(300), '....' }\n"
+    "return function(octet, text)\n"
+    "  local value = values[octet % #values + 1]\n"
+    "  local function value_of() return value end\n"
+    "  local function check(spec) assert(not spec or #macro.name(spec, value_of) <= 253) end\n"
+    "  local record, why = record_of.read('v=spf1 ' .. text)\n"
+    "  assert(record or type(why) == 'string' and #why < 300)\n"
+    "  for _, term in ipairs(record or {}) do\n"
+    "    check(term.domain)\n"
+    "    assert(not term.digits or term.bits <= #term.digits * 4)\n"
+    "  end\n"
+    "  check(record and record.redirect)\n"
+    "  check((macro.read_domain(text)))\n"
+    "  local spec = macro.read(text, true)\n"
+    "  local shown = spec and macro.text(spec, value_of, 1000)\n"
+    "  assert(not shown or #shown <= 1000)\n"
+    "end\n";
+
+/* Of moonpost.core what the readers call. */
+static int dns_reverse(lua_State *L)
+{
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  char name[MP_DNS_NAME_ASKED];
+  mp_ip ip;
+  if (!mp_ip_parse(&ip, mp_str_of(text, len))) {
+    lua_pushnil(L);
+    return 1;
+  }
+  lua_pushlstring(L, name, mp_dns_name_reverse(name, &ip));
+  return 1;
+}
+
+static int open_core(lua_State *L)
+{
+  lua_newtable(L);
+  lua_pushcfunction(L, dns_reverse);
+  lua_setfield(L, -2, "dns_reverse");
+  return 1;
+}
+
+static void fail(lua_State *L)
+{
+  fprintf(stderr, "%s\n", lua_tostring(L, -1));
+  abort();
+}
+
+/* A state with the judge's function at its bottom; it lives as long as the process. */
+static lua_State *start(void)
+{
+  lua_State *L = luaL_newstate();
+  if (!L)
+    abort();
+  luaL_openlibs(L);
+  luaL_requiref(L, "moonpost.core", open_core, 0);
+  if (luaL_dostring(L, "package.path = '" MP_LUA_FILES "/?.lua'"))
+    fail(L);
+  lua_settop(L, 0);
+  if (luaL_dostring(L, judge))
+    fail(L);
+  return L;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+  static lua_State *L;
+  if (!L)
+    L = start();
+  if (size < 1)
+    return 0;
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, data[0]);
+  lua_pushlstring(L, (const char *)data + 1, size - 1);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+    fail(L);
+  return 0;
+}
