@@ -60,16 +60,15 @@ end
 local young, old, count = {}, {}, 0
 
 local function public_key(record)
-  local key, why = young[record], nil
-  if key then
-    return key
+  if young[record] then
+    return young[record]
   end
-  key = old[record]
+  local key, why = old[record], nil
   if not key then
     key, why = core.dkim_record(record)
-    if not key then
-      return nil, why
-    end
+  end
+  if not key then
+    return nil, why
   end
   if count >= KEYS_MOST then
     young, old, count = {}, young, 0
@@ -252,8 +251,7 @@ local function values_of(self, source)
   return values
 end
 
-local function sign(self, message, who)
-  local source = source_of(message, who)
+local function sign(self, message, source)
   local values, err = values_of(self, source)
   if not values then
     return nil, err
@@ -277,7 +275,8 @@ end
 ---@return moonpost.Message|string? message the same message, or the octets with the fields
 ---@return moonpost.Error? err
 function Signer:sign(message)
-  return sign(self, message, "sign")
+  local source = source_of(message, "sign")
+  return sign(self, message, source)
 end
 
 --- Something that signs, prepared once: options are checked and keys read here.
@@ -285,7 +284,8 @@ end
 ---@return moonpost.dkim.Signer? signer
 ---@return moonpost.Error? err of kind "key"
 function M.signer(options)
-  return prepare(options, "signer")
+  local signer, err = prepare(options, "signer") -- no tail call: mistakes raise at the caller's line
+  return signer, err
 end
 
 --- Signs a message: the fields are on top of it then. Sign last, when nothing of the message changes any more.
@@ -295,14 +295,15 @@ end
 ---@return moonpost.Message|string? message
 ---@return moonpost.Error? err
 function M.sign(message, options)
-  local signer, err = options, nil
+  local source, signer = source_of(message, "sign"), options
   if getmetatable(options) ~= Signer_mt then
-    signer, err = prepare(options, "sign")
-    if not signer then
+    local prepared, err = prepare(options, "sign")
+    if not prepared then
       return nil, err
     end
+    signer = prepared
   end
-  return sign(signer, message, "sign")
+  return sign(signer, message, source)
 end
 
 -- ---- verifying ------------------------------------------------------------------------------------------------------

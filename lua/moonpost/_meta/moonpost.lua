@@ -13,6 +13,7 @@
 ---@field psl moonpost.psl
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc
+---@field dkim moonpost.dkim
 ---@field spf moonpost.spf
 ---@field iprev moonpost.iprev
 ---@field worker { id: integer, count: integer } which of the process's workers this is
