@@ -176,7 +176,7 @@ static bool refuse_body(const mp_dkim_verifier *v, mp_dkim_sig *sig, const body_
   return sig->result != MP_DKIM_OPEN;
 }
 
-int mp_dkim_verifier_judge(mp_dkim_verifier *v, size_t i, const mp_dkim_key *key)
+int mp_dkim_verifier_judge(mp_dkim_verifier *v, size_t i, mp_dkim_key *key)
 {
   mp_dkim_sig *sig = &v->sigs[i];
   if (sig->result != MP_DKIM_OPEN || refuse_key(sig, mp_dkim_key_look(key)) || refuse_body(v, sig, v->hash_of[i]))

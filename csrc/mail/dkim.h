@@ -36,7 +36,7 @@ int mp_dkim_verifier_body(mp_dkim_verifier *verifier, mp_str octets);
 int mp_dkim_verifier_finish(mp_dkim_verifier *verifier);
 
 /* Judges one that is open, by its key or by what became of the question for it. After finish. 0 or MP_E_NOMEM. */
-int mp_dkim_verifier_judge(mp_dkim_verifier *verifier, size_t i, const mp_dkim_key *key);
+int mp_dkim_verifier_judge(mp_dkim_verifier *verifier, size_t i, mp_dkim_key *key);
 void mp_dkim_verifier_refuse(mp_dkim_verifier *verifier, size_t i, mp_dkim_result result, const char *why);
 
 typedef struct mp_dkim_sign_opts {
@@ -59,6 +59,6 @@ mp_str mp_dkim_default_over(void);
 
 /* Appends the value of a DKIM-Signature field, folded; the field's octets are "DKIM-Signature: ", this, CRLF. 0, MP_E_INVALID (no From field, a domain,
  * selector or identity that is none, a public key), MP_E_NOMEM, or as mp_buf_add. */
-int mp_dkim_sign(mp_buf *out, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, const mp_dkim_key *key);
+int mp_dkim_sign(mp_buf *out, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, mp_dkim_key *key);
 
 #endif

@@ -1,5 +1,5 @@
 /* mail/dkim_key.h -- keys of DKIM: public ones as the DNS has them (RFC 6376 3.6.1, RFC 8463), private ones of whoever signs. Parsed once and
- * used often. A key does not change once it is made: any thread may use it. */
+ * used often, by one thread at a time. */
 #ifndef MP_MAIL_DKIM_KEY_H
 #define MP_MAIL_DKIM_KEY_H
 
@@ -42,9 +42,9 @@ int mp_dkim_key_pem(const mp_dkim_key *key, mp_buf *out);
 int mp_dkim_key_text(const mp_dkim_key *key, mp_buf *out);
 
 /* Signs a SHA-256 digest (Ed25519 signs the digest's octets, RFC 8463 3). *len is the room at first. 0, MP_E_INVALID for a public key, MP_E_NOMEM. */
-int mp_dkim_key_sign(const mp_dkim_key *key, const unsigned char digest[32], unsigned char *out, size_t *len);
+int mp_dkim_key_sign(mp_dkim_key *key, const unsigned char digest[32], unsigned char *out, size_t *len);
 
-/* 0 it is; MP_E_CRYPTO it is not; MP_E_NOMEM. */
-int mp_dkim_key_verify(const mp_dkim_key *key, const unsigned char digest[32], mp_str signature);
+/* 0 it is; MP_E_CRYPTO it is not; MP_E_INVALID for a private key; MP_E_NOMEM. */
+int mp_dkim_key_verify(mp_dkim_key *key, const unsigned char digest[32], mp_str signature);
 
 #endif

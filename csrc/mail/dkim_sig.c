@@ -63,23 +63,21 @@ static int hex(char c)
   return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* dkim-quoted-printable (RFC 6376 2.11): white space does not count. False when an escape is none. */
-static bool unquote(mp_str in, char *out, size_t *len)
+/* dkim-quoted-printable (RFC 6376 2.11): white space does not count. A "=" that escapes nothing stands for itself: some signers do not quote. */
+static size_t unquote(mp_str in, char *out)
 {
-  *len = 0;
+  size_t len = 0;
   for (size_t i = 0; i < in.len; i++) {
     char c = in.ptr[i];
     if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
       continue;
-    if (c == '=') {
-      if (in.len - i < 3 || hex(in.ptr[i + 1]) < 0 || hex(in.ptr[i + 2]) < 0)
-        return false;
+    if (c == '=' && in.len - i >= 3 && hex(in.ptr[i + 1]) >= 0 && hex(in.ptr[i + 2]) >= 0) {
       c = (char)(hex(in.ptr[i + 1]) << 4 | hex(in.ptr[i + 2]));
       i += 2;
     }
-    out[(*len)++] = c;
+    out[len++] = c;
   }
-  return true;
+  return len;
 }
 
 /* A domain name or a selector; octets over 0x7f where it is not in A-labels (RFC 8616 5). */
@@ -131,8 +129,8 @@ static int read_identity(mp_dkim_sig *sig, mp_arena *arena, const mp_tags *tags)
     if (sig->domain.len)
       memcpy(out + len, sig->domain.ptr, sig->domain.len);
     len += sig->domain.len;
-  } else if (!unquote(given, out, &len)) {
-    wrong(sig, MP_DKIM_NEUTRAL, "i= is malformed");
+  } else {
+    len = unquote(given, out);
   }
   sig->identity = mp_str_of(out, len);
   if (!is_below(sig->identity, sig->domain))

@@ -196,7 +196,7 @@ static int check(const mp_buf *value)
   return rc;
 }
 
-static int sign(mp_buf *value, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, const mp_dkim_key *key)
+static int sign(mp_buf *value, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, mp_dkim_key *key)
 {
   text t = { .out = value, .column = sizeof "DKIM-Signature: " - 1 };
   put_tags(&t, opts, key);
@@ -220,7 +220,7 @@ static int sign(mp_buf *value, mp_dkim_fields *fields, const mp_dkim_sign_opts *
   return t.rc;
 }
 
-int mp_dkim_sign(mp_buf *out, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, const mp_dkim_key *key)
+int mp_dkim_sign(mp_buf *out, mp_dkim_fields *fields, const mp_dkim_sign_opts *opts, mp_dkim_key *key)
 {
   if (mp_dkim_fields_named(fields, MP_STR("From")) == 0)
     return MP_E_INVALID;
