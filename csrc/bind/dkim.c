@@ -306,7 +306,7 @@ static void read_signing(lua_State *L, int index, signing *s)
 }
 
 /* The choice of fields, and the signature over them. */
-static int sign(mp_buf *out, mp_str block, signing *s, const mp_dkim_key *key)
+static int sign(mp_buf *out, mp_str block, signing *s, mp_dkim_key *key)
 {
   mp_dkim_fields *fields;
   mp_buf headers;
