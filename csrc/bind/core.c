@@ -295,6 +295,7 @@ LUAMOD_API int luaopen_moonpost_core(lua_State *L)
   mpl_open_dns(L);
   mpl_open_psl(L);
   mpl_open_authres(L);
+  mpl_open_dkim(L);
   mpl_open_spool(L);
   mpl_open_lines(L);
   mpl_open_rewrite(L);

@@ -123,6 +123,7 @@ int mpl_open_client(lua_State *L);
 int mpl_open_dns(lua_State *L);
 int mpl_open_psl(lua_State *L);
 int mpl_open_authres(lua_State *L);
+int mpl_open_dkim(lua_State *L);
 int mpl_open_spool(lua_State *L);
 int mpl_open_journal(lua_State *L);
 int mpl_open_made(lua_State *L);    /* after the worker */

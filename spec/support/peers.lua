@@ -35,6 +35,7 @@ local M = {
   exim = executable(top .. "/build/peers/bin/exim4"),
   dovecot = executable(top .. "/build/peers/bin/doveconf") and top .. "/build/peers/dovecot",
   doveconf = executable(top .. "/build/peers/bin/doveconf"),
+  dkimpy = in_path "dkimverify",
   opendkim = executable(top .. "/build/peers/bin/opendkim"),
   nsd = executable(top .. "/build/peers/bin/nsd"),
   ldns_keygen = executable(top .. "/build/peers/bin/ldns-keygen"),

@@ -5,7 +5,7 @@ local process = require "spec.support.process"
 local check = os.getenv("MOONPOST_PEERS") and it or pending
 
 describe("spec.support.peers", function()
-  for _, name in ipairs { "swaks", "curl", "python3", "openssl", "gsasl", "node", "smtp_source", "smtp_sink", "nsd", "opendkim",
+  for _, name in ipairs { "swaks", "curl", "python3", "openssl", "gsasl", "node", "smtp_source", "smtp_sink", "nsd", "opendkim", "dkimpy",
     "postfix_master", "doveconf", "ldns_keygen", "ldns_signzone" } do
     check("has " .. name, function()
       assert.is_string(peers[name])

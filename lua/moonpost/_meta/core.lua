@@ -102,6 +102,40 @@ function core.psl(path) end
 ---@return moonpost.authres.Field? field nil when there is nothing in it
 function core.authres(value) end
 
+--- A public key, by the text of its TXT record (RFC 6376 3.6.1).
+---@param record string
+---@return moonpost.core.dkim_key? key
+---@return string? why
+---@return string? error
+function core.dkim_record(record) end
+
+--- A private key: PEM, or the seed of an Ed25519 key in base64.
+---@param text string
+---@return moonpost.core.dkim_key? key
+---@return string? why
+---@return string? error
+function core.dkim_key(text) end
+
+---@param kind "rsa"|"ed25519"
+---@param bits? integer
+---@return moonpost.core.dkim_key key
+function core.dkim_make_key(kind, bits) end
+
+--- What judges the signatures of a message as it was received.
+---@param message moonpost.core.message|string
+---@param now number seconds since 1970
+---@param partial boolean l= may leave octets unsigned
+---@return moonpost.core.dkim_verifier? verifier
+---@return string? why
+---@return string? error
+function core.dkim_verifier(message, now, partial) end
+
+--- Hashes of a body, in one pass: a form and a limit (false: all of it) for each; at most eight.
+---@param form "simple"|"relaxed"
+---@param limit integer|false
+---@return moonpost.core.dkim_hash
+function core.dkim_hash(form, limit, ...) end
+
 --- nil when a reply may go on the wire, else the reason it may not.
 ---@return string? why
 function core.check_reply(code, enhanced, text) end
@@ -185,6 +219,57 @@ local psl = {}
 ---@param name string
 ---@return string? domain
 function psl:registrable(name) end
+
+---@class moonpost.core.dkim_key
+local dkim_key = {}
+---@return "rsa"|"ed25519" kind
+---@return integer bits
+---@return boolean testing its record says so
+function dkim_key:facts() end
+---@return string pem of a private key
+function dkim_key:pem() end
+---@return string record of the public half
+function dkim_key:record() end
+
+---@class moonpost.core.dkim_verifier
+local dkim_verifier = {}
+---@return integer count signatures that are judged
+---@return integer more that are not
+---@return boolean body whether the body is wanted
+function dkim_verifier:count() end
+---@return table signature what is known of it by now
+function dkim_verifier:signature(i) end
+--- The name of the TXT record that holds the key; nil when it is judged.
+---@return string? name
+function dkim_verifier:question(i) end
+--- Feeds the body; long ones, and those in files, in the thread pool.
+---@param message moonpost.core.message|string
+---@param worker moonpost.core.worker
+---@param done fun(ok?: boolean, why?: string, error?: string)
+---@return boolean? now true: it has been fed; false: done is called later
+---@return string? why
+---@return string? error
+function dkim_verifier:feed(message, worker, done) end
+---@param key moonpost.core.dkim_key
+function dkim_verifier:judge(i, key) end
+---@param temporary boolean temperror, else permerror
+---@param why string
+function dkim_verifier:refuse(i, temporary, why) end
+function dkim_verifier:close() end
+
+---@class moonpost.core.dkim_hash
+local dkim_hash = {}
+--- As dkim_verifier:feed.
+function dkim_hash:feed(message, worker, done) end
+--- The value of a DKIM-Signature field, with the i-th hash.
+---@param message moonpost.core.message|string as it stands
+---@param options table { domain, selector, identity, headers, oversign, absent, header_form, time, expires }
+---@param key moonpost.core.dkim_key
+---@return string? value
+---@return string? why
+---@return string? error
+function dkim_hash:sign(i, message, options, key) end
+function dkim_hash:close() end
 
 ---@class moonpost.core.folder
 local folder = {}

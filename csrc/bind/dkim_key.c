@@ -1,0 +1,111 @@
+/* bind/dkim_key.c -- keys of DKIM as userdata: parsed once, kept by whoever uses them again. */
+#include "bind/dkim.h"
+
+typedef struct key_box {
+  mp_dkim_key *key; /* NULL: closed */
+} key_box;
+
+enum { TEXT_MOST = 65536 };
+
+mp_dkim_key *mpl_check_dkim_key(lua_State *L, int index)
+{
+  key_box *box = luaL_checkudata(L, index, MPL_DKIM_KEY);
+  luaL_argcheck(L, box->key, index, "key is closed");
+  return box->key;
+}
+
+static key_box *push_box(lua_State *L)
+{
+  key_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->key = NULL;
+  luaL_setmetatable(L, MPL_DKIM_KEY);
+  return box;
+}
+
+static int failed(lua_State *L, int rc, const char *why)
+{
+  return rc == MP_E_NOMEM ? luaL_error(L, "out of memory") : mpl_fail(L, rc, why);
+}
+
+static int core_dkim_record(lua_State *L)
+{
+  mp_str text = mpl_check_str(L, 1);
+  key_box *box = push_box(L);
+  const char *why = NULL;
+  int rc = mp_dkim_key_record(&box->key, text, &why);
+  return rc < 0 ? failed(L, rc, why) : 1;
+}
+
+static int core_dkim_key(lua_State *L)
+{
+  mp_str text = mpl_check_str(L, 1);
+  key_box *box = push_box(L);
+  const char *why = NULL;
+  int rc = mp_dkim_key_private(&box->key, text, &why);
+  return rc < 0 ? failed(L, rc, why) : 1;
+}
+
+static int core_dkim_make_key(lua_State *L)
+{
+  static const char *const kinds[] = { "rsa", "ed25519", NULL };
+  int kind = luaL_checkoption(L, 1, NULL, kinds);
+  lua_Integer bits = luaL_optinteger(L, 2, 2048);
+  luaL_argcheck(L, bits >= MP_DKIM_RSA_LEAST && bits <= MP_DKIM_RSA_MOST, 2, "1024 to 8192 bits");
+  key_box *box = push_box(L);
+  int rc = mp_dkim_key_make(&box->key, kind == 0 ? MP_DKIM_RSA : MP_DKIM_ED25519, (unsigned)bits);
+  return rc < 0 ? failed(L, rc, NULL) : 1;
+}
+
+static int key_facts(lua_State *L)
+{
+  const mp_dkim_key_facts *facts = mp_dkim_key_look(mpl_check_dkim_key(L, 1));
+  lua_pushstring(L, facts->kind == MP_DKIM_RSA ? "rsa" : "ed25519");
+  lua_pushinteger(L, facts->bits);
+  lua_pushboolean(L, facts->testing);
+  return 3;
+}
+
+static int push_text(lua_State *L, int (*write)(const mp_dkim_key *, mp_buf *))
+{
+  mp_dkim_key *key = mpl_check_dkim_key(L, 1);
+  mp_buf *out = mpl_push_buf(L, TEXT_MOST);
+  out->secret = true;
+  int rc = write(key, out);
+  mpl_push_str(L, mp_buf_view(out));
+  mp_buf_dispose(out);
+  return rc < 0 ? failed(L, rc, rc == MP_E_INVALID ? "it is a public key" : NULL) : 1;
+}
+
+static int key_pem(lua_State *L)
+{
+  return push_text(L, mp_dkim_key_pem);
+}
+
+static int key_record(lua_State *L)
+{
+  return push_text(L, mp_dkim_key_text);
+}
+
+static int key_gc(lua_State *L)
+{
+  key_box *box = luaL_checkudata(L, 1, MPL_DKIM_KEY);
+  mp_dkim_key_free(box->key);
+  box->key = NULL;
+  return 0;
+}
+
+int mpl_open_dkim_key(lua_State *L)
+{
+  static const luaL_Reg methods[] = {
+    { "facts", key_facts }, { "pem", key_pem }, { "record", key_record }, { NULL, NULL }
+  };
+  static const luaL_Reg functions[] = {
+    { "dkim_record", core_dkim_record },
+    { "dkim_key", core_dkim_key },
+    { "dkim_make_key", core_dkim_make_key },
+    { NULL, NULL },
+  };
+  mpl_class(L, MPL_DKIM_KEY, methods, key_gc);
+  luaL_setfuncs(L, functions, 0);
+  return 0;
+}

@@ -1,0 +1,429 @@
+--- DKIM (RFC 6376, 8301, 8463): signs messages, and says which signatures of a message hold. docs/dkim.md explains it; the options and what is
+--- found are typed in lua/moonpost/_meta/dkim.lua.
+---
+---     assert(moonpost.dkim.sign(message, { domain = "example.org", selector = "2026", key = "/etc/mail/dkim.pem" }))
+---     for _, one in ipairs(assert(moonpost.dkim.verify(message))) do print(one.result, one.domain, one.reason) end
+local Error = require "moonpost.error"
+local core = require "moonpost.core"
+local dns = require "moonpost.dns"
+local lookups = require "moonpost.dns.lookups"
+local options_of = require "moonpost.options"
+local task = require "moonpost.task"
+
+local M = {}
+
+local KEYS_MOST = 512 -- parsed keys of others that are kept
+local RECORDS_MOST = 8 -- of one name that are tried
+local SHOWN = 8 -- characters of b= that tell signatures apart (RFC 6008)
+local SIGNATURES_MOST = 8
+
+-- ---- what is judged and signed --------------------------------------------------------------------------------------
+
+-- What C takes: a string, or the message's core.
+local function source_of(message, who)
+  if type(message) == "string" then
+    return message
+  elseif type(message) == "table" and getmetatable(message) == "moonpost.Message" then
+    return message._core
+  end
+  error(("dkim.%s: a message or its octets expected, got a %s"):format(who, type(message)), 3)
+end
+
+-- Hashes the body; long ones in the thread pool. Returns a function that waits for the end of it.
+local function feed(box, source)
+  local wake, outcome
+  local done, why, name = box:feed(source, task.worker(), function(...)
+    outcome = table.pack(...)
+    if wake then
+      wake()
+    end
+  end)
+  return function()
+    if done == false then
+      if not outcome then
+        task.park(function(woken)
+          wake = woken
+        end, "the hash of a body")
+      end
+      done, why, name = table.unpack(outcome, 1, 3)
+    end
+    if done then
+      return true
+    end
+    return nil, Error("system", "dkim: the body: " .. why, { code = name, temporary = true })
+  end
+end
+
+-- ---- keys -----------------------------------------------------------------------------------------------------------
+
+-- Public keys by their record. When the young are many the old ones go.
+local young, old, count = {}, {}, 0
+
+local function public_key(record)
+  if young[record] then
+    return young[record]
+  end
+  local key, why = old[record], nil
+  if not key then
+    key, why = core.dkim_record(record)
+  end
+  if not key then
+    return nil, why
+  end
+  if count >= KEYS_MOST then
+    young, old, count = {}, young, 0
+  end
+  young[record], count = key, count + 1
+  return key
+end
+
+-- Private keys by what names them: a reload makes another Lua state, which reads its files anew.
+local private = {}
+
+local function is_key(value)
+  return type(value) == "userdata" and (getmetatable(value) or {}).__name == "moonpost.core.dkim_key"
+end
+
+local function read_key(given)
+  if given:find("-----BEGIN", 1, true) or given:find "^%s*[%w+/]+=%s*$" and #given < 64 then
+    local key, why = core.dkim_key(given)
+    return key, why and "key: " .. why
+  end
+  local file, failed = io.open(given, "rb")
+  if not file then
+    return nil, failed
+  end
+  local text = file:read(65537) or ""
+  file:close()
+  local key, why = core.dkim_key(text)
+  return key, why and ("%s: %s"):format(given, why)
+end
+
+local function private_key(given)
+  if is_key(given) then
+    return given
+  elseif not private[given] then
+    local key, why = read_key(given)
+    if not key then
+      return nil, Error("key", "dkim: " .. why, { temporary = false })
+    end
+    private[given] = key
+  end
+  return private[given]
+end
+
+--- Reads a private key; what it returns can be given as `key`.
+---@param text string PEM, the seed of an Ed25519 key in base64, or the path of a file with either
+---@return moonpost.core.dkim_key? key
+---@return moonpost.Error? err of kind "key"
+function M.key(text)
+  if type(text) ~= "string" then
+    error(("dkim.key: a string expected, got a %s"):format(type(text)), 2)
+  end
+  return private_key(text)
+end
+
+--- Makes a key. An RSA key takes a while, in which nothing else happens: this is for tools.
+---@param kind? "ed25519"|"rsa" "rsa" when left out
+---@param bits? integer of an RSA key, 1024 to 8192; 2048
+---@return { private: string, record: string } pair the key in PEM, and the text of its TXT record
+function M.keygen(kind, bits)
+  local ok, key, why = pcall(core.dkim_make_key, kind or "rsa", bits)
+  if not ok or not key then
+    error("dkim.keygen: " .. tostring(ok and why or key):gsub("^.-:%d+: ", ""), 2)
+  end
+  return { private = key:pem(), record = key:record() }
+end
+
+-- ---- signing --------------------------------------------------------------------------------------------------------
+
+local forms = { "relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple", "relaxed", "simple" }
+
+local function names(list)
+  for _, name in ipairs(list) do
+    if not name:find "^[\x21-\x39\x3c-\x7e]+$" then
+      return ('"%s" is no name of a header field'):format(name:gsub("%c", "?"))
+    end
+  end
+end
+
+local function domain(name)
+  return not core.dns_name(name) and ('"%s" is no domain'):format(name:gsub("%c", "?")) or nil
+end
+
+local schema = {
+  { name = "domain", type = "string", check = domain },
+  { name = "selector", type = "string", check = domain },
+  { name = "key", type = "any",
+    check = function(value)
+      return type(value) ~= "string" and not is_key(value) and "PEM, the path of a file, or what dkim.key returned expected" or nil
+    end },
+  { name = "headers", type = "strings", null = true, check = names },
+  { name = "oversign", type = "any", null = true,
+    check = function(value)
+      if type(value) ~= "boolean" and type(value) ~= "table" then
+        return "true, false or a list of names expected"
+      end
+      for _, name in ipairs(type(value) == "table" and value or {}) do
+        if type(name) ~= "string" then
+          return "a list of strings expected"
+        end
+      end
+      return type(value) == "table" and names(value) or nil
+    end },
+  { name = "canonicalization", type = "choice", values = forms, default = "relaxed/relaxed" },
+  { name = "expires", type = "duration", null = true },
+  { name = "identity", type = "string", null = true },
+  { name = "length", type = "integer", null = true },
+  { name = "time", type = "integer", null = true },
+}
+
+-- What C wants to know of one signature.
+local function terms_of(given, place)
+  local values, why = options_of.resolve(schema, given, place)
+  for _, name in ipairs { "domain", "selector", "key" } do
+    if values and values[name] == nil then
+      values, why = nil, name .. ": missing"
+    end
+  end
+  if not values then
+    return nil, why
+  end
+  local header, body = values.canonicalization:match "^(%a+)/?(%a*)$"
+  local over, headers = values.oversign, values.headers and table.concat(values.headers, ":")
+  return {
+    domain = values.domain, selector = values.selector, identity = values.identity, key = values.key,
+    headers = headers, header_form = header, body_form = body == "" and "simple" or body,
+    -- named, they are signed once more even where there is none
+    absent = over == true or type(over) == "table",
+    oversign = type(over) == "table" and table.concat(over, ":") or over == true and headers or over == false and "" or nil,
+    lifetime = values.expires, length = values.length, made = values.time,
+  }
+end
+
+---@class moonpost.dkim.Signer
+local Signer = {}
+local Signer_mt = { __index = Signer, __name = "moonpost.dkim.Signer" }
+
+local function prepare(given, who)
+  if type(given) ~= "table" then
+    error(("dkim.%s: a table of options expected, got a %s"):format(who, type(given)), 3)
+  end
+  local list, all = given[1] and given or { given }, {}
+  if #list > SIGNATURES_MOST then
+    error(("dkim.%s: at most %d signatures"):format(who, SIGNATURES_MOST), 3)
+  end
+  for i, one in ipairs(list) do
+    local terms, why = terms_of(one, options_of.place(3))
+    if not terms then
+      error(("dkim.%s: %s"):format(who, why), 3)
+    end
+    local key, err = private_key(terms.key)
+    if not key then
+      return nil, err
+    end
+    terms.key, all[i] = key, terms
+  end
+  return setmetatable({ _terms = all }, Signer_mt)
+end
+
+-- The values of the fields, in the order of the terms.
+local function values_of(self, source)
+  local wanted = {}
+  for i, terms in ipairs(self._terms) do
+    wanted[2 * i - 1], wanted[2 * i] = terms.body_form, terms.length or false
+  end
+  local hash <close> = core.dkim_hash(table.unpack(wanted))
+  local ok, err = feed(hash, source)()
+  if not ok then
+    return nil, err
+  end
+  local values = {}
+  for i, terms in ipairs(self._terms) do
+    terms.time = terms.made or math.floor(task.worker():time())
+    terms.expires = terms.lifetime and math.floor(terms.time + terms.lifetime) or nil
+    local value, why = hash:sign(i, source, terms, terms.key)
+    if not value then
+      return nil, Error("message", "dkim: " .. why, { temporary = false })
+    end
+    values[i] = value
+  end
+  return values
+end
+
+local function sign(self, message, source)
+  local values, err = values_of(self, source)
+  if not values then
+    return nil, err
+  end
+  if type(message) ~= "string" then
+    for i = #values, 1, -1 do
+      message:prepend("DKIM-Signature", values[i])
+    end
+    return message
+  end
+  for i, value in ipairs(values) do
+    values[i] = ("DKIM-Signature: %s\r\n"):format(value)
+  end
+  values[#values + 1] = message
+  return table.concat(values)
+end
+
+--- Puts the signatures on top of the message.
+---@async
+---@param message moonpost.Message|string lines of a string end with CRLF
+---@return moonpost.Message|string? message the same message, or the octets with the fields
+---@return moonpost.Error? err
+function Signer:sign(message)
+  local source = source_of(message, "sign")
+  return sign(self, message, source)
+end
+
+--- Something that signs, prepared once: options are checked and keys read here.
+---@param options moonpost.dkim.SignOptions|moonpost.dkim.SignOptions[]
+---@return moonpost.dkim.Signer? signer
+---@return moonpost.Error? err of kind "key"
+function M.signer(options)
+  local signer, err = prepare(options, "signer") -- no tail call: mistakes raise at the caller's line
+  return signer, err
+end
+
+--- Signs a message: the fields are on top of it then. Sign last, when nothing of the message changes any more.
+---@async
+---@param message moonpost.Message|string
+---@param options moonpost.dkim.SignOptions|moonpost.dkim.SignOptions[]|moonpost.dkim.Signer
+---@return moonpost.Message|string? message
+---@return moonpost.Error? err
+function M.sign(message, options)
+  local source, signer = source_of(message, "sign"), options
+  if getmetatable(options) ~= Signer_mt then
+    local prepared, err = prepare(options, "sign")
+    if not prepared then
+      return nil, err
+    end
+    signer = prepared
+  end
+  return sign(signer, message, source)
+end
+
+-- ---- verifying ------------------------------------------------------------------------------------------------------
+
+-- One question for each signature that is open; those that name the same key share it.
+local function questions_of(verifier, signatures)
+  local list, known, of = {}, {}, {}
+  for i = 1, signatures do
+    local name = verifier:question(i)
+    local ascii = name and core.dns_name(name)
+    if ascii then
+      if not known[ascii] then
+        known[ascii] = { ascii, "TXT" }
+        list[#list + 1] = known[ascii]
+      end
+      of[i] = known[ascii]
+    elseif name then
+      verifier:refuse(i, false, "its key has no name in the DNS")
+    end
+  end
+  return list, of
+end
+
+local troubles = {
+  timeout = "no answer in time to the question for the key",
+  bogus = "the answer to the question for the key is forged",
+}
+
+-- The key among the records of a name; the one of the right kind, when there are several.
+local function choose(records, algorithm)
+  local chosen, reason
+  for i = 1, math.min(#records, RECORDS_MOST) do
+    local key, why = public_key(records[i])
+    if key and key:facts() == (algorithm or ""):match "^%w+" then
+      return key
+    end
+    chosen, reason = chosen or key, reason or why
+  end
+  return chosen, reason
+end
+
+local function judge(verifier, i, question, found)
+  if question.kind then
+    return verifier:refuse(i, true, troubles[question.kind] or "nobody could answer the question for the key")
+  elseif #question.answer == 0 then
+    return verifier:refuse(i, false, "there is no such key")
+  end
+  local key, why = choose(question.answer, found.algorithm)
+  if not key then
+    return verifier:refuse(i, false, why)
+  end
+  local _, bits, testing = key:facts()
+  found.key_bits, found.testing = bits, testing
+  verifier:judge(i, key)
+end
+
+local function shape(verifier, i, found)
+  local now = verifier:signature(i)
+  for name, value in pairs(now) do
+    found[name] = value
+  end
+  found.result = now.result
+  local list = {}
+  for name in (now.headers or ""):gmatch "[^:%s]+" do
+    list[#list + 1] = name
+  end
+  found.headers = list
+  found.signature = now.signature and now.signature:gsub("%s+", ""):sub(1, SHOWN) or nil
+  return found
+end
+
+local verify_schema = {
+  { name = "dns", type = "any", null = true,
+    check = function(value)
+      return not lookups.is_source(value) and "what dns.resolver or dns.zone returned expected" or nil
+    end },
+  { name = "time", type = "integer", null = true },
+  { name = "partial", type = "boolean", default = false },
+}
+
+--- Judges the signatures of a message as it was received, at most ten, from the top. All keys are asked for at once, while the body is hashed.
+---@async
+---@param message moonpost.Message|string
+---@param options? moonpost.dkim.VerifyOptions
+---@return moonpost.dkim.Found[]? list one for each signature; empty without any; `more`: how many were not looked at
+---@return moonpost.Error? err
+function M.verify(message, options)
+  local values, wrong = options_of.resolve(verify_schema, options or {}, options_of.place(2))
+  if not values then
+    error("dkim.verify: " .. wrong, 2)
+  end
+  local source = source_of(message, "verify")
+  local made, why = core.dkim_verifier(source, values.time or task.worker():time(), values.partial)
+  if not made then
+    return nil, Error("message", "dkim: " .. why, { temporary = false })
+  end
+  local verifier <close> = made
+  local signatures, more, wants_body = verifier:count()
+  local list = { more = more > 0 and more or nil }
+  for i = 1, signatures do
+    list[i] = { testing = false, algorithm = verifier:signature(i).algorithm }
+  end
+  local questions, of = questions_of(verifier, signatures)
+  if wants_body then
+    local hashed = feed(verifier, source)
+    if #questions > 0 then
+      (values.dns or dns.default()):_ask_all(questions)
+    end
+    local ok, err = hashed()
+    if not ok then
+      return nil, err
+    end
+    for i in pairs(of) do
+      judge(verifier, i, of[i], list[i])
+    end
+  end
+  for i = 1, signatures do
+    shape(verifier, i, list[i])
+  end
+  return list
+end
+
+return M
