@@ -4,11 +4,7 @@ package.path = "./?.lua;lua/?.lua;lua/?/init.lua;" .. package.path
 local build = os.getenv("MOONPOST_BUILD") or "build"
 package.cpath = build .. "/lib/?.so;" .. package.cpath
 
-<<<<<<< HEAD
-local names = { "drop", "idle", "hook", "body", "maildir", "dns", "send", "spool", "queue", "kill" }
-=======
-local names = { "drop", "idle", "hook", "body", "maildir", "dns", "send", "spool", "queue", "dkim" }
->>>>>>> hub/issue5-dkim
+local names = { "drop", "idle", "hook", "body", "maildir", "dns", "send", "spool", "queue", "kill", "dkim" }
 
 local function usage()
   io.stderr:write("usage: bench/run.lua [--json] [", table.concat(names, "|"), "]...\n")

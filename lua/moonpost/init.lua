@@ -24,12 +24,9 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
-<<<<<<< HEAD
   spf = { "moonpost.spf" },
   iprev = { "moonpost.iprev" },
   dnsbl = { "moonpost.dnsbl", "new" },
-=======
->>>>>>> hub/issue5-dkim
   psl = { "moonpost.psl" },
   authres = { "moonpost.authres" },
   dmarc = { "moonpost.dmarc" },
@@ -37,14 +34,8 @@ local parts = {
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },
-<<<<<<< HEAD
   mime = { "moonpost.mime" },
   message = { "moonpost.mime.build", "message" },
-=======
-  spf = { "moonpost.spf" },
-  iprev = { "moonpost.iprev" },
-  dnsbl = { "moonpost.dnsbl", "new" },
->>>>>>> hub/issue5-dkim
 }
 
 --- Runs `fn(...)`; when it has waited for more than `seconds` in all, its wait is given up. Without arguments: how many

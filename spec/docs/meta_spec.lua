@@ -76,6 +76,11 @@ describe("what can be called", function()
     ["a list of public suffixes"] = { getmetatable(moonpost.psl.default()).__index, "auth", "List" },
     ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
+    ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
+    ["what signs"] = {
+      getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
+      "dkim", "Signer",
+    },
     ["a scanner"] = { require("moonpost.clamav").methods, "scanners", "Scanner" },
     ["a client of rspamd"] = { require("moonpost.rspamd").methods, "scanners", "Client" },
     ["a milter"] = { require("moonpost.milter").methods, "scanners", "Filter" },
@@ -211,6 +216,9 @@ describe("the pages", function()
     for class in ("Options Verdict Record Address Refusal Facts AggregateOptions AggregateReport"):gmatch "%a+" do
       check(fields("auth", "moonpost.dmarc." .. class), "docs/dmarc.md")
     end
+    for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
+      check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
+    end
     for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
       check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
     end
@@ -223,9 +231,10 @@ describe("the pages", function()
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
-    { "report", "Reports" }, { "spf", "spf" }, { "spf", "iprev" }, { "spf", "Dnsbl" },
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
+    { "spf", "spf" }, { "spf", "iprev" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
+    { "dkim", "Signer" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

@@ -10,20 +10,12 @@
 ---@field dns moonpost.dns
 ---@field http moonpost.http
 ---@field report moonpost.Reports
-<<<<<<< HEAD
 ---@field spf moonpost.spf
 ---@field iprev moonpost.iprev
----@field psl moonpost.psl
----@field authres moonpost.authres
----@field dmarc moonpost.dmarc
-=======
 ---@field psl moonpost.psl
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc
 ---@field dkim moonpost.dkim
----@field spf moonpost.spf
----@field iprev moonpost.iprev
->>>>>>> hub/issue5-dkim
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
@@ -57,14 +49,11 @@ function moonpost.pool(options) end
 ---@return moonpost.Queue
 function moonpost.queue(options) end
 
-<<<<<<< HEAD
 --- Lists of addresses and domains in the DNS (RFC 5782), asked together.
 ---@param options moonpost.DnsblOptions|string[]|string the zones will do
 ---@return moonpost.Dnsbl
 function moonpost.dnsbl(options) end
 
-=======
->>>>>>> hub/issue5-dkim
 --- A client of clamd.
 ---@param options? moonpost.clamav.Options
 ---@return moonpost.clamav.Scanner
@@ -79,13 +68,6 @@ function moonpost.rspamd(options) end
 ---@param options moonpost.milter.Options
 ---@return moonpost.milter.Filter
 function moonpost.milter(options) end
-<<<<<<< HEAD
-=======
---- Lists of addresses and domains in the DNS (RFC 5782), asked together.
----@param options moonpost.DnsblOptions|string[]|string the zones will do
----@return moonpost.Dnsbl
-function moonpost.dnsbl(options) end
->>>>>>> hub/issue5-dkim
 
 --- Sender rewriting, for who forwards mail.
 ---@param options moonpost.SrsOptions
