@@ -8,6 +8,7 @@
 local address = require "moonpost.spf.address"
 local core = require "moonpost.core"
 local dns = require "moonpost.dns"
+local links = require "moonpost.links"
 local lookups = require "moonpost.dns.lookups"
 local options_of = require "moonpost.options"
 local shared = require "moonpost.shared"
@@ -179,24 +180,32 @@ local function join(flights)
   return true
 end
 
-local function gather(self, front)
+-- What a list said of one name: into `found`, as `host` where several are asked for.
+local function record(found, zone, flight, host)
+  local text = flight.text
+  if not text then
+    table.insert(found.failed, { zone = zone.zone, problem = flight.problem or "no answer in time" })
+  elseif text ~= "" then
+    local hit = { zone = zone.zone, codes = {}, reason = text:match "\n(.*)$", host = host }
+    for code in text:match("^[^\n]*"):gmatch "[^,]+" do
+      table.insert(hit.codes, code)
+    end
+    table.insert(found.hits, hit)
+  end
+end
+
+-- Asks all lists about all fronts, { front, host } each.
+local function gather(self, fronts)
   local flights = {}
-  for i, zone in ipairs(self.zones) do
-    flights[i] = begin(self, zone, front)
+  for _, one in ipairs(fronts) do
+    for _, zone in ipairs(self.zones) do
+      flights[#flights + 1] = begin(self, zone, one[1])
+    end
   end
   task.timeout(self._options.timeout, join, flights)
   local found = { listed = false, hits = {}, failed = {} }
-  for i, zone in ipairs(self.zones) do
-    local text = flights[i].text
-    if not text then
-      table.insert(found.failed, { zone = zone.zone, problem = flights[i].problem or "no answer in time" })
-    elseif text ~= "" then
-      local hit = { zone = zone.zone, codes = {}, reason = text:match "\n(.*)$" }
-      for code in text:match("^[^\n]*"):gmatch "[^,]+" do
-        table.insert(hit.codes, code)
-      end
-      table.insert(found.hits, hit)
-    end
+  for i, flight in ipairs(flights) do
+    record(found, self.zones[(i - 1) % #self.zones + 1], flight, fronts[(i - 1) // #self.zones + 1][2])
   end
   found.listed = found.hits[1] ~= nil or self._options.fail == "closed" and found.failed[1] ~= nil
   return found
@@ -217,7 +226,7 @@ function Dnsbl:check(ip)
   if not front then
     error("dnsbl:check: an address expected", 2)
   end
-  return gather(self, front)
+  return gather(self, { { front } })
 end
 
 --- Asks all lists about a domain at once. What is no domain name is not listed.
@@ -232,7 +241,20 @@ function Dnsbl:domain(name)
   if not ascii or address.digits(ascii) then
     return { listed = false, hits = {}, failed = {} }
   end
-  return gather(self, ascii)
+  return gather(self, { { ascii } })
+end
+
+--- Asks all lists at once about where the links of a message, or of a text, lead: their domains, and addresses that stand in the place of a name.
+--- moonpost.links says which these are.
+---@async
+---@param of moonpost.Message|string
+---@return moonpost.DnsblFound found each hit says its `host`, as the link has it
+function Dnsbl:links(of)
+  local fronts = {}
+  for i, one in ipairs(type(of) == "string" and links.find(of) or links.of(of)) do
+    fronts[i] = { one.domain or front_of(one.address), one.host }
+  end
+  return gather(self, fronts)
 end
 
 --- Whether each list works (RFC 5782 5): by the entry that every list must have and the one that none may have. Asks, whatever is kept.

@@ -26,6 +26,7 @@ local parts = {
   report = { "moonpost.report" },
   spf = { "moonpost.spf" },
   iprev = { "moonpost.iprev" },
+  links = { "moonpost.links" },
   dnsbl = { "moonpost.dnsbl", "new" },
   psl = { "moonpost.psl" },
   authres = { "moonpost.authres" },

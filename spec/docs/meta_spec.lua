@@ -233,7 +233,7 @@ describe("the pages", function()
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
-    { "spf", "spf" }, { "spf", "iprev" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
+    { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
     { "dkim", "Signer" },
   } do
     it(("explain every function of %s"):format(case[2]), function()

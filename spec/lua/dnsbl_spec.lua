@@ -13,6 +13,7 @@ local names = {
   ["*.late.example"] = "timeout",
   ["*.all.example"] = { A = "127.0.0.2" },
   ["bad.example.net.uri.example"] = { A = "127.0.0.2" },
+  ["evil.example.uri.example"] = { A = "127.0.0.2" },
   ["test.uri.example"] = { A = "127.0.0.2" },
 }
 
@@ -54,6 +55,15 @@ describe("moonpost.dnsbl", function()
   it("looks for the codes that count", function()
     assert.is_false(lists({ zones = { { zone = "bl.example", codes = "127.0.0.9" } } }):check("203.0.113.9").listed)
     assert.same({ "127.0.0.4" }, lists({ zones = { { zone = "bl.example", codes = { "127.0.0.4/30" } } } }):check("203.0.113.9").hits[1].codes)
+  end)
+
+  it("finds where links lead, by domain and by address", function()
+    local uri = lists { zones = { "uri.example", "bl.example" } }
+    local found = uri:links "http://a.example/ http://example.org/ see http://x.evil.example/ and http://203.0.113.9:8080/x"
+    assert.same({ { "x.evil.example", "uri.example" }, { "203.0.113.9", "bl.example" } },
+      { { found.hits[1].host, found.hits[1].zone }, { found.hits[2].host, found.hits[2].zone } })
+    assert.equal(2, #found.hits)
+    assert.same({ listed = false, hits = {}, failed = {} }, uri:links "nothing here")
   end)
 
   it("finds a domain", function()
@@ -210,6 +220,17 @@ describe("moonpost.plugins.dnsbl", function()
     assert.equal(250, answer(policy).code)
   end)
 
+  it("refuses mail whose links lead to what is listed", function()
+    local policy = load { links = "uri.example" }
+    local function send(body)
+      local peer = policy:session { ip = "203.0.113.9", helo = "mail.example.com" }
+      return peer:send_message { from = "a@example.com", to = "bob@example.org", data = "Subject: x\r\nContent-Type: text/html\r\n\r\n" .. body }
+    end
+    local reply = send '<a href="http://shop.evil.example/?x=1">here</a>\r\n'
+    assert.equal("Where a link leads: shop.evil.example is listed by uri.example", reply.text)
+    assert.matches("^Nobody takes this message", send('<a href="http://good.example/">here</a>\r\n').text) -- none of ours
+  end)
+
   it("lets everybody write to the postmaster, and relays and the exempt to all", function()
     local policy = load({ zones = "all.example", exempt = "198.51.100.0/24" }, { relay = { networks = { "10.0.0.0/8" } } })
     assert.equal(550, answer(policy).code)
@@ -234,7 +255,7 @@ describe("moonpost.plugins.dnsbl", function()
   it("refuses options that make no sense, at the policy's line", function()
     local plugin = require "moonpost.plugins.dnsbl"
     for text, options in pairs {
-      ["dnsbl: zones or domains are needed"] = {},
+      ["dnsbl: zones, domains or links are needed"] = {},
       ['dnsbl: exempt: "here" is no network'] = { zones = "bl.example", exempt = "here" },
       ["dnsbl: zones: a domain name expected"] = { zones = "a b" },
     } do

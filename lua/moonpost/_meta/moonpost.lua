@@ -12,6 +12,7 @@
 ---@field report moonpost.Reports
 ---@field spf moonpost.spf
 ---@field iprev moonpost.iprev
+---@field links moonpost.links
 ---@field psl moonpost.psl
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc

@@ -63,6 +63,28 @@ local iprev = {}
 ---@return moonpost.iprev.Found found
 function iprev.check(options) end
 
+---@class moonpost.Link
+---@field host string a name in A-labels, or an address as it is written
+---@field domain? string the registrable domain (moonpost.psl); of a name
+---@field address? string of a host that is an address
+
+---@class moonpost.Links: { [integer]: moonpost.Link }
+---@field more integer links to other domains, past the first fifty
+
+---@class moonpost.links
+local links = {}
+
+--- The first link to each domain and to each address in a text.
+---@param text string UTF-8
+---@param html? boolean with character references
+---@return moonpost.Links list
+function links.find(text, html) end
+
+--- Those of a message's text and HTML.
+---@param message moonpost.Message
+---@return moonpost.Links list
+function links.of(message) end
+
 ---@class moonpost.DnsblOptions
 ---@field zones (string|moonpost.DnsblZone)[]|string the lists
 ---@field timeout? moonpost.Duration for all lists together: 5 seconds
@@ -92,6 +114,12 @@ function Dnsbl:check(ip) end
 ---@return moonpost.DnsblFound found
 function Dnsbl:domain(name) end
 
+--- Asks all lists at once about where the links of a message, or of a text, lead.
+---@async
+---@param of moonpost.Message|string
+---@return moonpost.DnsblFound found each hit says its `host`
+function Dnsbl:links(of) end
+
 --- Whether each list works: has the entry that every list must have, and lacks the one that none may have (RFC 5782 5).
 ---@async
 ---@param domains? boolean they list domains
@@ -107,3 +135,4 @@ function Dnsbl:probe(domains) end
 ---@field zone string
 ---@field codes string[] what the list answered
 ---@field reason? string
+---@field host? string of links: where one leads, as it is written there

@@ -10,6 +10,7 @@ local task = require "moonpost.task"
 local schema = {
   { name = "zones", type = "any", default = {}, doc = "lists of addresses, of which the client's is looked for" },
   { name = "domains", type = "any", default = {}, doc = "lists of domains, of which the sender's and HELO's are looked for" },
+  { name = "links", type = "any", default = {}, doc = "lists of domains, of which those are looked for that links lead to" },
   { name = "timeout", type = "duration", default = 5, doc = "for all lists together" },
   { name = "fail", type = "choice", values = { "open", "closed" }, default = "open", doc = "closed: what cannot be asked is a reason to try later" },
   { name = "keep", type = "duration", default = 900, doc = "how long an answer is kept at most" },
@@ -29,6 +30,7 @@ local schema = {
 
 ---@class moonpost.DnsblPluginOptions: moonpost.DnsblOptions
 ---@field domains? (string|moonpost.DnsblZone)[]|string lists of domains: the sender's and HELO's are looked for
+---@field links? (string|moonpost.DnsblZone)[]|string lists of domains: those that the message's links lead to are looked for
 ---@field exempt? string[]|string networks that are never looked for
 
 local function lists_of(options, zones)
@@ -40,8 +42,8 @@ local function lists_of(options, zones)
 end
 
 -- Whoever may send through us is not looked for, and everybody may write to the postmaster (RFC 5321 4.5.1).
-local function is_exempt(session, recipient, networks)
-  if session.user or session.may_relay or not session.ip or recipient.address:lower():find "^postmaster%f[@\0]" then
+local function is_trusted(session, networks)
+  if session.user or session.may_relay or not session.ip then
     return true
   end
   for _, network in ipairs(networks) do
@@ -50,6 +52,10 @@ local function is_exempt(session, recipient, networks)
     end
   end
   return false
+end
+
+local function is_postmaster(recipient)
+  return recipient.address:lower():find "^postmaster%f[@\0]" ~= nil
 end
 
 -- Once a minute for each list: every session would say it.
@@ -69,7 +75,7 @@ local function judge(found, what, warned)
   local hit = found.hits[1]
   if hit then
     local reason = hit.reason and ": " .. hit.reason or ""
-    return { 550, "5.7.1", ("%s is listed by %s%s"):format(what, hit.zone, reason) }
+    return { 550, "5.7.1", ("%s is listed by %s%s"):format(hit.host and what .. " " .. hit.host:sub(1, 100) or what, hit.zone, reason) }
   elseif found.listed then
     return { 451, "4.7.1", ("%s cannot be looked up at the moment"):format(what) }
   end
@@ -80,13 +86,17 @@ end
 ---@return moonpost.Plugin
 return function(given)
   local options, why = options_of.resolve(schema, given or {}, options_of.place(2))
-  local ok, addresses, domains
+  local ok, addresses, domains, linked
   if options then
     ok, addresses = pcall(lists_of, options, options.zones)
     if ok then
       ok, domains = pcall(lists_of, options, options.domains)
     end
-    why = not ok and tostring(domains or addresses):gsub("^.-dnsbl: ", "") or not (addresses or domains) and "zones or domains are needed"
+    if ok then
+      ok, linked = pcall(lists_of, options, options.links)
+    end
+    why = not ok and tostring(linked or domains or addresses):gsub("^.-dnsbl: ", "")
+      or not (addresses or domains or linked) and "zones, domains or links are needed"
   end
   if why then
     error("dnsbl: " .. why, 2)
@@ -110,7 +120,7 @@ return function(given)
   end
 
   function plugin.rcpt(session, recipient)
-    if is_exempt(session, recipient, options.exempt) then
+    if is_trusted(session, options.exempt) or is_postmaster(recipient) then
       return
     end
     local sender = senders[session] or {}
@@ -119,6 +129,15 @@ return function(given)
     end
     if sender.verdict then
       return table.unpack(sender.verdict)
+    end
+  end
+
+  if linked then
+    function plugin.message(session, message)
+      local verdict = not is_trusted(session, options.exempt) and judge(linked:links(message), "Where a link leads:", warned)
+      if verdict then
+        return table.unpack(verdict)
+      end
     end
   end
 

@@ -477,9 +477,10 @@ local function rest(self)
     seconds = math.max(1, seconds) -- the alarm that is over is no reason to look
     next_one = next_one or 0
   end
+  local timer
   task.park(function(up)
     self._wake = up
-    local timer = next_one and self.worker:timer(seconds, function()
+    timer = next_one and self.worker:timer(seconds, function()
       if self._wake == up then
         self._wake = false
         up()
@@ -492,6 +493,9 @@ local function rest(self)
       end
     end
   end, "something due in a queue")
+  if timer then
+    timer:cancel() -- somebody else may have woken us, long before
+  end
 end
 
 --- The name of the site that all deliveries of a domain have gone to, if it is known.
