@@ -365,6 +365,18 @@ static int hash_sign(lua_State *L)
   return rc < 0 ? mpl_fail(L, rc, why_not(rc)) : 1;
 }
 
+/* hash:digest(i) -> its octets */
+static int hash_digest(lua_State *L)
+{
+  hash_box *box = luaL_checkudata(L, 1, MPL_DKIM_HASH);
+  luaL_argcheck(L, box->taking.taker && box->taking.complete, 1, "the body comes first");
+  hash_taker *taker = MP_CONTAINER(box->taking.taker, hash_taker, base);
+  lua_Integer i = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, i >= 1 && (lua_Unsigned)i <= taker->count, 2, "no such hash");
+  lua_pushlstring(L, (const char *)taker->hashes[i - 1].digest, MP_DKIM_DIGEST);
+  return 1;
+}
+
 int mpl_open_dkim(lua_State *L)
 {
   static const luaL_Reg verifier[] = {
@@ -374,7 +386,7 @@ int mpl_open_dkim(lua_State *L)
     { "close", verifier_gc },          { NULL, NULL },
   };
   static const luaL_Reg hash[] = {
-    { "feed", hash_feed }, { "sign", hash_sign }, { "close", hash_gc }, { NULL, NULL }
+    { "feed", hash_feed }, { "sign", hash_sign }, { "digest", hash_digest }, { "close", hash_gc }, { NULL, NULL }
   };
   static const luaL_Reg functions[] = {
     { "dkim_verifier", core_dkim_verifier },
@@ -384,5 +396,6 @@ int mpl_open_dkim(lua_State *L)
   mpl_class(L, MPL_DKIM_VERIFY, verifier, verifier_gc);
   mpl_class(L, MPL_DKIM_HASH, hash, hash_gc);
   luaL_setfuncs(L, functions, 0);
+  mpl_open_arc(L);
   return mpl_open_dkim_key(L);
 }

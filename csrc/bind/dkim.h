@@ -32,5 +32,6 @@ mp_str mpl_header_of(lua_State *L, int index, bool edited, mp_buf *room, int *rc
 
 mp_dkim_key *mpl_check_dkim_key(lua_State *L, int index); /* raises */
 int mpl_open_dkim_key(lua_State *L);
+int mpl_open_arc(lua_State *L);
 
 #endif

@@ -62,7 +62,8 @@ static int key_facts(lua_State *L)
   lua_pushstring(L, facts->kind == MP_DKIM_RSA ? "rsa" : "ed25519");
   lua_pushinteger(L, facts->bits);
   lua_pushboolean(L, facts->testing);
-  return 3;
+  lua_pushboolean(L, facts->sha256);
+  return 4;
 }
 
 static int push_text(lua_State *L, int (*write)(const mp_dkim_key *, mp_buf *))
@@ -86,6 +87,38 @@ static int key_record(lua_State *L)
   return push_text(L, mp_dkim_key_text);
 }
 
+static const unsigned char *check_digest(lua_State *L, int index)
+{
+  size_t len;
+  const char *digest = luaL_checklstring(L, index, &len);
+  luaL_argcheck(L, len == MP_DKIM_DIGEST, index, "the digest of SHA-256 expected");
+  return (const unsigned char *)digest;
+}
+
+/* key:sign(digest) -> signature; or nil, why, error */
+static int key_sign(lua_State *L)
+{
+  mp_dkim_key *key = mpl_check_dkim_key(L, 1);
+  unsigned char out[MP_DKIM_SIGNATURE];
+  size_t len = sizeof out;
+  int rc = mp_dkim_key_sign(key, check_digest(L, 2), out, &len);
+  if (rc < 0)
+    return failed(L, rc, rc == MP_E_INVALID ? "it is a public key" : NULL);
+  lua_pushlstring(L, (const char *)out, len);
+  return 1;
+}
+
+/* key:check(digest, signature) -> true; or nil, why, error */
+static int key_check(lua_State *L)
+{
+  mp_dkim_key *key = mpl_check_dkim_key(L, 1);
+  int rc = mp_dkim_key_verify(key, check_digest(L, 2), mpl_check_str(L, 3));
+  if (rc < 0)
+    return failed(L, rc, rc == MP_E_CRYPTO ? "the signature does not hold" : NULL);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 static int key_gc(lua_State *L)
 {
   key_box *box = luaL_checkudata(L, 1, MPL_DKIM_KEY);
@@ -97,7 +130,8 @@ static int key_gc(lua_State *L)
 int mpl_open_dkim_key(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "facts", key_facts }, { "pem", key_pem }, { "record", key_record }, { NULL, NULL }
+    { "facts", key_facts }, { "pem", key_pem },     { "record", key_record },
+    { "sign", key_sign },   { "check", key_check }, { NULL, NULL },
   };
   static const luaL_Reg functions[] = {
     { "dkim_record", core_dkim_record },

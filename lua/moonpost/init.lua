@@ -32,6 +32,7 @@ local parts = {
   authres = { "moonpost.authres" },
   dmarc = { "moonpost.dmarc" },
   dkim = { "moonpost.dkim" },
+  arc = { "moonpost.arc" },
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },

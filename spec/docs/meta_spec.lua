@@ -77,6 +77,7 @@ describe("what can be called", function()
     ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
+    ["moonpost.arc"] = { moonpost.arc, "dkim", "arc" },
     ["what signs"] = {
       getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
       "dkim", "Signer",
@@ -219,6 +220,9 @@ describe("the pages", function()
     for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
       check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
     end
+    for class in ("VerifyOptions Found Row SealOptions"):gmatch "%a+" do
+      check(fields("dkim", "moonpost.arc." .. class), "docs/arc.md")
+    end
     for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
       check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
     end
@@ -234,7 +238,7 @@ describe("the pages", function()
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
-    { "dkim", "Signer" },
+    { "dkim", "Signer" }, { "dkim", "arc" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

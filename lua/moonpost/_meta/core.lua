@@ -130,6 +130,50 @@ function core.dkim_make_key(kind, bits) end
 ---@return string? error
 function core.dkim_verifier(message, now, partial) end
 
+--- The fields ARC-* and Authentication-Results from the top, at most 256; as received, or as they stand.
+---@param message moonpost.core.message|string
+---@param edited boolean
+---@return { name: string, value: string, raw: string }[]? fields names in lower case
+---@return string? why
+---@return string? error
+function core.arc_fields(message, edited) end
+
+--- What is signed by the last of these fields (relaxed), its b= left out.
+---@param fields string[] one to 256
+---@return string digest
+function core.arc_digest(fields) end
+
+--- What is signed by a field that names others, its b= left out.
+---@param message moonpost.core.message|string
+---@param edited boolean
+---@param names string with ":" between
+---@param form "simple"|"relaxed"
+---@param field string name, ":" and value
+---@return string? digest
+---@return string? why
+---@return string? error
+function core.dkim_digest(message, edited, names, form, field) end
+
+--- Each name as often as it is there, with ":" between; those of RFC 6376 5.4.1 when none are given.
+---@param message moonpost.core.message|string
+---@param names? string
+---@return string? names
+---@return string? why
+---@return string? error
+function core.dkim_choose(message, names) end
+
+--- A list of tags (RFC 6376 3.2).
+---@param text string
+---@return table<string, string>? tags
+---@return string? why
+---@return string? error
+function core.dkim_tags(text) end
+
+--- base64 in which white space does not count; nil when it is none.
+---@param text string
+---@return string? octets
+function core.dkim_octets(text) end
+
 --- Hashes of a body, in one pass: a form and a limit (false: all of it) for each; at most eight.
 ---@param form "simple"|"relaxed"
 ---@param limit integer|false
@@ -225,7 +269,19 @@ local dkim_key = {}
 ---@return "rsa"|"ed25519" kind
 ---@return integer bits
 ---@return boolean testing its record says so
+---@return boolean sha256 its record allows it
 function dkim_key:facts() end
+---@param digest string of SHA-256
+---@return string? signature
+---@return string? why
+---@return string? error
+function dkim_key:sign(digest) end
+---@param digest string of SHA-256
+---@param signature string octets
+---@return true? holds
+---@return string? why
+---@return string? error
+function dkim_key:check(digest, signature) end
 ---@return string pem of a private key
 function dkim_key:pem() end
 ---@return string record of the public half
@@ -269,6 +325,8 @@ function dkim_hash:feed(message, worker, done) end
 ---@return string? why
 ---@return string? error
 function dkim_hash:sign(i, message, options, key) end
+---@return string digest of the i-th form
+function dkim_hash:digest(i) end
 function dkim_hash:close() end
 
 ---@class moonpost.core.folder

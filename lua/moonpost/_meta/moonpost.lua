@@ -17,6 +17,7 @@
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc
 ---@field dkim moonpost.dkim
+---@field arc moonpost.arc
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
