@@ -77,6 +77,7 @@ describe("what can be called", function()
     ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
+    ["moonpost.reports"] = { moonpost.reports, "reports", "reports" },
     ["moonpost.arc"] = { moonpost.arc, "dkim", "arc" },
     ["what signs"] = {
       getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
@@ -220,6 +221,9 @@ describe("the pages", function()
     for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
       check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
     end
+    for class in ("Report Dsn Recipient Arf Dmarc Row Tls TlsPolicy"):gmatch "%a+" do
+      check(fields("reports", "moonpost.reports." .. class), "docs/reports.md")
+    end
     for class in ("VerifyOptions Found Row SealOptions"):gmatch "%a+" do
       check(fields("dkim", "moonpost.arc." .. class), "docs/arc.md")
     end
@@ -238,7 +242,7 @@ describe("the pages", function()
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
-    { "dkim", "Signer" }, { "dkim", "arc" },
+    { "dkim", "Signer" }, { "dkim", "arc" }, { "reports", "reports" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}
