@@ -426,4 +426,8 @@ function M.verify(message, options)
   return list
 end
 
+-- What chains of signatures (moonpost.arc) are made of too.
+M._source_of, M._feed, M._private_key, M._is_key = source_of, feed, private_key, is_key
+M._choose, M._troubles = choose, troubles
+
 return M
