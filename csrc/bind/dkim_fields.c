@@ -5,13 +5,11 @@
 #include "base/error.h"
 #include "mail/tags.h"
 
-#include <openssl/evp.h>
-
 enum { HEADER_MOST = 32 << 20, FIELD_MOST = 1 << 20, NAMES_MOST = 65536 };
 
 typedef struct fields_box { /* uservalue 1: what the header is borrowed from; 2: the room of an edited one */
-  mp_dkim_fields *fields; /* NULL: closed */
-  mp_sink *sink;          /* a reference; NULL: a string's header */
+  mp_dkim_fields *fields;   /* NULL: closed */
+  mp_sink *sink;            /* a reference; NULL: a string's header */
 } fields_box;
 
 static mp_dkim_fields *check(lua_State *L)
@@ -44,7 +42,9 @@ static int core_dkim_fields(lua_State *L)
     box->sink = mp_sink_ref(mpl_check_message(L, 1)->sink);
   if (rc == 0)
     rc = mp_dkim_fields_new(&box->fields, block);
-  return rc < 0 ? mpl_fail(L, rc, rc == MP_E_TOOLONG || rc == MP_E_FULL ? "the message's header is too long" : NULL) : 1;
+  return rc < 0
+             ? mpl_fail(L, rc, rc == MP_E_TOOLONG || rc == MP_E_FULL ? "the message's header is too long" : NULL)
+             : 1;
 }
 
 static bool is_listed(mp_str names, mp_str name)
@@ -79,7 +79,8 @@ static int fields_digest(lua_State *L)
 {
   mp_dkim_fields *fields = check(L);
   unsigned char digest[MP_DKIM_DIGEST];
-  int rc = mp_dkim_hash_header(fields, mpl_check_str(L, 2), check_form(L, 3), mpl_check_str(L, 4), MP_STR_NULL, digest);
+  int rc = mp_dkim_hash_header(fields, mpl_check_str(L, 2), check_form(L, 3), mpl_check_str(L, 4),
+                               MP_STR_NULL, digest);
   if (rc < 0)
     return mpl_fail(L, rc, NULL);
   lua_pushlstring(L, (const char *)digest, sizeof digest);
@@ -148,7 +149,7 @@ static int core_dkim_digest(lua_State *L)
 {
   mp_str octets = mpl_check_str(L, 1);
   unsigned char digest[MP_DKIM_DIGEST];
-  if (!EVP_Digest(octets.ptr, octets.len, digest, NULL, EVP_sha256(), NULL))
+  if (mp_dkim_digest(octets, digest) < 0)
     return luaL_error(L, "out of memory");
   lua_pushlstring(L, (const char *)digest, sizeof digest);
   return 1;
@@ -157,8 +158,8 @@ static int core_dkim_digest(lua_State *L)
 int mpl_open_dkim_fields(lua_State *L)
 {
   static const luaL_Reg methods[] = {
-    { "list", fields_list }, { "digest", fields_digest }, { "choose", fields_choose },
-    { "close", fields_gc },  { NULL, NULL },
+    { "list", fields_list }, { "digest", fields_digest }, { "choose", fields_choose }, { "close", fields_gc },
+    { NULL, NULL },
   };
   static const luaL_Reg functions[] = {
     { "dkim_fields", core_dkim_fields },

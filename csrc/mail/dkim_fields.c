@@ -141,6 +141,11 @@ static int add_own(mp_buf *text, mp_dkim_canon canon, mp_str field, mp_str room)
   return rc;
 }
 
+int mp_dkim_digest(mp_str octets, unsigned char digest[MP_DKIM_DIGEST])
+{
+  return EVP_Digest(octets.ptr, octets.len, digest, NULL, EVP_sha256(), NULL) ? 0 : MP_E_NOMEM;
+}
+
 int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon canon, mp_str field,
                         mp_str room, unsigned char digest[MP_DKIM_DIGEST])
 {
@@ -157,9 +162,8 @@ int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon ca
   }
   if (rc == 0)
     rc = add_own(&text, canon, field, room);
-  mp_str all = mp_buf_view(&text);
-  if (rc == 0 && !EVP_Digest(all.ptr, all.len, digest, NULL, EVP_sha256(), NULL))
-    rc = MP_E_NOMEM;
+  if (rc == 0)
+    rc = mp_dkim_digest(mp_buf_view(&text), digest);
   mp_buf_dispose(&text);
   return rc;
 }

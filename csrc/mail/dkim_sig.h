@@ -60,4 +60,7 @@ const mp_field *mp_dkim_fields_take(mp_dkim_fields *fields, mp_str name);  /* NU
 int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon canon, mp_str field,
                         mp_str room, unsigned char digest[MP_DKIM_DIGEST]);
 
+/* SHA-256. 0 or MP_E_NOMEM. */
+int mp_dkim_digest(mp_str octets, unsigned char digest[MP_DKIM_DIGEST]);
+
 #endif

@@ -5,7 +5,6 @@
 ---     if chain.result == "pass" and chain.sets[1].domain == "lists.example.org" then ... end
 ---     moonpost.arc.seal(message, { domain = "example.org", selector = "2026", key = "/etc/mail/arc.pem", chain = chain, results = results })
 local Error = require "moonpost.error"
-local authres = require "moonpost.authres"
 local core = require "moonpost.core"
 local dkim = require "moonpost.dkim"
 local dns = require "moonpost.dns"

@@ -17,6 +17,8 @@
 ---@field authres moonpost.authres
 ---@field dmarc moonpost.dmarc
 ---@field dkim moonpost.dkim
+---@field arc moonpost.arc
+---@field auth moonpost.auth
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 
