@@ -70,7 +70,7 @@ end
 -- ---- organizational domains ----------------------------------------------------------------------------------------
 
 -- What is known of the DNS for this message: whose domain is whose.
-local function survey(given, domain, identifiers)
+local function survey(given, domain, identifiers, asked)
   local walk = given.method == "walk"
   local list, source = given.psl or psl.default(), given.dns or dns.default()
   local names, organization = {}, {}
@@ -82,7 +82,7 @@ local function survey(given, domain, identifiers)
     organization[domain] = find.organization(domain, list)
     names = { domain, organization[domain] }
   end
-  local of = find.ask(source, names)
+  local of = find.ask(source, names, asked)
   local psd
   if walk then
     organization[domain], psd = find.walk(domain, of)
@@ -211,11 +211,26 @@ local function dispose(verdict, record, given, walk)
   end
 end
 
+--- Asks for the records of a domain before anybody knows what SPF and DKIM find.
+---@async
+---@param given { from_domain: string, dns: moonpost.dns.Resolver, psl?: moonpost.psl.List, method?: "psl"|"walk" }
+---@return table asked for `check`
+function M._ahead(given)
+  local domain = core.dns_name(given.from_domain)
+  if not domain then
+    return {}
+  elseif given.method == "walk" then
+    return find.ask(given.dns, find.path(domain))
+  end
+  return find.ask(given.dns, { domain, find.organization(domain, given.psl or psl.default()) })
+end
+
 --- Judges a message. Asks for one or two records, or for those of the names above (`method = "walk"`), all at once.
 ---@async
 ---@param given moonpost.dmarc.Options
+---@param asked? table what `_ahead` returned
 ---@return moonpost.dmarc.Verdict
-function M.check(given)
+function M.check(given, asked)
   local why = mistake(given)
   if why then
     error("dmarc.check: " .. why, 2)
@@ -230,7 +245,7 @@ function M.check(given)
     align(verdict, given, { aspf = "s", adkim = "s" }, {})
     return settle("permerror", "From has no domain")
   end
-  local known_of = survey(given, domain, identifiers(given, domain))
+  local known_of = survey(given, domain, identifiers(given, domain), asked)
   verdict.organization = known_of.organization[domain]
   local where, record, reason = discover(known_of, domain)
   local followed = where ~= nil

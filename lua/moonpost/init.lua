@@ -34,6 +34,7 @@ local parts = {
   dmarc = { "moonpost.dmarc" },
   dkim = { "moonpost.dkim" },
   arc = { "moonpost.arc" },
+  auth = { "moonpost.auth" },
   clamav = { "moonpost.clamav", "new" },
   milter = { "moonpost.milter", "new" },
   rspamd = { "moonpost.rspamd", "new" },

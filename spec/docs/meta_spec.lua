@@ -78,7 +78,6 @@ describe("what can be called", function()
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
     ["moonpost.reports"] = { moonpost.reports, "reports", "reports" },
-    ["moonpost.arc"] = { moonpost.arc, "dkim", "arc" },
     ["what signs"] = {
       getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
       "dkim", "Signer",
@@ -224,9 +223,6 @@ describe("the pages", function()
     for class in ("Report Dsn Recipient Arf Dmarc Row Tls TlsPolicy"):gmatch "%a+" do
       check(fields("reports", "moonpost.reports." .. class), "docs/reports.md")
     end
-    for class in ("VerifyOptions Found Row SealOptions"):gmatch "%a+" do
-      check(fields("dkim", "moonpost.arc." .. class), "docs/arc.md")
-    end
     for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
       check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
     end
@@ -242,7 +238,7 @@ describe("the pages", function()
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
-    { "dkim", "Signer" }, { "dkim", "arc" }, { "reports", "reports" },
+    { "dkim", "Signer" }, { "reports", "reports" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

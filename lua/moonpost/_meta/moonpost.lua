@@ -19,6 +19,7 @@
 ---@field dmarc moonpost.dmarc
 ---@field dkim moonpost.dkim
 ---@field arc moonpost.arc
+---@field auth moonpost.auth
 ---@field worker { id: integer, count: integer } which of the process's workers this is
 local moonpost = {}
 

@@ -30,9 +30,10 @@ end
 --- Asks for the records of several domains. `of[domain]` has `record`, `several`, or `failed`.
 ---@param source moonpost.dns.Resolver
 ---@param domains string[] perhaps with repetitions
+---@param known? table<string, table> what an earlier call returned: those are not asked for again
 ---@return table<string, table>
-function M.ask(source, domains)
-  local questions, of = {}, {}
+function M.ask(source, domains, known)
+  local questions, of = {}, known or {}
   for _, domain in ipairs(domains) do
     if not of[domain] then
       of[domain] = {}
