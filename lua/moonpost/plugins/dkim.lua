@@ -103,7 +103,7 @@ function Keys:of(domain)
   if known ~= nil then
     return known
   end
-  local signer, err = false, nil
+  local signer, err = false
   local pattern = self.options.key
   if pattern and pattern:find("%{domain}", 1, true) and exists((pattern:gsub("%%{domain}", domain))) then
     signer, err = signer_of(self.options, domain, true)
