@@ -191,7 +191,7 @@ function M.verify(message, options)
   if not values then
     error("arc.verify: " .. wrong, 2)
   end
-  local source = dkim._source_of(message, "verify")
+  local source = dkim._source_of(message, "arc.verify")
   local made, err = header_of(source, false)
   if not made then
     return nil, err
@@ -376,7 +376,7 @@ function M.seal(message, options)
   if not values then
     error("arc.seal: " .. wrong, 2)
   end
-  values.source = dkim._source_of(message, "seal")
+  values.source = dkim._source_of(message, "arc.seal")
   local made, err = header_of(values.source, true)
   if not made then
     return nil, err

@@ -26,7 +26,7 @@ local function source_of(message, who)
   elseif type(message) == "table" and getmetatable(message) == "moonpost.Message" then
     return message._core
   end
-  error(("dkim.%s: a message or its octets expected, got a %s"):format(who, type(message)), 3)
+  error(("%s: a message or its octets expected, got a %s"):format(who, type(message)), 3)
 end
 
 -- Hashes the body; long ones in the thread pool. Returns a function that waits for the end of it.
@@ -275,7 +275,7 @@ end
 ---@return moonpost.Message|string? message the same message, or the octets with the fields
 ---@return moonpost.Error? err
 function Signer:sign(message)
-  local source = source_of(message, "sign")
+  local source = source_of(message, "dkim.sign")
   return sign(self, message, source)
 end
 
@@ -295,7 +295,7 @@ end
 ---@return moonpost.Message|string? message
 ---@return moonpost.Error? err
 function M.sign(message, options)
-  local source, signer = source_of(message, "sign"), options
+  local source, signer = source_of(message, "dkim.sign"), options
   if getmetatable(options) ~= Signer_mt then
     local prepared, err = prepare(options, "sign")
     if not prepared then
@@ -395,7 +395,7 @@ function M.verify(message, options)
   if not values then
     error("dkim.verify: " .. wrong, 2)
   end
-  local source = source_of(message, "verify")
+  local source = source_of(message, "dkim.verify")
   local made, why = core.dkim_verifier(source, values.time or task.worker():time(), values.partial)
   if not made then
     return nil, Error("message", "dkim: " .. why, { temporary = false })

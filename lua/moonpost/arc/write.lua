@@ -20,8 +20,8 @@ local function tags_text(tags, name)
   end
   table.sort(list)
   local lines, line = {}, name .. ":"
-  local function put(word)
-    if #line + 1 + #word > COLUMNS and line:find "%S" then
+  local function put(word, fold)
+    if fold or #line + 1 + #word > COLUMNS then
       lines[#lines + 1], line = line, "\t" .. word
     else
       line = line .. (line:find "^%s*$" and "" or " ") .. word
@@ -40,7 +40,7 @@ local function tags_text(tags, name)
       end
       put((word:gsub(":$", "")) .. stop)
     else
-      put(("%s=%s%s"):format(tag, tags[tag], stop))
+      put(("%s=%s%s"):format(tag, tags[tag], stop), tag == "b") -- what is signed has the line end already
     end
   end
   lines[#lines + 1] = line
@@ -72,7 +72,7 @@ function M.sign(field, signature)
     lines[#lines + 1] = signature:sub(at, at + DIGITS - 1)
   end
   local before, after = field.value:match "^(.-%f[%w]b=)(;.*)$"
-  field.value = before:gsub(" b=$", "\r\n\tb=") .. table.concat(lines, "\r\n\t ") .. after
+  field.value = before .. table.concat(lines, "\r\n\t ") .. after
 end
 
 -- Behind the first ";" that is in no quoted string and no comment.
