@@ -76,7 +76,9 @@ describe("what can be called", function()
     ["a list of public suffixes"] = { getmetatable(moonpost.psl.default()).__index, "auth", "List" },
     ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
+    ["moonpost.auth"] = { moonpost.auth, "auth", "auth" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
+    ["moonpost.arc"] = { moonpost.arc, "dkim", "arc" },
     ["what signs"] = {
       getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
       "dkim", "Signer",
@@ -216,8 +218,14 @@ describe("the pages", function()
     for class in ("Options Verdict Record Address Refusal Facts AggregateOptions AggregateReport"):gmatch "%a+" do
       check(fields("auth", "moonpost.dmarc." .. class), "docs/dmarc.md")
     end
+    for class in ("Options Found"):gmatch "%a+" do
+      check(fields("auth", "moonpost.auth." .. class), "docs/authentication.md")
+    end
     for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
       check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
+    end
+    for class in ("VerifyOptions Found Row SealOptions"):gmatch "%a+" do
+      check(fields("dkim", "moonpost.arc." .. class), "docs/arc.md")
     end
     for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
       check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
@@ -231,10 +239,10 @@ describe("the pages", function()
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
-    { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
+    { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" }, { "auth", "auth" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
-    { "dkim", "Signer" },
+    { "dkim", "Signer" }, { "dkim", "arc" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}
