@@ -172,7 +172,7 @@ local verify_schema = {
 ---@return moonpost.arc.Found? found
 ---@return moonpost.Error? err
 function M.verify(message, options)
-  local values, wrong = options_of.resolve(verify_schema, options or {}, options_of.place(2))
+  local values, wrong = options_of.values(verify_schema, options or {})
   if not values then
     error("arc.verify: " .. wrong, 2)
   end

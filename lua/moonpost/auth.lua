@@ -253,7 +253,7 @@ function M.verify(session, message, options)
   elseif type(session) ~= "table" or getmetatable(session) ~= "moonpost.Session" then
     error(("auth.verify: a session expected, got a %s"):format(type(session)), 2)
   end
-  local values, why = options_of.resolve(M._schema, options or {}, options_of.place(2))
+  local values, why = options_of.values(M._schema, options or {})
   if not values then
     error("auth.verify: " .. why, 2)
   end

@@ -278,7 +278,7 @@ local verify_schema = {
 ---@return moonpost.dkim.Found[]? list one for each signature; empty without any; `more`: how many were not looked at
 ---@return moonpost.Error? err
 function M.verify(message, options)
-  local values, wrong = options_of.resolve(verify_schema, options or {}, options_of.place(2))
+  local values, wrong = options_of.values(verify_schema, options or {})
   if not values then
     error("dkim.verify: " .. wrong, 2)
   end
