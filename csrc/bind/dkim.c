@@ -1,8 +1,6 @@
 /* bind/dkim.c -- judging and making DKIM signatures: what is asked of the DNS and when is Lua's. */
 #include "bind/dkim.h"
 
-#include "base/base64.h"
-
 enum { HEADER_MOST = 32 << 20, VALUE_MOST = 65536, HASHES_MOST = 8 };
 
 /* ---- judging ----------------------------------------------------------------------------------------------------- */
@@ -367,7 +365,7 @@ static int hash_sign(lua_State *L)
   return rc < 0 ? mpl_fail(L, rc, why_not(rc)) : 1;
 }
 
-/* hash:digest(i) -> base64, and how many octets the canonical body has */
+/* hash:digest(i) -> its octets */
 static int hash_digest(lua_State *L)
 {
   hash_box *box = luaL_checkudata(L, 1, MPL_DKIM_HASH);
@@ -375,13 +373,8 @@ static int hash_digest(lua_State *L)
   hash_taker *taker = MP_CONTAINER(box->taking.taker, hash_taker, base);
   lua_Integer i = luaL_checkinteger(L, 2);
   luaL_argcheck(L, i >= 1 && (lua_Unsigned)i <= taker->count, 2, "no such hash");
-  const body_hash *hash = &taker->hashes[i - 1];
-  mp_buf *text = mpl_push_buf(L, 2 * MP_DKIM_DIGEST);
-  int rc = mp_base64_encode(text, mp_str_of((const char *)hash->digest, MP_DKIM_DIGEST));
-  mpl_push_str(L, mp_buf_view(text));
-  mp_buf_dispose(text);
-  lua_pushinteger(L, (lua_Integer)hash->length);
-  return rc < 0 ? luaL_error(L, "%s", mp_error_text(rc)) : 2;
+  lua_pushlstring(L, (const char *)taker->hashes[i - 1].digest, MP_DKIM_DIGEST);
+  return 1;
 }
 
 int mpl_open_dkim(lua_State *L)
@@ -403,6 +396,6 @@ int mpl_open_dkim(lua_State *L)
   mpl_class(L, MPL_DKIM_VERIFY, verifier, verifier_gc);
   mpl_class(L, MPL_DKIM_HASH, hash, hash_gc);
   luaL_setfuncs(L, functions, 0);
-  mpl_open_dkim_key(L);
-  return mpl_open_dkim_fields(L);
+  mpl_open_arc(L);
+  return mpl_open_dkim_key(L);
 }

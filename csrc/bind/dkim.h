@@ -8,7 +8,6 @@
 #define MPL_DKIM_KEY    "moonpost.core.dkim_key"
 #define MPL_DKIM_VERIFY "moonpost.core.dkim_verifier"
 #define MPL_DKIM_HASH   "moonpost.core.dkim_hash"
-#define MPL_DKIM_FIELDS "moonpost.core.dkim_fields"
 
 /* Something that takes a body: a verifier, or the hashes of a signer. Lives on the heap, so that the thread pool may fill it while its box is
  * collected. */
@@ -33,6 +32,6 @@ mp_str mpl_header_of(lua_State *L, int index, bool edited, mp_buf *room, int *rc
 
 mp_dkim_key *mpl_check_dkim_key(lua_State *L, int index); /* raises */
 int mpl_open_dkim_key(lua_State *L);
-int mpl_open_dkim_fields(lua_State *L);
+int mpl_open_arc(lua_State *L);
 
 #endif

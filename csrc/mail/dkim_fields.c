@@ -141,9 +141,36 @@ static int add_own(mp_buf *text, mp_dkim_canon canon, mp_str field, mp_str room)
   return rc;
 }
 
-int mp_dkim_digest(mp_str octets, unsigned char digest[MP_DKIM_DIGEST])
+/* The value of b= in a field, wherever it stands; empty when it has none. */
+mp_str mp_dkim_room(mp_str field)
 {
-  return EVP_Digest(octets.ptr, octets.len, digest, NULL, EVP_sha256(), NULL) ? 0 : MP_E_NOMEM;
+  const char *colon = field.len ? memchr(field.ptr, ':', field.len) : NULL;
+  mp_tags tags;
+  if (!colon || mp_tags_parse(&tags, mp_str_sub(field, (size_t)(colon - field.ptr) + 1, field.len)) < 0)
+    return MP_STR_NULL;
+  const mp_tag *b = mp_tags_find(&tags, MP_STR("b"));
+  return b ? b->room : MP_STR_NULL;
+}
+
+static int digest_of(mp_buf *text, int rc, unsigned char digest[MP_DKIM_DIGEST])
+{
+  mp_str all = mp_buf_view(text);
+  if (rc == 0 && !EVP_Digest(all.ptr, all.len, digest, NULL, EVP_sha256(), NULL))
+    rc = MP_E_NOMEM;
+  mp_buf_dispose(text);
+  return rc;
+}
+
+int mp_dkim_hash_list(const mp_str *fields, size_t count, mp_str room, unsigned char digest[MP_DKIM_DIGEST])
+{
+  mp_buf text;
+  mp_buf_init(&text, HEADER_MOST, NULL);
+  int rc = 0;
+  for (size_t i = 0; rc == 0 && i + 1 < count; i++)
+    rc = mp_dkim_canon_field(&text, MP_DKIM_RELAXED, fields[i], true);
+  if (rc == 0 && count > 0)
+    rc = add_own(&text, MP_DKIM_RELAXED, fields[count - 1], room);
+  return digest_of(&text, rc, digest);
 }
 
 int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon canon, mp_str field,
@@ -162,8 +189,5 @@ int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon ca
   }
   if (rc == 0)
     rc = add_own(&text, canon, field, room);
-  if (rc == 0)
-    rc = mp_dkim_digest(mp_buf_view(&text), digest);
-  mp_buf_dispose(&text);
-  return rc;
+  return digest_of(&text, rc, digest);
 }

@@ -60,7 +60,11 @@ const mp_field *mp_dkim_fields_take(mp_dkim_fields *fields, mp_str name);  /* NU
 int mp_dkim_hash_header(mp_dkim_fields *fields, mp_str headers, mp_dkim_canon canon, mp_str field,
                         mp_str room, unsigned char digest[MP_DKIM_DIGEST]);
 
-/* SHA-256. 0 or MP_E_NOMEM. */
-int mp_dkim_digest(mp_str octets, unsigned char digest[MP_DKIM_DIGEST]);
+/* What b= holds in a field (its name, ":", a list of tags), as `room` wants it; empty without one. */
+mp_str mp_dkim_room(mp_str field);
+
+/* Hashes fields in relaxed form, one behind the other, the last one with its `room` left out and without CRLF at the end: an ARC-Seal (RFC 8617
+ * 5.1.1). 0 or MP_E_NOMEM. */
+int mp_dkim_hash_list(const mp_str *fields, size_t count, mp_str room, unsigned char digest[MP_DKIM_DIGEST]);
 
 #endif

@@ -1,67 +1,60 @@
---- ARC (RFC 8617): what those through whose hands a message went found out about it, each of whom sealed the word of the others. docs/arc.md
---- explains it; options and results are typed in lua/moonpost/_meta/arc.lua.
+--- ARC (RFC 8617): who handled a message on its way says what it was worth when it came, and seals that. Judges chains, and seals. docs/arc.md
+--- explains it; what is found is typed in lua/moonpost/_meta/dkim.lua.
 ---
----     local chain = moonpost.arc.verify(message)
----     if chain.result == "pass" and chain.sets[1].domain == "lists.example.org" then ... end
----     moonpost.arc.seal(message, { domain = "example.org", selector = "2026", key = "/etc/mail/arc.pem", chain = chain, results = results })
+---     local chain = assert(moonpost.arc.verify(message))
+---     print(chain.result, chain.reason)
+---     assert(moonpost.arc.seal(message, { domain = "example.org", selector = "2026", key = "/etc/mail/dkim.pem", results = header }))
 local Error = require "moonpost.error"
+local body = require "moonpost.dkim.body"
+local compose = require "moonpost.compose"
 local core = require "moonpost.core"
-local dkim = require "moonpost.dkim"
 local dns = require "moonpost.dns"
+local keys = require "moonpost.dkim.keys"
 local lookups = require "moonpost.dns.lookups"
 local options_of = require "moonpost.options"
-local task = require "moonpost.task"
 local sets_of = require "moonpost.arc.sets"
-local write = require "moonpost.arc.write"
+local task = require "moonpost.task"
 
 local M = {}
 
-local RSA_LEAST = 1024 -- bits (RFC 8301 3.2)
 local DRIFT = 300 -- seconds that clocks may differ
+local RSA_LEAST = 1024 -- bits
+local WIDTH = 72 -- of a line of names
+local LINE_MOST = 900 -- of base64
 
-local function header_of(source, edited)
-  local fields, why = core.dkim_fields(source, edited)
-  if not fields then
-    return nil, Error("message", "arc: " .. why, { temporary = false })
-  end
-  return fields
-end
+-- ---- judging --------------------------------------------------------------------------------------------------------
 
--- ---- verifying ------------------------------------------------------------------------------------------------------
-
--- One question for each key, however often it is named.
-local function questions_of(sets, newest)
-  local list, known = {}, {}
-  for i = 1, newest do
-    for _, key in ipairs { "ams", "seal" } do
-      local field = sets[i][key]
-      local name = core.dns_name(("%s._domainkey.%s"):format(field.tags.s, field.tags.d))
-      if name and not known[name] then
-        known[name] = { name, "TXT" }
-        list[#list + 1] = known[name]
+-- A question for the key of each signature; those that name the same key share it.
+local function questions_of(sets)
+  local list, known, of = {}, {}, {}
+  for _, set in ipairs(sets) do
+    for _, sealing in ipairs { set.signature, set.seal } do
+      local ascii = core.dns_name(sealing.selector .. "._domainkey." .. sealing.domain)
+      if ascii and not known[ascii] then
+        known[ascii] = { ascii, "TXT" }
+        list[#list + 1] = known[ascii]
       end
-      field.question = name and known[name]
+      of[sealing] = ascii and known[ascii]
     end
   end
-  return list
+  return list, of
 end
 
--- The key of a field; or nil, why, and whether it may be there later.
-local function key_of(field)
-  local question = field.question
+-- The key of a signature, or nil, why not, and whether it may be there later.
+local function key_of(question, algorithm)
   if not question then
     return nil, "its key has no name in the DNS"
   elseif question.kind then
-    return nil, dkim._troubles[question.kind] or "nobody could answer the question for the key", true
+    return nil, keys.trouble(question.kind), true
   elseif #question.answer == 0 then
     return nil, "there is no such key"
   end
-  local key, why = dkim._choose(question.answer, field.tags.a)
+  local key, why = keys.choose(question.answer, algorithm)
   if not key then
     return nil, why
   end
   local kind, bits, _, sha256 = key:facts()
-  if kind ~= field.tags.a:match "^%w+" then
+  if kind ~= algorithm:match "^%w+" then
     return nil, "the key is of another kind than the signature"
   elseif not sha256 then
     return nil, "the key is not for sha256"
@@ -71,105 +64,97 @@ local function key_of(field)
   return key
 end
 
--- RFC 8617 does not say what holds without c=; sealers that leave it out mean "relaxed/relaxed", whatever DKIM means by that.
-local function forms_of(tags)
-  local header, body = (tags.c or "relaxed/relaxed"):lower():match "^(%a+)/?(%a*)$"
-  return header, body == "" and "simple" or body
+-- Whether a signature holds over a digest: true; or nil, why, and whether that may change.
+local function holds(sealing, question, digest)
+  local key, why, temporary = key_of(question, sealing.algorithm)
+  if not key then
+    return nil, why, temporary
+  end
+  local ok, wrong = key:check(digest, sealing.signature)
+  return ok, wrong
 end
 
--- Bodies are hashed once for each form that is named, all in one pass.
-local function hash_for(sets, newest)
-  local forms, of = {}, {}
-  for i = 1, newest do
-    local _, form = forms_of(sets[i].ams.tags)
-    if not of[form] then
-      forms[#forms + 1], forms[#forms + 2] = form, false
-      of[form] = #forms // 2
+local function seal_digest(sets, last)
+  local fields = {}
+  for i = 1, last do
+    local set = sets[i]
+    for _, one in ipairs { set.results, set.signature, set.seal } do
+      fields[#fields + 1] = one.raw
     end
   end
-  return core.dkim_hash(table.unpack(forms)), of
+  return core.arc_digest(fields)
 end
 
--- Whether the signature over the message holds.
-local function judge_message(field, fields, hash, hash_of, now)
-  local tags = field.tags
-  local header, body = forms_of(tags)
-  for name in tags.h:gmatch "[^:%s]+" do
-    if name:lower() == "arc-seal" then -- RFC 8617 4.1.2
-      return false, "it covers a seal"
+local function signature_holds(source, signature, digests, question, now)
+  if signature.expires and signature.expires + DRIFT < now then
+    return nil, "it has expired"
+  elseif digests[signature.body] ~= signature.hash then
+    return nil, "the body has been changed"
+  end
+  local digest, why = core.dkim_digest(source, false, signature.names, signature.header, signature.raw)
+  if not digest then
+    return nil, why
+  end
+  return holds(signature, question, digest)
+end
+
+-- Hashes of the body in the forms that signatures want; asks for the keys meanwhile.
+local function gather(source, sets, questions, names)
+  local wanted, place = {}, {}
+  for _, set in ipairs(sets) do
+    local form = set.signature.body
+    if not place[form] then
+      wanted[#wanted + 1], wanted[#wanted + 2] = form, false
+      place[form] = #wanted // 2
     end
   end
-  local digest, length = hash:digest(hash_of[body])
-  if digest ~= tags.bh:gsub("%s+", "") then
-    return false, "the body has been changed"
-  elseif tags.l and tonumber(tags.l) ~= length then
-    return false, "not all of the body is signed"
-  elseif tags.x and now > tonumber(tags.x) + DRIFT then
-    return false, "it has expired"
-  end
-  local key, why, temporary = key_of(field)
-  if not key then
-    return false, why, temporary
-  end
-  local over = assert(fields:digest(tags.h, header, field.own))
-  return key:verify(over, tags.b), "the signature does not hold"
-end
-
-local function judge_seal(sets, i)
-  local key, why, temporary = key_of(sets[i].seal)
-  if not key then
-    return false, why, temporary
-  end
-  local digest
-  digest, why = sets_of.digest(sets, 1, i)
-  return digest ~= nil and key:verify(digest, sets[i].seal.tags.b), why or "it does not hold"
-end
-
--- RFC 8617 5.2, from step 4 on: the newest signature has to hold, and every seal. The older signatures tell who changed the message.
-local function judge(found, sets, newest, context)
-  local hash <close>, hash_of = hash_for(sets, newest)
-  local questions, hashed = questions_of(sets, newest), dkim._feed(hash, context.source)
-  context.dns:_ask_all(questions)
-  local fed, err = hashed()
-  if not fed then
+  local hash <close> = core.dkim_hash(table.unpack(wanted))
+  local wait = body.feed(hash, source, "arc")
+  names:_ask_all(questions)
+  local ok, err = wait()
+  if not ok then
     return nil, err
   end
-  local function fail(what, i, why, temporary)
-    found.result, found.temporary = "fail", temporary or nil
-    found.reason = ("%s of instance %d: %s"):format(what, i, why)
-    return found
+  for form, i in pairs(place) do
+    place[form] = hash:digest(i)
   end
-  for i = newest, 1, -1 do
-    local ok, why, temporary = judge_message(sets[i].ams, context.fields, hash, hash_of, context.now)
-    if not ok and i == newest then
-      return fail("the signature", i, why, temporary)
-    elseif not ok then
-      break
-    end
-    found.oldest_pass = i
-  end
-  for i = newest, 1, -1 do
-    local ok, why, temporary = judge_seal(sets, i)
-    if not ok then
-      found.oldest_pass = nil
-      return fail("the seal", i, why, temporary)
-    end
-  end
-  if found.oldest_pass == 1 then
-    found.oldest_pass = 0 -- nobody has changed it since it was sealed first (RFC 8617 5.2)
-  end
-  found.result = "pass"
-  return found
+  return place
 end
 
--- What is told of a set.
-local function told(set, i)
-  local tags = set.seal and set.seal.tags or {}
-  return {
-    instance = i, domain = tags.d, selector = tags.s, cv = tags.cv, time = tonumber(tags.t),
-    signer = set.ams and set.ams.tags and set.ams.tags.d,
-    results = set.aar and set.aar.results and core.authres(set.aar.results),
-  }
+-- What is told of each set, before any is judged.
+local function shown(sets)
+  local list = {}
+  for i, set in ipairs(sets) do
+    list[i] = { instance = i, domain = set.seal.domain, selector = set.seal.selector, chain = set.seal.chain, results = set.results.text }
+  end
+  return list
+end
+
+local function fail(found, reason, temporary)
+  if found.result ~= "fail" then
+    found.result, found.reason, found.temporary = "fail", reason, temporary or nil
+  end
+end
+
+-- RFC 8617 5.2, steps 4 to 6: the last signature, those before it as far as they still hold, then all seals.
+local function judge(found, source, sets, digests, of, now)
+  local held = true
+  for i = #sets, 1, -1 do
+    local row, signature, seal = found.sets[i], sets[i].signature, sets[i].seal
+    local ok, why, temporary = signature_holds(source, signature, digests, of[signature], now)
+    row.signature = ok and "pass" or "fail"
+    if not ok and i == #sets then
+      fail(found, ("signature %d: %s"):format(i, why), temporary)
+    elseif not ok and held then
+      found.oldest_pass = i + 1
+    end
+    held = held and ok
+    ok, why, temporary = holds(seal, of[seal], seal_digest(sets, i))
+    row.seal = ok and "pass" or "fail"
+    if not ok then
+      fail(found, ("seal %d: %s"):format(i, why), temporary)
+    end
+  end
 end
 
 local verify_schema = {
@@ -184,55 +169,37 @@ local verify_schema = {
 ---@async
 ---@param message moonpost.Message|string
 ---@param options? moonpost.arc.VerifyOptions
----@return moonpost.arc.Chain? chain
+---@return moonpost.arc.Found? found
 ---@return moonpost.Error? err
 function M.verify(message, options)
-  local values, wrong = options_of.resolve(verify_schema, options or {}, options_of.place(2))
+  local values, wrong = options_of.values(verify_schema, options or {})
   if not values then
     error("arc.verify: " .. wrong, 2)
   end
-  local source = dkim._source_of(message, "verify")
-  local made, err = header_of(source, false)
-  if not made then
+  local source = body.source(message, "arc.verify")
+  local fields, why = core.arc_fields(source, false)
+  if not fields then
+    return nil, Error("message", "arc: " .. why, { temporary = false })
+  end
+  local sets, broken = sets_of.read(fields)
+  local found = { result = "none", instance = #sets, sets = shown(sets) }
+  if broken then
+    fail(found, broken)
+    return found
+  elseif #sets == 0 then
+    return found
+  end
+  found.result, found.oldest_pass = "pass", 0
+  local questions, of = questions_of(sets)
+  local digests, err = gather(source, sets, questions, values.dns or dns.default())
+  if not digests then
     return nil, err
   end
-  local fields <close> = made
-  local sets, why, newest = sets_of.read(fields)
-  local found = { result = "fail", instance = newest, sets = {} }
-  for i = 1, newest do
-    found.sets[i] = told(sets[i] or {}, i)
+  judge(found, source, sets, digests, of, values.time or task.worker():time())
+  if found.result == "fail" then
+    found.oldest_pass = nil
   end
-  local last = sets[newest] and sets[newest].seal
-  if newest == 0 and not why then
-    found.result = "none"
-    return found
-  elseif last and last.tags.cv == "fail" then
-    found.reason, found.ended = ("the seal of instance %d says cv=fail"):format(newest), true
-    return found
-  end
-  found.reason = why or sets_of.disorder(sets, newest)
-  if found.reason then
-    return found
-  end
-  return judge(found, sets, newest, {
-    source = source, fields = fields, dns = values.dns or dns.default(), now = values.time or task.worker():time(),
-  })
-end
-
---- What authres.format writes of a chain (RFC 8617 8.1).
----@param chain moonpost.arc.Chain
----@return moonpost.authres.Result
-function M.authres(chain)
-  local properties, newest = {}, chain.sets[chain.instance]
-  if chain.result == "pass" then
-    properties[1] = { "header.oldest-pass", tostring(chain.oldest_pass or chain.instance) }
-    properties[2] = { "header.d", newest.domain }
-    properties[3] = { "header.s", newest.selector }
-  end
-  return {
-    method = "arc", result = chain.result, comment = chain.instance > 0 and ("i=%d"):format(chain.instance) or nil,
-    reason = chain.result == "fail" and chain.reason or nil, properties = properties,
-  }
+  return found
 end
 
 -- ---- sealing --------------------------------------------------------------------------------------------------------
@@ -241,170 +208,182 @@ local function domain(name)
   return not core.dns_name(name) and ('"%s" is no domain'):format(name:gsub("%c", "?")) or nil
 end
 
-local results = { none = true, pass = true, fail = true }
-
 local seal_schema = {
   { name = "domain", type = "string", check = domain },
   { name = "selector", type = "string", check = domain },
   { name = "key", type = "any",
     check = function(value)
-      return type(value) ~= "string" and not dkim._is_key(value) and "PEM, the path of a file, or what dkim.key returned expected" or nil
+      return type(value) ~= "string" and not keys.is_key(value) and "PEM, the path of a file, or what dkim.key returned expected" or nil
     end },
-  { name = "authserv_id", type = "string", null = true },
-  { name = "results", type = "any", null = true,
-    check = function(value)
-      return type(value) ~= "table" and type(value) ~= "string" and "a list for authres.format, or text, expected" or nil
-    end },
+  { name = "results", type = "string" },
   { name = "chain", type = "any", null = true,
     check = function(value)
       local result = type(value) == "table" and value.result or value
-      return not results[result] and '"none", "pass", "fail" or what arc.verify returned expected' or nil
+      return result ~= "none" and result ~= "pass" and result ~= "fail" and '"none", "pass", "fail" or what arc.verify returned expected' or nil
     end },
   { name = "headers", type = "strings", null = true,
     check = function(list)
       for _, name in ipairs(list) do
-        if not name:find "^[\x21-\x39\x3c-\x7e]+$" or name:lower() == "arc-seal" or name:lower() == "authentication-results" then
-          return ('"%s" is nothing that a signature of ARC covers'):format(name:gsub("%c", "?")) -- RFC 8617 4.1.2
+        if not name:find "^[\x21-\x39\x3c-\x7e]+$" then
+          return ('"%s" is no name of a header field'):format(name:gsub("%c", "?"))
+        elseif name:lower() == "arc-seal" or name:lower() == "authentication-results" then
+          return name .. " is not to be signed (RFC 8617 4.1.2)"
         end
       end
     end },
-  { name = "canonicalization", type = "choice", values = { "relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple" },
-    default = "relaxed/relaxed" },
+  { name = "dns", type = "any", null = true, check = verify_schema[1].check },
   { name = "time", type = "integer", null = true },
-  { name = "dns", type = "any", null = true,
-    check = function(value)
-      return not lookups.is_source(value) and "what dns.resolver or dns.zone returned expected" or nil
-    end },
 }
 
-local function seal_options(given)
+local function sealing_options(given)
   if type(given) ~= "table" then
-    return nil, ("a table of options expected, got a %s"):format(type(given))
+    error(("arc.seal: a table of options expected, got a %s"):format(type(given)), 3)
   end
   local values, why = options_of.resolve(seal_schema, given, options_of.place(3))
-  if not values then
-    return nil, why
-  end
-  for _, name in ipairs { "domain", "selector", "key" } do
-    if values[name] == nil then
-      return nil, name .. ": missing"
+  for _, name in ipairs { "domain", "selector", "key", "results" } do
+    if values and values[name] == nil then
+      values, why = nil, name .. ": missing"
     end
   end
-  values.authserv_id = values.authserv_id or values.domain
+  if not values then
+    error("arc.seal: " .. why, 3)
+  end
   return values
 end
 
--- What became of the chain until now: as it is told, as our own Authentication-Results have it, or as the message that was received shows it.
-local function chain_of(values, words, message, newest)
-  local chain = values.chain
-  if type(chain) == "table" then
-    return chain.result
-  elseif chain or newest == 0 then
-    return newest == 0 and "none" or chain
-  end
-  if words.arc then
-    return words.arc
-  end
-  local found, err = M.verify(message, { dns = values.dns, time = values.time })
-  return found and found.result, err
-end
-
-local function add_field(message, name, value)
-  if type(message) == "string" then
-    return ("%s: %s\r\n%s"):format(name, value, message)
-  end
-  message:prepend(name, value)
-  return message
-end
-
--- The hash of the body as it stands.
-local function body_hash(source, form)
-  local hash <close> = core.dkim_hash(form, false)
-  local ok, err = dkim._feed(hash, source)()
-  if not ok then
-    return nil, err
-  end
-  return (hash:digest(1))
-end
-
--- The fields of a new set, in the order in which they are made: each is over those before it.
-local function set_of(values, fields, sets, i, cv, words)
-  local key, err = dkim._private_key(values.key)
-  if not key then
-    return nil, err
-  end
-  local hash
-  hash, err = body_hash(values.source, select(2, forms_of { c = values.canonicalization }))
-  if not hash then
-    return nil, err
-  end
-  local names = values.headers and table.concat(values.headers, ":") or write.HEADERS
-  local headers, why = fields:choose(names, not values.headers)
-  if not headers then
-    return nil, Error("message", "arc: " .. why, { temporary = false })
-  end
-  local common = {
-    a = key:facts() .. "-sha256", d = values.domain, s = values.selector, i = tostring(i),
-    t = tostring(values.time or math.floor(task.worker():time())),
-  }
-  local aar = ("i=%d; %s"):format(i, words.text)
-  local ams = write.field("ARC-Message-Signature", common, { bh = hash, c = values.canonicalization, h = headers })
-  local digest = assert(fields:digest(headers, forms_of { c = values.canonicalization }, ams.own))
-  write.sign(ams, assert(key:sign(digest)))
-  local seal = write.field("ARC-Seal", common, { cv = cv })
-  sets[i] = {
-    aar = { raw = "ARC-Authentication-Results: " .. aar }, ams = { raw = ams.name .. ": " .. ams.value }, seal = { own = seal.own },
-  }
-  digest, why = sets_of.digest(sets, cv == "fail" and i or 1, i) -- of a broken chain nothing can be vouched for (RFC 8617 5.1.1)
+-- Signs a field, between whose parts the octets of the signature belong.
+local function signed(name, before, after, key, digest_of)
+  local digest, why = digest_of(("%s: %s%s"):format(name, before, after))
   if not digest then
-    return nil, Error("message", "arc: " .. why, { temporary = false })
+    return nil, why
   end
-  write.sign(seal, assert(key:sign(digest)))
-  return { { "ARC-Authentication-Results", aar }, { ams.name, ams.value }, { seal.name, seal.value } }
+  local signature, wrong = key:sign(digest)
+  if not signature then
+    return nil, wrong
+  end
+  -- In one piece, if lines may be so long (RFC 5322 2.1.1): white space in it would be signed by the seal, and some relays fold anew.
+  local text = compose.base64(signature):gsub(("."):rep(LINE_MOST), "%0\r\n\t")
+  return before .. text .. after
 end
 
---- Seals a message as it stands: a set is on top of it then. Seal last, when nothing of the message changes any more. A chain that has been found
---- broken already gets no other set (RFC 8617 5.1), nor does one that is full: the message comes back as it was.
+-- h= with a line end now and then.
+local function folded(names)
+  local lines, width = { "" }, 2
+  for name in names:gmatch "[^:]+:?" do
+    if width + #name > WIDTH then
+      lines[#lines + 1], width = "", 1
+    end
+    lines[#lines], width = lines[#lines] .. name, width + #name
+  end
+  return table.concat(lines, "\r\n\t")
+end
+
+-- The three fields of the next set, as values.
+local function next_set(source, sets, values, key, chain)
+  local instance = #sets + 1
+  local kind = key:facts()
+  local names, why = core.dkim_choose(source, values.headers and table.concat(values.headers, ":"))
+  if not names then
+    return nil, why
+  end
+  local time = values.time or math.floor(task.worker():time())
+  local results = ("i=%d; %s"):format(instance, values.results)
+  local signature
+  signature, why = signed("ARC-Message-Signature",
+    ("a=%s-sha256;\r\n\tb="):format(kind),
+    (";\r\n\tbh=%s; c=relaxed/relaxed;\r\n\td=%s; h=%s;\r\n\ti=%d; s=%s; t=%d"):format(
+      compose.base64(values.body_digest), values.domain, folded(names), instance, values.selector, time),
+    key, function(field)
+      return core.dkim_digest(source, true, names, "relaxed", field)
+    end)
+  if not signature then
+    return nil, why
+  end
+  local fields = {}
+  for _, set in ipairs(chain == "fail" and {} or sets) do -- a chain that failed is not vouched for (RFC 8617 5.1.2)
+    for _, one in ipairs { set.results, set.signature, set.seal } do
+      fields[#fields + 1] = one.raw
+    end
+  end
+  fields[#fields + 1] = "ARC-Authentication-Results: " .. results
+  fields[#fields + 1] = "ARC-Message-Signature: " .. signature
+  local seal
+  seal, why = signed("ARC-Seal",
+    ("a=%s-sha256;\r\n\tb="):format(kind),
+    (";\r\n\tcv=%s; d=%s; i=%d; s=%s; t=%d"):format(chain, values.domain, instance, values.selector, time),
+    key, function(field)
+      fields[#fields + 1] = field
+      return core.arc_digest(fields)
+    end)
+  if not seal then
+    return nil, why
+  end
+  return { { "ARC-Authentication-Results", results }, { "ARC-Message-Signature", signature }, { "ARC-Seal", seal } }
+end
+
+local function put(message, fields)
+  if type(message) ~= "string" then
+    for _, field in ipairs(fields) do
+      message:prepend(field[1], field[2])
+    end
+    return message
+  end
+  local list = {}
+  for i, field in ipairs(fields) do
+    list[#fields + 1 - i] = ("%s: %s\r\n"):format(field[1], field[2])
+  end
+  return table.concat(list) .. message
+end
+
+-- The chain that the message has now, and what it is worth: what is given, or what is found.
+local function chain_of(message, source, values)
+  local fields, why = core.arc_fields(source, true)
+  if not fields then
+    return nil, Error("message", "arc: " .. why, { temporary = false })
+  end
+  local sets, broken = sets_of.read(fields)
+  local given = type(values.chain) == "table" and values.chain.result or values.chain
+  if not given then
+    local found, err = M.verify(message, { dns = values.dns, time = values.time })
+    if not found then
+      return nil, err
+    end
+    given = found.result
+  end
+  return sets, given, broken
+end
+
+--- Seals a message (RFC 8617 5.1): puts a set on top of it that says what it was worth when it came. Seal last, when nothing of the message changes
+--- any more; a DKIM signature comes before. A chain that had failed before it came gets no further set: the message stays as it is.
 ---@async
----@param message moonpost.Message|string
+---@param message moonpost.Message|string lines of a string end with CRLF
 ---@param options moonpost.arc.SealOptions
 ---@return moonpost.Message|string? message the same message, or the octets with the fields
 ---@return moonpost.Error? err
----@return integer? instance of the set; nil when none was added
 function M.seal(message, options)
-  local values, wrong = seal_options(options)
-  if not values then
-    error("arc.seal: " .. wrong, 2)
-  end
-  values.source = dkim._source_of(message, "seal")
-  local made, err = header_of(values.source, true)
-  if not made then
+  local source = body.source(message, "arc.seal")
+  local values = sealing_options(options)
+  local key, err = keys.private(values.key)
+  if not key then
     return nil, err
   end
-  local fields <close> = made
-  local sets, broken, newest = sets_of.read(fields)
-  local seal = sets[newest] and sets[newest].seal
-  if newest >= sets_of.MOST or seal and seal.tags.cv == "fail" then
+  local sets, chain, broken = chain_of(message, source, values)
+  if not sets then
+    return nil, chain
+  elseif #sets > 0 and sets[#sets].seal.chain == "fail" or #sets >= sets_of.MOST or broken and #sets == 0 then
     return message
   end
-  local words = write.results(values, fields)
-  local cv
-  cv, err = chain_of(values, words, message, newest)
-  if not cv then
-    return nil, err
+  local hash <close> = core.dkim_hash("relaxed", false)
+  local ok, wrong = body.feed(hash, source, "arc")()
+  if not ok then
+    return nil, wrong
   end
-  if broken or newest > 0 and (cv == "none" or sets_of.disorder(sets, newest)) then
-    cv = "fail"
+  values.body_digest = hash:digest(1)
+  local fields, why = next_set(source, sets, values, key, #sets == 0 and "none" or chain == "pass" and "pass" or "fail")
+  if not fields then
+    return nil, Error("message", "arc: " .. why, { temporary = false })
   end
-  local list
-  list, err = set_of(values, fields, sets, newest + 1, cv, words)
-  if not list then
-    return nil, err
-  end
-  for _, field in ipairs(list) do
-    message = add_field(message, field[1], field[2])
-  end
-  return message, nil, newest + 1
+  return put(message, fields)
 end
 
 return M

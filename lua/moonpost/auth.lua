@@ -1,5 +1,5 @@
 --- Who sent a message: SPF, DKIM, ARC, the client's name and DMARC in one call (RFC 7208, 6376, 8617, 8601, 7489). All that can be asked at once
---- is asked at once. docs/authentication.md explains it; options and results are typed in lua/moonpost/_meta/arc.lua.
+--- is asked at once. docs/authentication.md explains it; options and results are typed in lua/moonpost/_meta/auth.lua.
 ---
 ---     local found = moonpost.auth.verify(session, message)
 ---     message:prepend("Authentication-Results", found.header)
@@ -23,7 +23,7 @@ local M = {}
 local LATE = "no answer in time"
 local SHARE = 0.9 -- of the time for all, so that a verdict can be made of what has been found by then
 
-M.schema = {
+M._schema = {
   { name = "id", type = "string", null = true, doc = "our name in Authentication-Results" },
   { name = "own", type = "strings", default = {}, doc = "further names of ours, which nobody outside may speak in" },
   { name = "timeout", type = "duration", default = 20, doc = "for everything together" },
@@ -172,7 +172,8 @@ end
 
 -- Whether a set says that DMARC passed for this author when its sealer had the message.
 local function says_pass(set, from)
-  for _, one in ipairs(set.results and set.results.results or {}) do
+  local field = authres.parse(set.results)
+  for _, one in ipairs(field and field.results or {}) do
     local domain = one.properties and one.properties["header.from"]
     if one.method == "dmarc" and one.result == "pass" and domain and core.dns_name(domain) == from then
       return true
@@ -252,14 +253,14 @@ function M.verify(session, message, options)
   elseif type(session) ~= "table" or getmetatable(session) ~= "moonpost.Session" then
     error(("auth.verify: a session expected, got a %s"):format(type(session)), 2)
   end
-  local values, why = options_of.resolve(M.schema, options or {}, options_of.place(2))
+  local values, why = options_of.values(M._schema, options or {})
   if not values then
     error("auth.verify: " .. why, 2)
   end
   return verify(session, message, values)
 end
 
---- For who checks options once and verifies often: `options` as `schema` resolved them.
+--- For who checks options once and verifies often: `options` as `_schema` resolved them.
 M._verify = verify
 
 return M

@@ -4,113 +4,18 @@
 ---     assert(moonpost.dkim.sign(message, { domain = "example.org", selector = "2026", key = "/etc/mail/dkim.pem" }))
 ---     for _, one in ipairs(assert(moonpost.dkim.verify(message))) do print(one.result, one.domain, one.reason) end
 local Error = require "moonpost.error"
+local body = require "moonpost.dkim.body"
 local core = require "moonpost.core"
 local dns = require "moonpost.dns"
+local keys = require "moonpost.dkim.keys"
 local lookups = require "moonpost.dns.lookups"
 local options_of = require "moonpost.options"
 local task = require "moonpost.task"
 
 local M = {}
 
-local KEYS_MOST = 512 -- parsed keys of others that are kept
-local RECORDS_MOST = 8 -- of one name that are tried
 local SHOWN = 8 -- characters of b= that tell signatures apart (RFC 6008)
 local SIGNATURES_MOST = 8
-
--- ---- what is judged and signed --------------------------------------------------------------------------------------
-
--- What C takes: a string, or the message's core.
-local function source_of(message, who)
-  if type(message) == "string" then
-    return message
-  elseif type(message) == "table" and getmetatable(message) == "moonpost.Message" then
-    return message._core
-  end
-  error(("dkim.%s: a message or its octets expected, got a %s"):format(who, type(message)), 3)
-end
-
--- Hashes the body; long ones in the thread pool. Returns a function that waits for the end of it.
-local function feed(box, source)
-  local wake, outcome
-  local done, why, name = box:feed(source, task.worker(), function(...)
-    outcome = table.pack(...)
-    if wake then
-      wake()
-    end
-  end)
-  return function()
-    if done == false then
-      if not outcome then
-        task.park(function(woken)
-          wake = woken
-        end, "the hash of a body")
-      end
-      done, why, name = table.unpack(outcome, 1, 3)
-    end
-    if done then
-      return true
-    end
-    return nil, Error("system", "dkim: the body: " .. why, { code = name, temporary = true })
-  end
-end
-
--- ---- keys -----------------------------------------------------------------------------------------------------------
-
--- Public keys by their record. When the young are many the old ones go.
-local young, old, count = {}, {}, 0
-
-local function public_key(record)
-  if young[record] then
-    return young[record]
-  end
-  local key, why = old[record], nil
-  if not key then
-    key, why = core.dkim_record(record)
-  end
-  if not key then
-    return nil, why
-  end
-  if count >= KEYS_MOST then
-    young, old, count = {}, young, 0
-  end
-  young[record], count = key, count + 1
-  return key
-end
-
--- Private keys by what names them: a reload makes another Lua state, which reads its files anew.
-local private = {}
-
-local function is_key(value)
-  return type(value) == "userdata" and (getmetatable(value) or {}).__name == "moonpost.core.dkim_key"
-end
-
-local function read_key(given)
-  if given:find("-----BEGIN", 1, true) or given:find "^%s*[%w+/]+=%s*$" and #given < 64 then
-    local key, why = core.dkim_key(given)
-    return key, why and "key: " .. why
-  end
-  local file, failed = io.open(given, "rb")
-  if not file then
-    return nil, failed
-  end
-  local text = file:read(65537) or ""
-  file:close()
-  local key, why = core.dkim_key(text)
-  return key, why and ("%s: %s"):format(given, why)
-end
-
-local function private_key(given)
-  if is_key(given) then
-    return given
-  elseif not private[given] then
-    local key, why = read_key(given)
-    if not key then
-      return nil, Error("key", "dkim: " .. why, { temporary = false })
-    end
-    private[given] = key
-  end
-  return private[given]
-end
 
 --- Reads a private key; what it returns can be given as `key`.
 ---@param text string PEM, the seed of an Ed25519 key in base64, or the path of a file with either
@@ -120,7 +25,7 @@ function M.key(text)
   if type(text) ~= "string" then
     error(("dkim.key: a string expected, got a %s"):format(type(text)), 2)
   end
-  return private_key(text)
+  return keys.private(text)
 end
 
 --- Makes a key. An RSA key takes a while, in which nothing else happens: this is for tools.
@@ -156,7 +61,7 @@ local schema = {
   { name = "selector", type = "string", check = domain },
   { name = "key", type = "any",
     check = function(value)
-      return type(value) ~= "string" and not is_key(value) and "PEM, the path of a file, or what dkim.key returned expected" or nil
+      return type(value) ~= "string" and not keys.is_key(value) and "PEM, the path of a file, or what dkim.key returned expected" or nil
     end },
   { name = "headers", type = "strings", null = true, check = names },
   { name = "oversign", type = "any", null = true,
@@ -189,11 +94,11 @@ local function terms_of(given, place)
   if not values then
     return nil, why
   end
-  local header, body = values.canonicalization:match "^(%a+)/?(%a*)$"
+  local header, body_form = values.canonicalization:match "^(%a+)/?(%a*)$"
   local over, headers = values.oversign, values.headers and table.concat(values.headers, ":")
   return {
     domain = values.domain, selector = values.selector, identity = values.identity, key = values.key,
-    headers = headers, header_form = header, body_form = body == "" and "simple" or body,
+    headers = headers, header_form = header, body_form = body_form == "" and "simple" or body_form,
     -- named, they are signed once more even where there is none
     absent = over == true or type(over) == "table",
     oversign = type(over) == "table" and table.concat(over, ":") or over == true and headers or over == false and "" or nil,
@@ -218,7 +123,7 @@ local function prepare(given, who)
     if not terms then
       error(("dkim.%s: %s"):format(who, why), 3)
     end
-    local key, err = private_key(terms.key)
+    local key, err = keys.private(terms.key)
     if not key then
       return nil, err
     end
@@ -234,7 +139,7 @@ local function values_of(self, source)
     wanted[2 * i - 1], wanted[2 * i] = terms.body_form, terms.length or false
   end
   local hash <close> = core.dkim_hash(table.unpack(wanted))
-  local ok, err = feed(hash, source)()
+  local ok, err = body.feed(hash, source, "dkim")()
   if not ok then
     return nil, err
   end
@@ -275,7 +180,7 @@ end
 ---@return moonpost.Message|string? message the same message, or the octets with the fields
 ---@return moonpost.Error? err
 function Signer:sign(message)
-  local source = source_of(message, "sign")
+  local source = body.source(message, "dkim.sign")
   return sign(self, message, source)
 end
 
@@ -295,7 +200,7 @@ end
 ---@return moonpost.Message|string? message
 ---@return moonpost.Error? err
 function M.sign(message, options)
-  local source, signer = source_of(message, "sign"), options
+  local source, signer = body.source(message, "dkim.sign"), options
   if getmetatable(options) ~= Signer_mt then
     local prepared, err = prepare(options, "sign")
     if not prepared then
@@ -327,31 +232,13 @@ local function questions_of(verifier, signatures)
   return list, of
 end
 
-local troubles = {
-  timeout = "no answer in time to the question for the key",
-  bogus = "the answer to the question for the key is forged",
-}
-
--- The key among the records of a name; the one of the right kind, when there are several.
-local function choose(records, algorithm)
-  local chosen, reason
-  for i = 1, math.min(#records, RECORDS_MOST) do
-    local key, why = public_key(records[i])
-    if key and key:facts() == (algorithm or ""):match "^%w+" then
-      return key
-    end
-    chosen, reason = chosen or key, reason or why
-  end
-  return chosen, reason
-end
-
 local function judge(verifier, i, question, found)
   if question.kind then
-    return verifier:refuse(i, true, troubles[question.kind] or "nobody could answer the question for the key")
+    return verifier:refuse(i, true, keys.trouble(question.kind))
   elseif #question.answer == 0 then
     return verifier:refuse(i, false, "there is no such key")
   end
-  local key, why = choose(question.answer, found.algorithm)
+  local key, why = keys.choose(question.answer, found.algorithm)
   if not key then
     return verifier:refuse(i, false, why)
   end
@@ -391,11 +278,11 @@ local verify_schema = {
 ---@return moonpost.dkim.Found[]? list one for each signature; empty without any; `more`: how many were not looked at
 ---@return moonpost.Error? err
 function M.verify(message, options)
-  local values, wrong = options_of.resolve(verify_schema, options or {}, options_of.place(2))
+  local values, wrong = options_of.values(verify_schema, options or {})
   if not values then
     error("dkim.verify: " .. wrong, 2)
   end
-  local source = source_of(message, "verify")
+  local source = body.source(message, "dkim.verify")
   local made, why = core.dkim_verifier(source, values.time or task.worker():time(), values.partial)
   if not made then
     return nil, Error("message", "dkim: " .. why, { temporary = false })
@@ -408,7 +295,7 @@ function M.verify(message, options)
   end
   local questions, of = questions_of(verifier, signatures)
   if wants_body then
-    local hashed = feed(verifier, source)
+    local hashed = body.feed(verifier, source, "dkim")
     if #questions > 0 then
       (values.dns or dns.default()):_ask_all(questions)
     end
@@ -425,9 +312,5 @@ function M.verify(message, options)
   end
   return list
 end
-
--- What chains of signatures (moonpost.arc) are made of too.
-M._source_of, M._feed, M._private_key, M._is_key = source_of, feed, private_key, is_key
-M._choose, M._troubles = choose, troubles
 
 return M

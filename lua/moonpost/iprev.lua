@@ -69,7 +69,7 @@ end
 ---@param given moonpost.iprev.Options
 ---@return moonpost.iprev.Found found
 function M.check(given)
-  local options, wrong = options_of.resolve(schema, given or {}, options_of.place(1))
+  local options, wrong = options_of.values(schema, given or {})
   if not options then
     error("iprev.check: " .. wrong, 2)
   end

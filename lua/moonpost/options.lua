@@ -112,10 +112,16 @@ local function got(value)
   return "a " .. type(value)
 end
 
+local named = setmetatable({}, { __mode = "k" }) -- fields of schemas by name
+
 local function by_name(schema)
-  local fields = {}
-  for _, field in ipairs(schema) do
-    fields[field.name] = field
+  local fields = named[schema]
+  if not fields then
+    fields = {}
+    for _, field in ipairs(schema) do
+      fields[field.name] = field
+    end
+    named[schema] = fields
   end
   return fields
 end
@@ -149,8 +155,10 @@ local function take(field, value, path, at, values, rows)
     value = parsed
   end
   values[field.name] = value
-  local shown = value == nil and field.absent or M.show(value, field)
-  rows[#rows + 1] = { option = path, value = shown, source = source, doc = field.doc }
+  if rows then
+    local shown = value == nil and field.absent or M.show(value, field)
+    rows[#rows + 1] = { option = path, value = shown, source = source, doc = field.doc }
+  end
   return true
 end
 
@@ -186,6 +194,15 @@ function M.resolve(schema, given, at, prefix)
     return nil, why
   end
   return values, rows
+end
+
+--- As `resolve`, for what is called for every message: nobody is shown the values.
+---@param schema table[]
+---@param given table
+---@return table? values with every default; nil when something is wrong
+---@return string? why
+function M.values(schema, given)
+  return resolve(schema, given, "", nil, nil)
 end
 
 --- "policy.lua:12" of the function that is `level` levels above the caller.

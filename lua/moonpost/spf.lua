@@ -61,7 +61,7 @@ end
 ---@param given moonpost.spf.Options
 ---@return moonpost.spf.Result result
 function M.check(given)
-  local options, wrong = options_of.resolve(schema, given or {}, options_of.place(1))
+  local options, wrong = options_of.values(schema, given or {})
   if not options then
     error("spf.check: " .. wrong, 2)
   end

@@ -76,6 +76,7 @@ describe("what can be called", function()
     ["a list of public suffixes"] = { getmetatable(moonpost.psl.default()).__index, "auth", "List" },
     ["moonpost.authres"] = { moonpost.authres, "auth", "authres" },
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
+    ["moonpost.auth"] = { moonpost.auth, "auth", "auth" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
     ["moonpost.reports"] = { moonpost.reports, "reports", "reports" },
     ["what signs"] = {
@@ -217,6 +218,9 @@ describe("the pages", function()
     for class in ("Options Verdict Record Address Refusal Facts AggregateOptions AggregateReport"):gmatch "%a+" do
       check(fields("auth", "moonpost.dmarc." .. class), "docs/dmarc.md")
     end
+    for class in ("Options Found"):gmatch "%a+" do
+      check(fields("auth", "moonpost.auth." .. class), "docs/authentication.md")
+    end
     for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
       check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
     end
@@ -235,7 +239,7 @@ describe("the pages", function()
     { "moonpost", "moonpost" }, { "moonpost", "Task" }, { "moonpost", "Log" }, { "server", "Server" },
     { "session", "Session" }, { "message", "Recipient" }, { "message", "Headers" }, { "message", "Message" },
     { "message", "Selection" }, { "shared", "Shared" }, { "report", "Srs" }, { "report", "Schedule" },
-    { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" },
+    { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" }, { "auth", "auth" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
     { "dkim", "Signer" }, { "reports", "reports" },

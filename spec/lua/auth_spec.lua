@@ -213,9 +213,8 @@ describe("moonpost.auth.verify", function()
     local function forwarded(results)
       local octets = signed():gsub("Subject: Hi", "Subject: [list] Hi")
       return assert(moonpost.arc.seal(octets, {
-        domain = "lists.example", selector = "s2", key = SEAL.private, chain = "none", results = results or {
-          { method = "dmarc", result = "pass", properties = { { "header.from", "example.net" } } },
-        },
+        domain = "lists.example", selector = "s2", key = SEAL.private, chain = "none",
+        results = "lists.example; " .. (results or "dmarc=pass header.from=example.net"),
       }))
     end
     local peer = { ip = "198.51.100.7" }
@@ -239,11 +238,9 @@ describe("moonpost.auth.verify", function()
     end)
 
     it("have to have found that DMARC passed for this author", function()
-      assert.equal("reject", judge(forwarded { { method = "dmarc", result = "fail", properties = { { "header.from", "example.net" } } } },
-        { "lists.example" }).disposition)
-      assert.equal("reject", judge(forwarded { { method = "dmarc", result = "pass", properties = { { "header.from", "example.com" } } } },
-        { "lists.example" }).disposition)
-      assert.equal("reject", judge(forwarded { { method = "dmarc", result = "pass" } }, { "lists.example" }).disposition)
+      assert.equal("reject", judge(forwarded "dmarc=fail header.from=example.net", { "lists.example" }).disposition)
+      assert.equal("reject", judge(forwarded "dmarc=pass header.from=example.com", { "lists.example" }).disposition)
+      assert.equal("reject", judge(forwarded "dmarc=pass", { "lists.example" }).disposition)
     end)
 
     it("count for nothing when the chain is broken", function()

@@ -68,8 +68,14 @@ describe("moonpost.options", function()
       local values, why = options.resolve(schema, case[1], "p.lua:1")
       assert.is_nil(values)
       assert.equal(case[2], why)
+      assert.same({ nil, case[2] }, { options.values(schema, case[1]) })
     end)
   end
+
+  it("gives the values alone where nobody is shown them", function()
+    local given = { count = 3 }
+    assert.same((options.resolve(schema, given, "p.lua:1")), (options.values(schema, given)))
+  end)
 
   it("names places", function()
     local function here()

@@ -1,5 +1,6 @@
 ---@meta moonpost.auth
--- Who sent a message: public suffixes, Authentication-Results, DMARC. docs/dmarc.md and docs/authentication-results.md explain it.
+-- Who sent a message: public suffixes, Authentication-Results, DMARC, and everything in one call. docs/authentication.md, docs/dmarc.md and
+-- docs/authentication-results.md explain it.
 
 --- Public suffixes.
 ---@class moonpost.psl
@@ -228,3 +229,39 @@ function dmarc.destinations(of, how) end
 ---@return { from: string, to: string, message: string }? mail for moonpost.send
 ---@return string? why the report is larger than its receiver wants it
 function dmarc.mail(report, how) end
+
+---@class moonpost.auth.Options
+---@field id? string our name in Authentication-Results; the server's hostname
+---@field own? string[]|string further names of ours, which nobody outside may speak in
+---@field timeout? moonpost.Duration for everything together: "20s"
+---@field dns? moonpost.dns.Resolver the default resolver
+---@field psl? moonpost.psl.List
+---@field method? "psl"|"walk" how organizational domains are found
+---@field time? integer seconds since 1970; now
+---@field sealers? string[]|string domains whose seals are believed: what they say of DMARC overrides a failure
+
+---@class moonpost.auth.Found
+---@field from? string the author's domain, A-labels; nil when there is none, or several
+---@field ip? string of the client; nil on a unix socket
+---@field spf moonpost.spf.Result of the reverse-path; "none" where it is empty
+---@field helo moonpost.spf.Result of the name in HELO
+---@field iprev moonpost.iprev.Found "none" on a unix socket
+---@field dkim moonpost.dkim.Found[]
+---@field arc moonpost.arc.Found
+---@field dmarc moonpost.dmarc.Verdict
+---@field disposition "none"|"quarantine"|"reject" what is to be done: DMARC's, unless a sealer overrides it
+---@field override? { domain: string, instance: integer } the sealer who said that DMARC passed
+---@field results moonpost.authres.Result[]
+---@field header string the value of an Authentication-Results field
+---@field removed integer fields that claimed to be ours, and are gone
+
+---@class moonpost.auth
+local auth = {}
+
+--- Finds out who sent a message as it was received, and takes the Authentication-Results away that claim to be ours.
+---@async
+---@param session moonpost.Session
+---@param message moonpost.Message
+---@param options? moonpost.auth.Options
+---@return moonpost.auth.Found
+function auth.verify(session, message, options) end

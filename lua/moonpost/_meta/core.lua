@@ -130,40 +130,55 @@ function core.dkim_make_key(kind, bits) end
 ---@return string? error
 function core.dkim_verifier(message, now, partial) end
 
+--- The fields ARC-* and Authentication-Results from the top, at most 256; as received, or as they stand.
+---@param message moonpost.core.message|string
+---@param edited boolean
+---@return { name: string, value: string, raw: string }[]? fields names in lower case
+---@return string? why
+---@return string? error
+function core.arc_fields(message, edited) end
+
+--- What is signed by the last of these fields (relaxed), its b= left out.
+---@param fields string[] one to 256
+---@return string digest
+function core.arc_digest(fields) end
+
+--- What is signed by a field that names others, its b= left out.
+---@param message moonpost.core.message|string
+---@param edited boolean
+---@param names string with ":" between
+---@param form "simple"|"relaxed"
+---@param field string name, ":" and value
+---@return string? digest
+---@return string? why
+---@return string? error
+function core.dkim_digest(message, edited, names, form, field) end
+
+--- Each name as often as it is there, with ":" between; those of RFC 6376 5.4.1 when none are given.
+---@param message moonpost.core.message|string
+---@param names? string
+---@return string? names
+---@return string? why
+---@return string? error
+function core.dkim_choose(message, names) end
+
+--- A list of tags (RFC 6376 3.2).
+---@param text string
+---@return table<string, string>? tags
+---@return string? why
+---@return string? error
+function core.dkim_tags(text) end
+
+--- base64 in which white space does not count; nil when it is none.
+---@param text string
+---@return string? octets
+function core.dkim_octets(text) end
+
 --- Hashes of a body, in one pass: a form and a limit (false: all of it) for each; at most eight.
 ---@param form "simple"|"relaxed"
 ---@param limit integer|false
 ---@return moonpost.core.dkim_hash
 function core.dkim_hash(form, limit, ...) end
-
---- The fields of a header by name.
----@param message moonpost.core.message|string
----@param edited boolean as it stands, not as it was received
----@return moonpost.core.dkim_fields? fields
----@return string? why
----@return string? error
-function core.dkim_fields(message, edited) end
-
---- A list of tags (RFC 6376 3.2).
----@param text string
----@return table<string, string>? tags
----@return integer|string|nil first of the octets that b= has; or why it is none
----@return integer|string|nil last
-function core.dkim_tags(text) end
-
---- A header field in canonical form (RFC 6376 3.4).
----@param field string
----@param form "simple"|"relaxed"
----@param crlf boolean it ends with one
----@return string? canonical
----@return string? why
----@return string? error
-function core.dkim_canon(field, form, crlf) end
-
---- SHA-256.
----@param octets string
----@return string digest 32 octets
-function core.dkim_digest(octets) end
 
 --- nil when a reply may go on the wire, else the reason it may not.
 ---@return string? why
@@ -256,14 +271,17 @@ local dkim_key = {}
 ---@return boolean testing its record says so
 ---@return boolean sha256 its record allows it
 function dkim_key:facts() end
----@param digest string 32 octets
----@return string? signature in base64
+---@param digest string of SHA-256
+---@return string? signature
 ---@return string? why
+---@return string? error
 function dkim_key:sign(digest) end
----@param digest string 32 octets
----@param signature string in base64, perhaps folded
----@return boolean
-function dkim_key:verify(digest, signature) end
+---@param digest string of SHA-256
+---@param signature string octets
+---@return true? holds
+---@return string? why
+---@return string? error
+function dkim_key:check(digest, signature) end
 ---@return string pem of a private key
 function dkim_key:pem() end
 ---@return string record of the public half
@@ -307,35 +325,9 @@ function dkim_hash:feed(message, worker, done) end
 ---@return string? why
 ---@return string? error
 function dkim_hash:sign(i, message, options, key) end
---- A hash, once the body has been fed.
----@param i integer
----@return string hash in base64
----@return integer length octets of the canonical body
+---@return string digest of the i-th form
 function dkim_hash:digest(i) end
 function dkim_hash:close() end
-
----@class moonpost.core.dkim_fields
-local dkim_fields = {}
---- The fields of these names, in the order of the header.
----@param names string with ":" between
----@return string[] fields with their CRLF
-function dkim_fields:list(names) end
---- SHA-256 of the fields that are signed, and of the signature's own, whose b= is empty.
----@param headers string h=
----@param form "simple"|"relaxed"
----@param own string without CRLF at its end
----@return string? digest 32 octets
----@return string? why
----@return string? error
-function dkim_fields:digest(headers, form, own) end
---- The names of h= for this header.
----@param names? string with ":" between; what DKIM signs
----@param over boolean From and what mail readers show is signed once more
----@return string? headers
----@return string? why
----@return string? error
-function dkim_fields:choose(names, over) end
-function dkim_fields:close() end
 
 ---@class moonpost.core.folder
 local folder = {}

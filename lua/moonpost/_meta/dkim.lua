@@ -81,3 +81,53 @@ local Signer = {}
 ---@return moonpost.Message|string? message
 ---@return moonpost.Error? err
 function Signer:sign(message) end
+
+---@class moonpost.arc.VerifyOptions
+---@field dns? moonpost.dns.Resolver whom to ask for keys
+---@field time? integer seconds since 1970: now
+
+---@class moonpost.arc.Row
+---@field instance integer
+---@field domain string who sealed
+---@field selector string
+---@field chain "none"|"pass"|"fail" what the sealer made of the chain before
+---@field results string what the sealer found out: the value of an Authentication-Results field
+---@field signature? "pass"|"fail" of the message, as it came there
+---@field seal? "pass"|"fail"
+
+---@class moonpost.arc.Found
+---@field result "none"|"pass"|"fail"
+---@field reason? string of a fail
+---@field temporary? boolean of a fail: a key could not be asked for
+---@field instance integer sets that can be read
+---@field sets moonpost.arc.Row[] from the first to the last
+---@field oldest_pass? integer of a pass: the first set since which nothing has been changed; 0: of all
+
+---@class moonpost.arc.SealOptions
+---@field domain string
+---@field selector string
+---@field key string|moonpost.core.dkim_key as in moonpost.dkim.SignOptions
+---@field results string what is found out here: the value of an Authentication-Results field, with its name in front
+---@field chain? moonpost.arc.Found|"none"|"pass"|"fail" what the chain was worth when the message came: judged when left out
+---@field headers? string[]|string names of the fields to sign
+---@field dns? moonpost.dns.Resolver for judging
+---@field time? integer seconds since 1970: now
+
+---@class moonpost.arc
+local arc = {}
+
+--- Judges the chain of a message as it was received.
+---@async
+---@param message moonpost.Message|string
+---@param options? moonpost.arc.VerifyOptions
+---@return moonpost.arc.Found? found
+---@return moonpost.Error? err
+function arc.verify(message, options) end
+
+--- Seals a message.
+---@async
+---@param message moonpost.Message|string
+---@param options moonpost.arc.SealOptions
+---@return moonpost.Message|string? message as it was, when it cannot be sealed any more
+---@return moonpost.Error? err
+function arc.seal(message, options) end

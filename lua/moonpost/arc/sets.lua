@@ -1,191 +1,212 @@
---- The sets of a chain (RFC 8617 4.1) as they are written: three fields each, told apart by i=. What a field has to have is a row of a table.
+--- The sets of an ARC chain (RFC 8617 4): an ARC-Authentication-Results, an ARC-Message-Signature and an ARC-Seal for each who sealed, read and
+--- judged by their shape alone.
 local core = require "moonpost.core"
 
 local M = {}
 
-M.MOST = 50 -- sets (RFC 8617 4.2.1)
+M.MOST = 50 -- sets of a chain (RFC 8617 4.2.1)
 
-local FIELDS = "ARC-Authentication-Results:ARC-Message-Signature:ARC-Seal"
+local TIME_DIGITS = 12
 
--- ---- tags -----------------------------------------------------------------------------------------------------------
+---@class moonpost.arc.Sealing what was read of an ARC-Message-Signature or an ARC-Seal
+---@field raw string the field, without CRLF at its end
+---@field instance integer
+---@field domain string
+---@field selector string
+---@field algorithm string
+---@field signature string octets
+---@field header? string canonical form, of a signature
+---@field body? string
+---@field names? string h=
+---@field hash? string octets of bh=
+---@field chain? string cv=, of a seal
 
-local function is_domain(value)
-  return core.dns_name(value) ~= nil and not value:find "[%[%]]"
-end
-
-local function is_time(value)
-  return #value <= 12 and value:find "^%d+$" ~= nil
-end
-
-local function is_base64(value)
-  return value:find "^[%w+/%s]+=?%s*=?%s*$" ~= nil
+local function instance_of(text)
+  local digits = text and text:match "^%d%d?%d?$"
+  local value = digits and digits:sub(1, 1) ~= "0" and tonumber(digits)
+  return value and value <= M.MOST and value or nil
 end
 
 local algorithms = { ["rsa-sha256"] = true, ["ed25519-sha256"] = true }
 local forms = { simple = true, relaxed = true }
 
-local function is_canonicalization(value)
-  local header, body = value:match "^(%a+)/?(%a*)$"
-  return header ~= nil and forms[header:lower()] and (body == "" or forms[body:lower()]) or false
+-- What each kind of field has to say: name of the tag, and what reads it into the result. nil: it is wrong.
+local function octets(text)
+  local value = core.dkim_octets(text)
+  return value and value ~= "" and value or nil
 end
 
--- tag, whether it may be missing, and what its value has to be
-local signed = {
-  { "a", check = function(value) return algorithms[value] end },
-  { "b", check = is_base64 },
-  { "d", check = is_domain },
-  { "s", check = is_domain },
-  { "t", optional = true, check = is_time },
+local function name(text)
+  return text ~= "" and core.dns_name(text) and text or nil
+end
+
+local common = {
+  { "i", "instance", instance_of },
+  { "a", "algorithm", function(text) return algorithms[text] and text or nil end },
+  { "d", "domain", name },
+  { "s", "selector", name },
+  { "b", "signature", octets },
 }
 
-local function with(rows)
-  return table.move(signed, 1, #signed, #rows + 1, rows)
+local function time_is_none(tags, tag)
+  return tags[tag] and not (tags[tag]:find "^%d+$" and #tags[tag] <= TIME_DIGITS)
 end
 
--- By the name of a field: where its value goes in a set, and its tags. ARC-Authentication-Results has but one, in front (RFC 8617 4.1.1).
-local kinds = {
-  ["arc-authentication-results"] = { key = "aar", name = "ARC-Authentication-Results" },
-  ["arc-message-signature"] = {
-    key = "ams", name = "ARC-Message-Signature",
-    tags = with {
-      { "bh", check = is_base64 },
-      { "c", optional = true, check = is_canonicalization },
-      { "h" }, -- may name nothing at all
-      { "l", optional = true, check = is_time },
-      { "x", optional = true, check = is_time },
-    },
-  },
-  ["arc-seal"] = {
-    key = "seal", name = "ARC-Seal",
-    tags = with {
-      { "cv", check = function(value) return value == "none" or value == "pass" or value == "fail" end },
-      { "h", forbidden = true }, -- RFC 8617 4.1.3
-    },
-  },
-}
+local function read_common(value, raw)
+  local tags = core.dkim_tags(value)
+  if not tags or value:find ";%s*;" then -- two in a row are a mistake here, in spite of what DKIM's readers let pass
+    return nil, "it is no list of tags"
+  end
+  local read = { raw = raw }
+  for _, row in ipairs(common) do
+    local tag, key, reader = table.unpack(row)
+    if not tags[tag] then
+      return nil, tag .. "= is missing"
+    end
+    read[key] = reader(tags[tag])
+    if not read[key] then
+      return nil, tag .. "= is wrong"
+    end
+  end
+  return read, tags
+end
 
--- What is wrong with the tags of a field; nil when nothing is.
-local function wrong_tag(kind, tags)
-  for _, row in ipairs(kind.tags) do
-    local name, value = row[1], tags[row[1]]
-    if row.forbidden and value then
-      return ("%s= has no place in it"):format(name)
-    elseif not value and not row.optional and not row.forbidden then
-      return ("%s= is missing"):format(name)
-    elseif value and row.check and not row.check(value) then
-      return ("%s= is malformed"):format(name)
+-- h= of a signature: no field of a seal (RFC 8617 4.1.2).
+local function names_are_wrong(names)
+  for each in (names .. ":"):gmatch "([^:]*):" do
+    each = each:match("^%s*(.-)%s*$"):lower()
+    if each == "arc-seal" then
+      return "h= names a seal"
     end
   end
 end
 
--- ---- fields ---------------------------------------------------------------------------------------------------------
-
-local function instance_of(text)
-  local digits = text and text:match "^%s*(%d%d?)%s*$"
-  local i = digits and tonumber(digits)
-  return i and i >= 1 and i <= M.MOST and i or nil
-end
-
--- A field without its CRLF: { kind, raw, i, ... }; or nil and what is wrong.
-local function read(raw)
-  local field = { raw = raw:gsub("\r\n$", "") }
-  local label, at = field.raw:match "^([^:]-)[ \t]*:()"
-  local kind = kinds[label:lower()]
-  field.kind = kind
-  local value = field.raw:sub(at)
-  if not kind.tags then
-    local i, rest = value:match "^%s*i%s*=%s*(%d+)%s*;()"
-    field.i = instance_of(i)
-    field.results = rest and value:sub(rest)
-    if not field.i then
-      return nil, kind.name .. ": i= is missing or malformed"
-    end
-    return field
-  end
-  local tags, first, last = core.dkim_tags(value)
-  if not tags or value:find ";%s*;" then
-    return nil, kind.name .. ": it is no list of tags"
-  end
-  field.i, field.tags = instance_of(tags.i), tags
-  if not field.i then
-    return nil, kind.name .. ": i= is missing or malformed"
-  end
-  local why = wrong_tag(kind, tags)
-  if first then -- as it was when it was signed
-    field.own = field.raw:sub(1, at - 2 + first) .. field.raw:sub(at + last)
-  end
-  return not why and field or nil, why and ("%s of instance %d: %s"):format(kind.name, field.i, why), field
-end
-
---- The sets of a header.
----@param fields moonpost.core.dkim_fields
----@return table[] sets by instance: { aar, ams, seal }, as far as they are there
----@return string? why it is no chain
----@return integer newest the highest instance that is named; 0 without any field of ARC's
-function M.read(fields)
-  local sets, why, newest = {}, nil, 0
-  local list = fields:list(FIELDS)
-  if #list > 3 * M.MOST then
-    return {}, ("more than %d sets"):format(M.MOST), M.MOST
-  end
-  for _, raw in ipairs(list) do
-    local field, wrong, partial = read(raw)
-    why = why or wrong
-    field = field or partial
-    if field then
-      local i, key = field.i, field.kind.key
-      newest = math.max(newest, i)
-      sets[i] = sets[i] or {}
-      if sets[i][key] then
-        why = why or ("%s of instance %d is there twice"):format(field.kind.name, i)
-      end
-      sets[i][key] = field
-    end
-  end
-  if list[1] and newest == 0 then
-    newest = 1
-  end
-  return sets, why, newest
-end
-
---- What is wrong with the order of the sets (RFC 8617 5.2 step 3); nil when nothing is.
----@param sets table[]
----@param newest integer
----@return string?
-function M.disorder(sets, newest)
-  for i = 1, newest do
-    local set = sets[i]
-    for _, key in ipairs { "aar", "ams", "seal" } do
-      if not set or not set[key] then
-        return ("instance %d is not complete"):format(i)
-      end
-    end
-    local cv, right = set.seal.tags.cv, i == 1 and "none" or "pass"
-    if cv ~= right then
-      return ("the seal of instance %d says cv=%s"):format(i, cv)
-    end
-  end
-end
-
---- What a seal is over (RFC 8617 5.1.1): the sets from `first` on in their order, the last field being the seal without its signature.
----@param sets table[]
----@param first integer
----@param last integer
----@return string? digest
+--- Reads an ARC-Message-Signature.
+---@param value string
+---@param raw string
+---@return moonpost.arc.Sealing?
 ---@return string? why
-function M.digest(sets, first, last)
-  local parts = {}
-  for i = first, last do
-    for _, key in ipairs { "aar", "ams", "seal" } do
-      local own = i == last and key == "seal"
-      local text, why = core.dkim_canon(own and sets[i].seal.own or sets[i][key].raw, "relaxed", not own)
-      if not text then
-        return nil, why
-      end
-      parts[#parts + 1] = text
+function M.signature(value, raw)
+  local read, tags = read_common(value, raw)
+  if not read then
+    return nil, tags
+  end
+  for _, tag in ipairs { "bh", "h" } do
+    if not tags[tag] then
+      return nil, tag .. "= is missing"
     end
   end
-  return core.dkim_digest(table.concat(parts))
+  local form = tags.c or "relaxed/relaxed" -- not what DKIM has (RFC 8617 says nothing else), but what sealers who leave it out mean
+  local header, body = form:match "^(%a+)/?(%a*)$"
+  body = body == "" and not form:find "/" and "simple" or body
+  if not forms[header] or not forms[body] then
+    return nil, "c= is wrong"
+  end
+  read.header, read.body, read.names = header, body, tags.h
+  read.hash = octets(tags.bh)
+  if not read.hash or #read.hash ~= 32 then
+    return nil, "bh= is wrong"
+  elseif tags.l then
+    return nil, "l= leaves some of the body open"
+  elseif time_is_none(tags, "t") or time_is_none(tags, "x") then
+    return nil, "t= or x= is wrong"
+  end
+  read.expires = tags.x and tonumber(tags.x)
+  local wrong = names_are_wrong(tags.h)
+  if wrong then
+    return nil, wrong
+  end
+  return read
+end
+
+local chains = { none = true, pass = true, fail = true }
+
+--- Reads an ARC-Seal.
+---@param value string
+---@param raw string
+---@return moonpost.arc.Sealing?
+---@return string? why
+function M.seal(value, raw)
+  local read, tags = read_common(value, raw)
+  if not read then
+    return nil, tags
+  elseif tags.h or tags.bh then
+    return nil, "it has tags of a signature" -- RFC 8617 4.1.3
+  elseif not chains[tags.cv] then
+    return nil, tags.cv and "cv= is wrong" or "cv= is missing"
+  elseif time_is_none(tags, "t") then
+    return nil, "t= is wrong"
+  end
+  read.chain = tags.cv
+  return read
+end
+
+local function results(value, raw)
+  local instance = instance_of(value:match "^[iI]%s*=%s*(%d+)%s*;")
+  if not instance then
+    return nil, "i= is wrong or missing"
+  end
+  return { raw = raw, instance = instance, text = value:match "^[^;]*;%s*(.*)$" }
+end
+
+local kinds = {
+  ["arc-authentication-results"] = { key = "results", read = results },
+  ["arc-message-signature"] = { key = "signature", read = M.signature },
+  ["arc-seal"] = { key = "seal", read = M.seal },
+}
+
+---@class moonpost.arc.Set
+---@field results { raw: string, instance: integer, text: string }
+---@field signature moonpost.arc.Sealing
+---@field seal moonpost.arc.Sealing
+
+-- Whether a chain of whole sets claims to be one (RFC 8617 5.2, steps 2 and 3).
+local function claim(sets)
+  for i, set in ipairs(sets) do
+    local chain = set.seal.chain
+    if i == #sets and chain == "fail" then
+      return "it had failed before it came here"
+    elseif chain ~= (i == 1 and "none" or "pass") then
+      return ("seal %d: cv=%s cannot be there"):format(i, chain)
+    end
+  end
+end
+
+--- The sets of a message, first to last.
+---@param fields { name: string, value: string, raw: string }[] what core.arc_fields returned
+---@return moonpost.arc.Set[] sets empty when there is no chain
+---@return string? why it is none that can pass
+function M.read(fields)
+  local sets, most, wrong = {}, 0, nil
+  for _, field in ipairs(fields) do
+    local kind = kinds[field.name]
+    if kind then
+      local read, why = kind.read(field.value, field.raw)
+      local instance = read and read.instance
+      local set = instance and (sets[instance] or {})
+      if not read then
+        wrong = wrong or ("%s: %s"):format(field.name, why)
+        most = math.max(most, 1)
+      elseif set[kind.key] then
+        wrong = wrong or ("%s: two of i=%d"):format(field.name, instance)
+      else
+        set[kind.key] = read
+        sets[instance], most = set, math.max(most, instance)
+      end
+    end
+  end
+  for i = 1, most do
+    local set = sets[i] or {}
+    for _, kind in pairs(kinds) do
+      wrong = wrong or not set[kind.key] and ("set %d is not whole"):format(i) or nil
+    end
+  end
+  if most == 0 then
+    return {}
+  elseif wrong then
+    return {}, wrong
+  end
+  return sets, claim(sets)
 end
 
 return M

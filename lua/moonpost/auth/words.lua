@@ -1,5 +1,4 @@
 --- What was found about a message as results of Authentication-Results (RFC 8601 2.7).
-local arc = require "moonpost.arc"
 local dmarc = require "moonpost.dmarc"
 
 local M = {}
@@ -19,6 +18,18 @@ local function dkim(one)
     end
   end
   return { method = "dkim", result = one.result, reason = one.reason, properties = properties }
+end
+
+-- RFC 8617 8.1, 10.2.
+local function arc(chain)
+  local properties, newest = nil, chain.sets[chain.instance]
+  if chain.result == "pass" then
+    properties = { { "header.oldest-pass", tostring(chain.oldest_pass) }, { "header.d", newest.domain }, { "header.s", newest.selector } }
+  end
+  return {
+    method = "arc", result = chain.result, comment = newest and ("i=%d"):format(chain.instance) or nil, reason = chain.reason,
+    properties = properties,
+  }
 end
 
 --- The results of a message, in the order in which they are written.
@@ -48,7 +59,7 @@ function M.results(found, sender, helo)
     add { method = "dkim", result = "none" }
   end
   if found.arc.result ~= "none" then
-    add(arc.authres(found.arc))
+    add(arc(found.arc))
   end
   local verdict = dmarc.authres(found.dmarc)
   if not found.from then

@@ -10,7 +10,7 @@ local core = require "moonpost.core"
 local log = require "moonpost.log"
 local options_of = require "moonpost.options"
 
-local schema = table.move(auth.schema, 1, #auth.schema, 1, {})
+local schema = table.move(auth._schema, 1, #auth._schema, 1, {})
 for _, field in ipairs {
   { name = "enforce", type = "boolean", default = false, doc = "what a domain asks for by DMARC is done" },
   { name = "quarantine", type = "choice", values = { "tag", "reject", "none" }, default = "tag", doc = "what is done where it asks for that" },
