@@ -99,7 +99,7 @@ local function signature_holds(source, signature, digests, question, now)
 end
 
 -- Hashes of the body in the forms that signatures want; asks for the keys meanwhile.
-local function gather(source, sets, questions, names)
+local function gather(source, sets, questions, names, seconds)
   local wanted, place = {}, {}
   for _, set in ipairs(sets) do
     local form = set.signature.body
@@ -110,7 +110,7 @@ local function gather(source, sets, questions, names)
   end
   local hash <close> = core.dkim_hash(table.unpack(wanted))
   local wait = body.feed(hash, source, "arc")
-  names:_ask_all(questions)
+  lookups.ask_within(names, questions, seconds)
   local ok, err = wait()
   if not ok then
     return nil, err
@@ -163,6 +163,7 @@ local verify_schema = {
       return not lookups.is_source(value) and "what dns.resolver or dns.zone returned expected" or nil
     end },
   { name = "time", type = "integer", null = true },
+  { name = "timeout", type = "duration", null = true },
 }
 
 --- Judges the chain of a message as it was received (RFC 8617 5.2). All keys are asked for at once, while the body is hashed.
@@ -191,7 +192,7 @@ function M.verify(message, options)
   end
   found.result, found.oldest_pass = "pass", 0
   local questions, of = questions_of(sets)
-  local digests, err = gather(source, sets, questions, values.dns or dns.default())
+  local digests, err = gather(source, sets, questions, values.dns or dns.default(), values.timeout)
   if not digests then
     return nil, err
   end
