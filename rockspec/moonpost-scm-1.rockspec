@@ -9,7 +9,7 @@ description = {
   detailed = [[
 A C core speaks SMTP and LMTP over TLS and libuv; a Lua module hands every decision to a script: who may talk, which
 recipients exist, what a message must look like, where it goes. Needs libuv, OpenSSL 3, libgsasl, libcrypt, libunbound,
-libidn2, libpsl, zlib, libcurl, GMime 3 and SQLite with their headers, and CMake.]],
+libidn2, libpsl, zlib, libcurl, GMime 3, libexpat and SQLite with their headers, and CMake.]],
   license = "MIT",
 }
 dependencies = {
@@ -24,6 +24,7 @@ external_dependencies = {
   IDN2 = { header = "idn2.h" },
   PSL = { header = "libpsl.h" },
   ZLIB = { header = "zlib.h" },
+    EXPAT = { header = "expat.h" },
   SQLITE = { header = "sqlite3.h" },
   -- libcurl and GMime too, whose headers Debian keeps where luarocks does not look: CMake asks for them.
 }

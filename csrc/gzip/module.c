@@ -1,6 +1,7 @@
 /* gzip/module.c -- the module moonpost.gzip_core: files of reports as they are mailed (RFC 1952). zlib takes its memory itself. */
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdbool.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -68,20 +69,19 @@ static int gzip_pack(lua_State *L)
   return rc == Z_STREAM_END ? 1 : luaL_error(L, "zlib: %d", rc);
 }
 
-/* unpack(octets, most) -> octets; or nil and "damaged" or "too large". Several files behind one another are one (RFC 1952 2.2). */
-static int gzip_unpack(lua_State *L)
+static int unpack(lua_State *L, bool files)
 {
   lua_Integer most = luaL_checkinteger(L, 2);
   luaL_argcheck(L, most > 0, 2, "octets");
   stream *s = push_stream(L);
-  if (inflateInit2(&s->z, MAX_WBITS + GZIP) != Z_OK)
+  if (inflateInit2(&s->z, files ? MAX_WBITS + GZIP : -MAX_WBITS) != Z_OK)
     return luaL_error(L, "out of memory");
   s->end = inflateEnd;
   luaL_Buffer out;
   luaL_buffinit(L, &out);
   const char *why = NULL;
   lua_Integer total = 0;
-  for (int rc = Z_OK; !why && !(rc == Z_STREAM_END && s->z.avail_in == 0);) {
+  for (int rc = Z_OK; !why && !(rc == Z_STREAM_END && (!files || s->z.avail_in == 0));) {
     if (rc == Z_STREAM_END && inflateReset(&s->z) != Z_OK)
       why = "damaged";
     s->z.next_out = (Bytef *)luaL_prepbuffsize(&out, CHUNK);
@@ -103,9 +103,23 @@ static int gzip_unpack(lua_State *L)
   return 2;
 }
 
+/* unpack(octets, most) -> octets; or nil and "damaged" or "too large". Several files behind one another are one (RFC 1952 2.2). */
+static int gzip_unpack(lua_State *L)
+{
+  return unpack(L, true);
+}
+
+/* inflate(octets, most): the same of bare deflated octets (RFC 1951), as a zip file holds them; what stands behind them is not looked at */
+static int gzip_inflate(lua_State *L)
+{
+  return unpack(L, false);
+}
+
 LUAMOD_API int luaopen_moonpost_gzip_core(lua_State *L)
 {
-  static const luaL_Reg functions[] = { { "pack", gzip_pack }, { "unpack", gzip_unpack }, { NULL, NULL } };
+  static const luaL_Reg functions[] = {
+    { "pack", gzip_pack }, { "unpack", gzip_unpack }, { "inflate", gzip_inflate }, { NULL, NULL }
+  };
   luaL_newmetatable(L, STREAM_MT);
   lua_pushcfunction(L, stream_gc);
   lua_setfield(L, -2, "__gc");

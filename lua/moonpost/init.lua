@@ -24,6 +24,7 @@ local parts = {
   schedule = { "moonpost.schedule", "new" },
   srs = { "moonpost.srs", "new" },
   report = { "moonpost.report" },
+  reports = { "moonpost.reports" },
   spf = { "moonpost.spf" },
   iprev = { "moonpost.iprev" },
   links = { "moonpost.links" },

@@ -78,7 +78,7 @@ describe("what can be called", function()
     ["moonpost.dmarc"] = { moonpost.dmarc, "auth", "dmarc" },
     ["moonpost.auth"] = { moonpost.auth, "auth", "auth" },
     ["moonpost.dkim"] = { moonpost.dkim, "dkim", "dkim" },
-    ["moonpost.arc"] = { moonpost.arc, "dkim", "arc" },
+    ["moonpost.reports"] = { moonpost.reports, "reports", "reports" },
     ["what signs"] = {
       getmetatable(assert(moonpost.dkim.signer { domain = "example.org", selector = "s", key = moonpost.dkim.keygen("ed25519").private })).__index,
       "dkim", "Signer",
@@ -224,8 +224,8 @@ describe("the pages", function()
     for class in ("SignOptions VerifyOptions Found"):gmatch "%a+" do
       check(fields("dkim", "moonpost.dkim." .. class), "docs/dkim.md")
     end
-    for class in ("VerifyOptions Found Row SealOptions"):gmatch "%a+" do
-      check(fields("dkim", "moonpost.arc." .. class), "docs/arc.md")
+    for class in ("Report Dsn Recipient Arf Dmarc Row Tls TlsPolicy"):gmatch "%a+" do
+      check(fields("reports", "moonpost.reports." .. class), "docs/reports.md")
     end
     for _, class in ipairs { "clamav.Options", "clamav.Found", "rspamd.Options", "rspamd.Found", "milter.Options", "milter.Answer" } do
       check(fields("scanners", "moonpost." .. class), "docs/scanners.md")
@@ -242,7 +242,7 @@ describe("the pages", function()
     { "report", "Reports" }, { "auth", "psl" }, { "auth", "authres" }, { "auth", "dmarc" }, { "auth", "auth" },
     { "scanners", "Scanner" }, { "scanners", "Client" }, { "scanners", "Filter" }, { "scanners", "Talk" },
     { "spf", "spf" }, { "spf", "iprev" }, { "spf", "links" }, { "spf", "Dnsbl" }, { "dkim", "dkim" },
-    { "dkim", "Signer" }, { "dkim", "arc" },
+    { "dkim", "Signer" }, { "reports", "reports" },
   } do
     it(("explain every function of %s"):format(case[2]), function()
       local list = {}

@@ -13,3 +13,10 @@ function gzip.pack(octets) end
 ---@return string? octets
 ---@return "damaged"|"too large"? why
 function gzip.unpack(packed, most) end
+
+--- Bare deflated octets (RFC 1951), as a zip file holds them.
+---@param packed string
+---@param most integer octets
+---@return string? octets
+---@return "damaged"|"too large"? why
+function gzip.inflate(packed, most) end

@@ -10,6 +10,7 @@
 ---@field dns moonpost.dns
 ---@field http moonpost.http
 ---@field report moonpost.Reports
+---@field reports moonpost.reports
 ---@field spf moonpost.spf
 ---@field iprev moonpost.iprev
 ---@field links moonpost.links

@@ -1,0 +1,80 @@
+/* The readers of reports, which are Lua over libexpat and zlib: any octets as the fields of a notification or of feedback, as XML, as JSON, and as
+ * a file. None may raise, and what comes out has the shape that is promised. The first octet chooses the reader. */
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int luaopen_moonpost_xml_core(lua_State *L);
+int luaopen_moonpost_gzip_core(lua_State *L);
+
+static const char judge[] =
+    "package.preload['moonpost.mime.value'] = function() return { date = function(text) return #text end } end\n"
+    "local dsn, arf = require 'moonpost.reports.dsn', require 'moonpost.reports.arf'\n"
+    "local aggregate, tls, unpack = require 'moonpost.reports.aggregate', require 'moonpost.reports.tls', require 'moonpost.reports.unpack'\n"
+    "local function told(report, why) assert(report or type(why) == 'string') return report end\n"
+    "local readers = {\n"
+    "  function(text)\n"
+    "    local report = dsn.parse(text)\n"
+    "    for _, one in ipairs(report.recipients) do\n"
+    "      assert(not one.status or one.status:find '^[245]%.%d+%.%d+$')\n"
+    "      assert(not one.code or one.code >= 200 and one.code < 600)\n"
+    "      assert(not one.address or not one.address:find '[\\r\\n]')\n"
+    "    end\n"
+    "  end,\n"
+    "  function(text) assert(#arf.parse(text).recipients >= 0) end,\n"
+    "  function(text)\n"
+    "    local report = told(aggregate.parse(text))\n"
+    "    for _, row in ipairs(report and report.rows or {}) do assert(row.auth.dkim and row.auth.spf and row.reasons) end\n"
+    "  end,\n"
+    "  function(text)\n"
+    "    local report = told(tls.parse(text))\n"
+    "    for _, one in ipairs(report and report.policies or {}) do assert(one.failures and one.mx) end\n"
+    "  end,\n"
+    "  function(text)\n"
+    "    local octets = told(unpack.open(text))\n"
+    "    assert(not octets or #octets <= unpack.MOST or octets == text)\n"
+    "  end,\n"
+    "}\n"
+    "return function(octet, text) readers[octet % #readers + 1](text) end\n";
+
+static void fail(lua_State *L)
+{
+  fprintf(stderr, "%s\n", lua_tostring(L, -1));
+  abort();
+}
+
+/* A state with the judge's function at its bottom; it lives as long as the process. */
+static lua_State *start(void)
+{
+  lua_State *L = luaL_newstate();
+  if (!L)
+    abort();
+  luaL_openlibs(L);
+  luaL_requiref(L, "moonpost.xml_core", luaopen_moonpost_xml_core, 0);
+  luaL_requiref(L, "moonpost.gzip_core", luaopen_moonpost_gzip_core, 0);
+  if (luaL_dostring(L, "package.path = '" MP_LUA_FILES "/?.lua'"))
+    fail(L);
+  lua_settop(L, 0);
+  if (luaL_dostring(L, judge))
+    fail(L);
+  return L;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+  static lua_State *L;
+  if (!L)
+    L = start();
+  if (size < 1)
+    return 0;
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, data[0]);
+  lua_pushlstring(L, (const char *)data + 1, size - 1);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+    fail(L);
+  return 0;
+}
