@@ -279,7 +279,7 @@ local function folded(names)
   return table.concat(lines, "\r\n\t")
 end
 
--- The three fields of the next set, as values.
+-- The three fields of the next set, as values. In front of i= there is a space and no tab: dkimpy finds the signature by it.
 local function next_set(source, sets, values, key, chain)
   local instance = #sets + 1
   local kind = key:facts()
@@ -292,7 +292,7 @@ local function next_set(source, sets, values, key, chain)
   local signature
   signature, why = signed("ARC-Message-Signature",
     ("a=%s-sha256;\r\n\tb="):format(kind),
-    (";\r\n\tbh=%s; c=relaxed/relaxed;\r\n\td=%s; h=%s;\r\n\ti=%d; s=%s; t=%d"):format(
+    (";\r\n\tbh=%s; c=relaxed/relaxed;\r\n\td=%s; h=%s;\r\n i=%d; s=%s; t=%d"):format(
       compose.base64(values.body_digest), values.domain, folded(names), instance, values.selector, time),
     key, function(field)
       return core.dkim_digest(source, true, names, "relaxed", field)
