@@ -99,7 +99,7 @@ local function signature_holds(source, signature, digests, question, now)
 end
 
 -- Hashes of the body in the forms that signatures want; asks for the keys meanwhile.
-local function gather(source, sets, questions, names)
+local function gather(source, sets, questions, names, seconds)
   local wanted, place = {}, {}
   for _, set in ipairs(sets) do
     local form = set.signature.body
@@ -110,7 +110,7 @@ local function gather(source, sets, questions, names)
   end
   local hash <close> = core.dkim_hash(table.unpack(wanted))
   local wait = body.feed(hash, source, "arc")
-  names:_ask_all(questions)
+  lookups.ask_within(names, questions, seconds)
   local ok, err = wait()
   if not ok then
     return nil, err
@@ -163,6 +163,7 @@ local verify_schema = {
       return not lookups.is_source(value) and "what dns.resolver or dns.zone returned expected" or nil
     end },
   { name = "time", type = "integer", null = true },
+  { name = "timeout", type = "duration", null = true },
 }
 
 --- Judges the chain of a message as it was received (RFC 8617 5.2). All keys are asked for at once, while the body is hashed.
@@ -191,7 +192,7 @@ function M.verify(message, options)
   end
   found.result, found.oldest_pass = "pass", 0
   local questions, of = questions_of(sets)
-  local digests, err = gather(source, sets, questions, values.dns or dns.default())
+  local digests, err = gather(source, sets, questions, values.dns or dns.default(), values.timeout)
   if not digests then
     return nil, err
   end
@@ -278,7 +279,7 @@ local function folded(names)
   return table.concat(lines, "\r\n\t")
 end
 
--- The three fields of the next set, as values.
+-- The three fields of the next set, as values. In front of i= there is a space and no tab: dkimpy finds the signature by it.
 local function next_set(source, sets, values, key, chain)
   local instance = #sets + 1
   local kind = key:facts()
@@ -291,7 +292,7 @@ local function next_set(source, sets, values, key, chain)
   local signature
   signature, why = signed("ARC-Message-Signature",
     ("a=%s-sha256;\r\n\tb="):format(kind),
-    (";\r\n\tbh=%s; c=relaxed/relaxed;\r\n\td=%s; h=%s;\r\n\ti=%d; s=%s; t=%d"):format(
+    (";\r\n\tbh=%s; c=relaxed/relaxed;\r\n\td=%s; h=%s;\r\n i=%d; s=%s; t=%d"):format(
       compose.base64(values.body_digest), values.domain, folded(names), instance, values.selector, time),
     key, function(field)
       return core.dkim_digest(source, true, names, "relaxed", field)

@@ -21,7 +21,9 @@ local words = require "moonpost.auth.words"
 local M = {}
 
 local LATE = "no answer in time"
-local SHARE = 0.9 -- of the time for all, so that a verdict can be made of what has been found by then
+-- Shares of the time for everything: each check ends by itself first, with what it knows, so that a domain whose server is slow on purpose leaves
+-- no other unjudged; then all of them; and a verdict can be made of what has been found.
+local INNER, OUTER = 0.8, 0.9
 
 M._schema = {
   { name = "id", type = "string", null = true, doc = "our name in Authentication-Results" },
@@ -55,31 +57,34 @@ local checks = {
     key = "spf",
     run = function(context)
       return context.ip and context.sender ~= "" and spf.check {
-        ip = context.ip, mailfrom = context.sender, helo = context.helo, receiver = context.id, dns = context.dns, timeout = context.timeout,
+        ip = context.ip, mailfrom = context.sender, helo = context.helo, receiver = context.id, dns = context.dns, timeout = context.inner,
       } or nil
     end,
-    late = function() return { result = "temperror", identity = "mailfrom", problem = LATE } end,
+    late = function(context)
+      return { result = "temperror", identity = "mailfrom", domain = context.sender:match "[^@]*$", problem = LATE }
+    end,
   },
   {
     key = "helo",
     run = function(context)
       return context.ip and context.helo ~= "" and spf.check {
-        ip = context.ip, helo = context.helo, identity = "helo", receiver = context.id, dns = context.dns, timeout = context.timeout,
+        ip = context.ip, helo = context.helo, identity = "helo", receiver = context.id, dns = context.dns, timeout = context.inner,
       } or nil
     end,
-    late = function() return { result = "temperror", identity = "helo", problem = LATE } end,
+    late = function(context) return { result = "temperror", identity = "helo", domain = context.helo, problem = LATE } end,
   },
   {
     key = "iprev",
     run = function(context)
-      return context.ip and iprev.check { ip = context.ip, dns = context.dns, timeout = context.timeout } or nil
+      return context.ip and iprev.check { ip = context.ip, dns = context.dns, timeout = context.inner } or nil
     end,
     late = function(context) return { result = "temperror", ip = context.ip, names = {}, problem = LATE } end,
   },
   {
     key = "dkim",
     run = function(context)
-      local list, err = dkim.verify(context.message, { dns = context.dns, time = context.time })
+      local list, err = dkim.verify(context.message, { dns = context.dns, time = context.time, timeout = context.inner })
+      context.unjudged = err and err.temporary -- not what a sender can bring about
       return list or { { result = "temperror", reason = tostring(err), headers = {}, testing = false } }
     end,
     late = function() return { { result = "temperror", reason = LATE, headers = {}, testing = false } } end,
@@ -87,7 +92,7 @@ local checks = {
   {
     key = "arc",
     run = function(context)
-      local chain, err = arc.verify(context.message, { dns = context.dns, time = context.time })
+      local chain, err = arc.verify(context.message, { dns = context.dns, time = context.time, timeout = context.inner })
       return chain or { result = "fail", reason = tostring(err), temporary = true, instance = 0, sets = {} }
     end,
     late = function() return { result = "fail", reason = LATE, temporary = true, instance = 0, sets = {} } end,
@@ -156,14 +161,13 @@ local function judge(context, found)
   return true
 end
 
--- A verdict that others' silence would change is none.
-local function settle(context, found, in_time)
-  local late = not in_time
+-- A verdict that what is not known might change is none.
+local function settle(context, found)
   if not context.from then
     found.dmarc = no_verdict(context, "permerror", context.why)
   elseif not found.dmarc then
     found.dmarc = no_verdict(context, "temperror", LATE)
-  elseif late and found.dmarc.result == "fail" then
+  elseif (not found.done.dkim or context.unjudged) and found.dmarc.result == "fail" then
     found.dmarc.result, found.dmarc.reason, found.dmarc.disposition = "temperror", LATE, "none"
   end
 end
@@ -210,7 +214,7 @@ local function context_of(session, message, options)
   return {
     message = message, ip = session.ip, helo = session.helo or "", sender = message.sender.address or "", from = from, why = why,
     id = options.id or session._house.hostname, dns = options.dns or dns.default(), psl = options.psl, method = options.method,
-    time = options.time, timeout = options.timeout, sealers = names,
+    time = options.time, inner = options.timeout * INNER, sealers = names,
   }
 end
 
@@ -221,7 +225,7 @@ local function verify(session, message, options)
   found.removed = authres.strip(message, ids)
   local worker = task.worker()
   local start = worker:now()
-  local in_time = task.timeout(options.timeout * SHARE, look, context, found)
+  task.timeout(options.timeout * OUTER, look, context, found)
   local empty = nothing(context.ip and "there is no name" or "the client has no address")
   for _, check in ipairs(checks) do
     if not found.done[check.key] and check.late then
@@ -232,7 +236,7 @@ local function verify(session, message, options)
   if found.records then
     task.timeout(math.max(0, start + options.timeout - worker:now()), judge, context, found)
   end
-  settle(context, found, in_time)
+  settle(context, found)
   found.override = believed(context, found)
   found.disposition = found.override and "none" or found.dmarc.disposition
   found.results = words.results(found, context.sender, context.helo)

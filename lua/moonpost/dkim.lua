@@ -268,6 +268,7 @@ local verify_schema = {
       return not lookups.is_source(value) and "what dns.resolver or dns.zone returned expected" or nil
     end },
   { name = "time", type = "integer", null = true },
+  { name = "timeout", type = "duration", null = true },
   { name = "partial", type = "boolean", default = false },
 }
 
@@ -296,9 +297,7 @@ function M.verify(message, options)
   local questions, of = questions_of(verifier, signatures)
   if wants_body then
     local hashed = body.feed(verifier, source, "dkim")
-    if #questions > 0 then
-      (values.dns or dns.default()):_ask_all(questions)
-    end
+    lookups.ask_within(values.dns or dns.default(), questions, values.timeout)
     local ok, err = hashed()
     if not ok then
       return nil, err

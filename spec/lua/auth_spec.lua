@@ -185,27 +185,92 @@ describe("moonpost.auth.verify", function()
     policy:stop()
   end)
 
-  it("keeps its deadline, and says what it knows by then", function()
-    local source = moonpost.dns.zone(names())
-    local hangs = setmetatable({}, getmetatable(source))
+  -- A zone in which some names have no answer, ever; others that are asked for with them have theirs.
+  local function hanging(pattern)
+    local source, hangs = moonpost.dns.zone(names()), {}
     for name, value in pairs(source) do
       hangs[name] = value
     end
-    function hangs._ask_all(_, questions)
+    local function wait(gone)
+      require("moonpost.task").park(function()
+        return gone
+      end, "an answer that never comes")
+    end
+    function hangs._ask(self, name, kind)
+      if name:find(pattern) then
+        self.asked = (self.asked or 0) + 1
+        wait(function() self.gone = (self.gone or 0) + 1 end)
+      end
+      return source:_ask(name, kind)
+    end
+    function hangs._ask_all(self, questions)
+      local late = false
       for _, question in ipairs(questions) do
-        if question[1]:find "_domainkey" then
-          require("moonpost.task").park(function() end, "an answer that never comes")
+        if question[1]:find(pattern) then
+          late = true
+        else
+          source:_ask_all { question }
         end
       end
-      return source:_ask_all(questions)
+      if late then
+        self.asked = (self.asked or 0) + 1
+        wait(function() self.gone = (self.gone or 0) + 1 end)
+      end
     end
-    local found = verify(signed(), { options = { dns = hangs, timeout = "10s" }, peer = { ip = "192.0.2.1" }, advance = "10s" })
+    return setmetatable(hangs, getmetatable(source))
+  end
+
+  it("keeps its deadline, and says what it knows by then", function()
+    local how = { options = { dns = hanging "_domainkey", timeout = "10s" }, peer = { ip = "192.0.2.1" }, advance = "10s" }
+    local found = verify(signed(), how)
     assert.equal("fail", found.spf.result)
     assert.equal("temperror", found.dkim[1].result)
     assert.equal("temperror", found.dmarc.result) -- the signature might have vouched
     assert.equal("none", found.disposition)
-    found = verify(signed(), { options = { dns = hangs, timeout = "10s" }, advance = "10s" })
-    assert.equal("pass", found.dmarc.result) -- SPF is enough
+    how.peer = nil
+    assert.equal("pass", verify(signed(), how).dmarc.result) -- SPF is enough
+    how.options.dns = hanging "."
+    found = verify(signed(), how)
+    assert.same({ "temperror", "temperror", "temperror", "temperror", "temperror" },
+      { found.spf.result, found.helo.result, found.iprev.result, found.dkim[1].result, found.dmarc.result })
+  end)
+
+  -- Else whoever has a name server that never answers would be above DMARC: one more signature, or a reverse-path of its own, would do.
+  it("lets nobody keep a verdict away by a slow server of their own", function()
+    local octets = assert(moonpost.dkim.sign(MESSAGE, { domain = "slow.example", selector = "s", key = KEY.private }))
+    octets = assert(moonpost.arc.seal(octets, { domain = "slow.example", selector = "s", key = KEY.private, chain = "none", results = "x" }))
+    local found = verify(octets, {
+      options = { dns = hanging "slow%.example", timeout = "10s" }, sender = "ann@slow.example", helo = "slow.example", advance = "10s",
+    })
+    assert.equal("temperror", found.spf.result)
+    assert.equal("temperror", found.dkim[1].result)
+    assert.equal("slow.example", found.dkim[1].domain)
+    assert.equal("fail", found.arc.result)
+    assert.is_true(found.arc.temporary)
+    assert.equal("fail", found.dmarc.result)
+    assert.equal("reject", found.disposition)
+  end)
+
+  it("asks no longer when its hook is given up", function()
+    local source = hanging "."
+    local policy = test.load(function()
+      local server = moonpost.server {
+        hostname = "mx.example.org", listen = "smtp://127.0.0.1:25", domains = "example.org",
+        limits = { message_time = "2s" },
+      }
+      server.on.message = function(session, message)
+        moonpost.auth.verify(session, message, { dns = source })
+      end
+      return server
+    end)
+    local peer = policy:session { ip = "203.0.113.9", helo = "mail.example.net" }
+    peer:mail "ann@example.net"
+    peer:rcpt "bob@example.org"
+    peer:start_data(signed())
+    assert.equal(5, source.asked)
+    policy:advance "2s"
+    assert.equal(5, source.gone)
+    policy:stop()
   end)
 
   describe("sealers", function()

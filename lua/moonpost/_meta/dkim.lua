@@ -17,6 +17,7 @@
 ---@class moonpost.dkim.VerifyOptions
 ---@field dns? moonpost.dns.Resolver the default resolver
 ---@field time? integer seconds since 1970; now
+---@field timeout? moonpost.Duration for all questions together; what the resolver allows for one
 ---@field partial? boolean a signature may leave octets of the body unsigned (l=)
 
 ---@class moonpost.dkim.Found
@@ -84,6 +85,7 @@ function Signer:sign(message) end
 
 ---@class moonpost.arc.VerifyOptions
 ---@field dns? moonpost.dns.Resolver whom to ask for keys
+---@field timeout? moonpost.Duration for all questions together; what the resolver allows for one
 ---@field time? integer seconds since 1970: now
 
 ---@class moonpost.arc.Row

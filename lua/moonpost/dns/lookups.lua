@@ -4,6 +4,7 @@
 --- where `name` has been through core.dns_name, and answers are tables that the asker may keep.
 local core = require "moonpost.core"
 local Error = require "moonpost.error"
+local task = require "moonpost.task"
 
 local M = {}
 
@@ -27,6 +28,26 @@ function M.failure(name, type, kind, why)
     why = "bogus: " .. why
   end
   return Error(kind, ("%s %s: %s"):format(name, type, why), { name = name, type = type, temporary = true })
+end
+
+--- Asks questions together; what has no answer in time is a "timeout". What has one by then counts, so that nobody whose server is slow keeps an
+--- answer of another's away.
+---@async
+---@param source moonpost.dns.Resolver
+---@param questions table[]
+---@param seconds? number nil: as long as the source waits
+function M.ask_within(source, questions, seconds)
+  if not questions[1] then
+    return
+  elseif not seconds then
+    return source:_ask_all(questions)
+  end
+  task.timeout(seconds, source._ask_all, source, questions)
+  for _, question in ipairs(questions) do
+    if not question.answer and not question.kind then
+      question.kind = "timeout"
+    end
+  end
 end
 
 --- Whether a value is what dns.resolver and dns.zone return.

@@ -40,7 +40,7 @@ local own = { enforce = true, quarantine = true, tag = true, fail = true, exempt
 ---@field fail? "open"|"closed" closed: 451 where nobody can be asked for what DMARC needs
 ---@field exempt? string[]|string networks whose mail is not looked at
 
--- Whoever may send through us is no stranger; what passes on our own socket comes from this machine.
+-- Whoever may send through us is no stranger.
 local function is_exempt(session, networks)
   if session.user or session.may_relay then
     return true
