@@ -310,7 +310,7 @@ static int message_octets(lua_State *L)
 
 static int message_hops(lua_State *L)
 {
-  int hops = mp_message_hops(check(L));
+  int hops = mp_message_hops(check(L), NULL);
   if (hops < 0)
     return mpl_fail(L, hops, NULL);
   lua_pushinteger(L, hops);

@@ -45,6 +45,7 @@ static const struct {
   { "connections", offsetof(mp_service, connections_most) },
   { "connections_per_address", offsetof(mp_service, connections_each) },
   { "hops", offsetof(mp_service, hops) },
+  { "fields", offsetof(mp_service, fields) },
 };
 
 static bool number_at(lua_State *L, int index, const char *name, lua_Integer *out)

@@ -166,12 +166,19 @@ static void message_complete(mp_conn *conn)
   mp_message_id(id, ms, worker->process, worker->number, &worker->messages);
   trace.id = mp_str_c(id);
   int rc = mp_message_new(&conn->msg, mp_server_envelope(srv), conn->sink, &trace, conn->message_facts);
-  int hops = rc < 0 ? rc : mp_message_hops(conn->msg);
+  size_t fields = 0;
+  int hops = rc < 0 ? rc : mp_message_hops(conn->msg, &fields);
   if (hops < 0) {
     mp_reply fault =
         hops == MP_E_TOOLONG ? MP_REPLY(552, 5, 3, 4, "The message's header is too long") : sink_fault(hops);
     drop_message(conn);
     refuse(conn, MP_EV_MESSAGE, &fault, MP_STR_NULL);
+    return;
+  }
+  if (service->fields && fields > service->fields) {
+    mp_reply many = MP_REPLY(552, 5, 3, 4, "The message's header has too many fields");
+    drop_message(conn);
+    refuse(conn, MP_EV_MESSAGE, &many, MP_STR_NULL);
     return;
   }
   if (service->hops && (unsigned)hops > service->hops) {

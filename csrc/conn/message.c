@@ -108,7 +108,7 @@ mp_header *mp_message_header(mp_message *msg, int *rc)
   return *rc == 0 ? msg->header : NULL;
 }
 
-int mp_message_hops(mp_message *msg)
+int mp_message_hops(mp_message *msg, size_t *fields)
 {
   int rc;
   mp_str block = mp_sink_header(header_sink(msg), &rc);
@@ -117,8 +117,11 @@ int mp_message_hops(mp_message *msg)
   int hops = 0;
   size_t pos = 0;
   mp_field field;
-  while (mp_header_next(block, &pos, &field))
+  size_t count = 0;
+  for (; mp_header_next(block, &pos, &field); count++)
     hops += mp_str_ieq(field.name, MP_STR("Received"));
+  if (fields)
+    *fields = count;
   return hops;
 }
 

@@ -41,8 +41,8 @@ mp_header *mp_message_header(mp_message *msg, int *rc);
 int mp_message_rewriting(mp_message *msg, mp_sink **sink, size_t *head_len);
 int mp_message_rewrite(mp_message *msg, mp_sink *sink, size_t head_len);
 
-/* How many Received fields, without making an index (a scan of the header block). MP_E_TOOLONG, MP_E_NOMEM. */
-int mp_message_hops(mp_message *msg);
+/* How many Received fields, and how many in all (`fields` may be NULL), without making an index (a scan of the header block). MP_E_TOOLONG, MP_E_NOMEM. */
+int mp_message_hops(mp_message *msg, size_t *fields);
 /* True when a field "Delivered-To: address" is there: this recipient has had it (loop). */
 bool mp_message_delivered_to(mp_message *msg, mp_str address);
 

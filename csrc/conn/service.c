@@ -17,6 +17,7 @@ int mp_service_new(mp_service **out, mp_worker *worker, const char *hostname, co
   service->handler = handler;
   service->ctx = ctx;
   service->hops = 100;
+  service->fields = 5000;
   service->handshake_ms = 30000;
   service->write_most = 262144;
   service->buffers_most = 256u << 20;

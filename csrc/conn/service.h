@@ -87,6 +87,7 @@ struct mp_service {
   char sasl_secret[32];
   unsigned connections_most, connections_each; /* 0 = no limit */
   unsigned hops;                               /* Received fields: 554 5.4.6 past it */
+  unsigned fields;                             /* of a header: 552 5.3.4 past it; 0: no limit */
   int64_t handshake_ms;                        /* TLS handshake and PROXY header, each: default 30 s */
   size_t write_most;                           /* octets queued for a slow peer: closed past it */
   size_t buffers_most; /* octets of all connections' buffers on the worker, bodies apart: default 256 MB. Past seven eighths no new session, past all who grows is told 421 */

@@ -90,6 +90,7 @@ M.limits = {
     65536),
   size("header", "1MB", "header_most", "service",
     "octets of a message's header, which stays in memory", "552 5.3.4"),
+  count("fields", 5000, "fields", "service", "fields of a message's header; 0 = no limit", "552 5.3.4"),
   count("hops", 100, "hops", "service", "Received fields: more is a loop", "554 5.4.6"),
   time("command_time", "5m", "command_ms", "listener", "silence before a command", "421 4.4.2", SHORTEST),
   time("line_time", "1m", "line_ms", "listener", "from a command's first octet to its end", "421 4.4.2",

@@ -228,6 +228,26 @@ TEST(a_body_past_the_threshold_goes_through_a_file_and_comes_back_whole)
   pump_close(&p);
 }
 
+TEST(headers_with_more_fields_than_the_limit_are_refused)
+{
+  pump p;
+  mp_server_opts opts = lenient();
+  REQUIRE(pump_open(&p, &opts));
+  p.service->fields = 3;
+  p.service->hooks = bit(MP_EV_MESSAGE);
+  p.answers[MP_EV_MESSAGE] = pump_reply(250, 0, 0, MP_STR("taken"));
+  mp_stream *s = pump_connect(&p, 9);
+  REQUIRE(s);
+  pump_send(&p, s, UPTO_DATA "A: b\r\nC: d\r\n e\r\nF: g\r\n\r\nX: y\r\n.\r\n");
+  pump_send(&p, s, "MAIL FROM:<>\r\nRCPT TO:<x@example.org>\r\nDATA\r\nA: b\r\nC: d\r\nE: f\r\nG: h\r\n\r\n.\r\n");
+  mp_str said = mp_buf_view(mp_stream_written(s));
+  CHECK(memmem(said.ptr, said.len, "250 taken\r\n", 11) != NULL);
+  CHECK(memmem(said.ptr, said.len, "552 The message's header has too many fields", 44) != NULL);
+  PUMP_LOG(&p, "message ");
+  mp_stream_release(s);
+  pump_close(&p);
+}
+
 TEST(too_many_received_fields_are_a_loop)
 {
   pump p;

@@ -38,7 +38,7 @@ TEST(hops_are_the_received_fields_of_the_header_block)
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     mp_message *msg = make(&office, rows[i].octets, 1);
     REQUIRE(msg);
-    CHECK_EQ_INT(mp_message_hops(msg), rows[i].hops);
+    CHECK_EQ_INT(mp_message_hops(msg, NULL), rows[i].hops);
     CHECK(msg->header == NULL);
     mp_message_unref(msg);
   }
@@ -135,7 +135,7 @@ TEST(a_header_block_over_the_ceiling_is_told_by_all_that_look_at_it)
   mp_message *msg = make(&office, "Received: more than ten\r\n\r\nbody", 1);
   REQUIRE(msg);
   int rc = 0;
-  CHECK_EQ_INT(mp_message_hops(msg), MP_E_TOOLONG);
+  CHECK_EQ_INT(mp_message_hops(msg, NULL), MP_E_TOOLONG);
   CHECK(mp_message_header(msg, &rc) == NULL);
   CHECK_EQ_INT(rc, MP_E_TOOLONG);
   CHECK(!mp_message_delivered_to(msg, MP_STR("a@b")));

@@ -214,6 +214,12 @@ function break_limit.header()
   return (peer:send("bob@example.net", "alice@example.org", ("Subject: x\r\n"):rep(100) .. "\r\nx"))
 end
 
+function break_limit.fields()
+  local one = house { fields = 3 }
+  assert.equal(250, select(-1, one:session():send("bob@example.net", "alice@example.org", ("X: y\r\n"):rep(3) .. "\r\nx")).code)
+  return (one:session():send("bob@example.net", "alice@example.org", ("X: y\r\n"):rep(4) .. "\r\nx"))
+end
+
 function break_limit.hops()
   local peer = house({ hops = 2 }):session()
   return (peer:send("bob@example.net", "alice@example.org", ("Received: x\r\n"):rep(3) .. "\r\nx"))
