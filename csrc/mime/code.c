@@ -125,6 +125,24 @@ static bool put(mp_mime_coder *coder, const char *octets, size_t len)
   return true;
 }
 
+/* The C library's UTF-8 goes on where Unicode ends (RFC 3629 3): what lies behind U+10FFFF becomes U+FFFD. Whole characters; returns their length. */
+static size_t tame(char *octets, size_t len)
+{
+  size_t kept = 0;
+  for (size_t i = 0; i < len;) {
+    unsigned char c = (unsigned char)octets[i];
+    size_t width = c < 0xf4 ? 1 : c < 0xf8 ? 4 : c < 0xfc ? 5 : 6;
+    if (c < 0xf4 || width > len - i || (c == 0xf4 && (unsigned char)octets[i + 1] < 0x90)) {
+      octets[kept++] = octets[i++];
+      continue;
+    }
+    memcpy(octets + kept, REPLACEMENT, 3);
+    kept += 3;
+    i += width;
+  }
+  return kept;
+}
+
 /* Converts, and replaces what cannot be; *left tells how much stands at the end that may yet become a character. */
 static bool convert(mp_mime_coder *coder, char *in, size_t len, bool last, size_t *left)
 {
@@ -134,7 +152,8 @@ static bool convert(mp_mime_coder *coder, char *in, size_t len, bool last, size_
     char *out = coder->octets + coder->len;
     size_t room = coder->room - coder->len;
     size_t rc = iconv(coder->cd, &in, &len, &out, &room);
-    coder->len = (size_t)(out - coder->octets);
+    size_t made = (size_t)(out - coder->octets) - coder->len;
+    coder->len += tame(coder->octets + coder->len, made);
     if (rc != (size_t)-1 || errno == E2BIG)
       continue;
     if (errno == EINVAL && !last && len < sizeof coder->held)

@@ -347,12 +347,17 @@ static void push_addresses(lua_State *L, InternetAddressList *list, int depth)
   int count = list ? internet_address_list_length(list) : 0;
   luaL_checkstack(L, 8, "addresses");
   lua_createtable(L, count, 0);
-  for (int i = 0; i < count; i++) {
+  for (int i = 0, n = 0; i < count; i++) {
     InternetAddress *one = internet_address_list_get_address(list, i);
-    lua_createtable(L, 0, 2);
+    bool group = INTERNET_ADDRESS_IS_GROUP(one);
     const char *name = internet_address_get_name(one);
-    push_gtext(L, name && *name ? name : NULL);
-    if (INTERNET_ADDRESS_IS_GROUP(one)) {
+    const char *address = group ? NULL : internet_address_mailbox_get_addr(INTERNET_ADDRESS_MAILBOX(one));
+    name = name && *name ? name : group ? "" : NULL;
+    if (!name && !address)
+      continue;
+    lua_createtable(L, 0, 2);
+    push_gtext(L, name);
+    if (group) {
       lua_setfield(L, -2, "group");
       if (depth > 0)
         push_addresses(L, internet_address_group_get_members(INTERNET_ADDRESS_GROUP(one)), depth - 1);
@@ -361,10 +366,10 @@ static void push_addresses(lua_State *L, InternetAddressList *list, int depth)
       lua_setfield(L, -2, "members");
     } else {
       lua_setfield(L, -2, "name");
-      push_gtext(L, internet_address_mailbox_get_addr(INTERNET_ADDRESS_MAILBOX(one)));
+      push_gtext(L, address);
       lua_setfield(L, -2, "address");
     }
-    lua_rawseti(L, -2, i + 1);
+    lua_rawseti(L, -2, ++n);
   }
 }
 

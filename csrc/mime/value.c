@@ -111,7 +111,9 @@ static size_t token(const char *value, size_t len, size_t i, char out[128])
   for (; i < len && (unsigned char)value[i] > 32 && !strchr("/;(),\"=", value[i]); i++) {
     char c = value[i];
     if (n < 127)
-      out[n++] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+      out[n++] = (unsigned char)c > 126 ? '?'
+                 : c >= 'A' && c <= 'Z' ? (char)(c + 32)
+                                        : c; /* no token has others */
   }
   out[n] = '\0';
   return i;

@@ -1,11 +1,6 @@
 /* The readers of reports, which are Lua over libexpat and zlib: any octets as the fields of a notification or of feedback, as XML, as JSON, and as
  * a file. None may raise, and what comes out has the shape that is promised. The first octet chooses the reader. */
-#include <lauxlib.h>
-#include <lua.h>
-#include <lualib.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "support/judge.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int luaopen_moonpost_xml_core(lua_State *L);
@@ -41,40 +36,16 @@ static const char judge[] =
     "}\n"
     "return function(octet, text) readers[octet % #readers + 1](text) end\n";
 
-static void fail(lua_State *L)
+static void open(lua_State *L)
 {
-  fprintf(stderr, "%s\n", lua_tostring(L, -1));
-  abort();
-}
-
-/* A state with the judge's function at its bottom; it lives as long as the process. */
-static lua_State *start(void)
-{
-  lua_State *L = luaL_newstate();
-  if (!L)
-    abort();
-  luaL_openlibs(L);
   luaL_requiref(L, "moonpost.xml_core", luaopen_moonpost_xml_core, 0);
   luaL_requiref(L, "moonpost.gzip_core", luaopen_moonpost_gzip_core, 0);
-  if (luaL_dostring(L, "package.path = '" MP_LUA_FILES "/?.lua'"))
-    fail(L);
-  lua_settop(L, 0);
-  if (luaL_dostring(L, judge))
-    fail(L);
-  return L;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   static lua_State *L;
   if (!L)
-    L = start();
-  if (size < 1)
-    return 0;
-  lua_pushvalue(L, 1);
-  lua_pushinteger(L, data[0]);
-  lua_pushlstring(L, (const char *)data + 1, size - 1);
-  if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-    fail(L);
-  return 0;
+    L = judge_start(judge, open);
+  return judge_input(L, data, size);
 }

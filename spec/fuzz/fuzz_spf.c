@@ -3,11 +3,7 @@
 #include "base/ip.h"
 #include "dns/name.h"
 
-#include <lauxlib.h>
-#include <lua.h>
-#include <lualib.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "support/judge.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -54,39 +50,15 @@ static int open_core(lua_State *L)
   return 1;
 }
 
-static void fail(lua_State *L)
+static void open(lua_State *L)
 {
-  fprintf(stderr, "%s\n", lua_tostring(L, -1));
-  abort();
-}
-
-/* A state with the judge's function at its bottom; it lives as long as the process. */
-static lua_State *start(void)
-{
-  lua_State *L = luaL_newstate();
-  if (!L)
-    abort();
-  luaL_openlibs(L);
   luaL_requiref(L, "moonpost.core", open_core, 0);
-  if (luaL_dostring(L, "package.path = '" MP_LUA_FILES "/?.lua'"))
-    fail(L);
-  lua_settop(L, 0);
-  if (luaL_dostring(L, judge))
-    fail(L);
-  return L;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   static lua_State *L;
   if (!L)
-    L = start();
-  if (size < 1)
-    return 0;
-  lua_pushvalue(L, 1);
-  lua_pushinteger(L, data[0]);
-  lua_pushlstring(L, (const char *)data + 1, size - 1);
-  if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-    fail(L);
-  return 0;
+    L = judge_start(judge, open);
+  return judge_input(L, data, size);
 }

@@ -149,6 +149,8 @@ U3ViamVjdDogSGlkZGVuDQoNCkhpIQ0K
       ["an unknown encoding"] = { "Content-Transfer-Encoding: rot13\n\nhello\n", "text/plain", "hello\r\n" },
       ["an unknown charset"] = { "Content-Type: text/plain; charset=klingon\n\nhello\n", "text/plain", "hello\r\n" },
       ["octets that are no UTF-8"] = { "Content-Type: text/plain; charset=utf-8\n\na\xffb\n", "text/plain", "a\u{fffd}b\r\n" },
+      ["octets behind the end of Unicode"] = { "\na\xf4\x90\x80\x80b\xf8\x88\x80\x80\x80c\xed\xa0\x80\u{10ffff}\n", "text/plain",
+        "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}\u{fffd}\u{10ffff}\r\n" },
       ["no header"] = { "\nhello\n", "text/plain", "hello\r\n" },
       ["uuencode"] = { "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 x\n%:&5L;&\\`\n`\nend\n", "text/plain", "hello" },
     } do
