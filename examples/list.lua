@@ -66,16 +66,15 @@ end
 
 -- ---- bounces -----------------------------------------------------------------------------------------------------------
 
--- A report that says "delayed" is none (RFC 3464 2.3.3). What is no report has to be one, for nobody else knows this address.
+-- One that says "delayed" is none (RFC 3464 2.3.3), nor is an answer of somebody on holiday, which has no sender either.
 local function is_failure(message)
-  local tree = message:mime()
-  for part in tree and tree:each() or function() end do
-    if part.type == "message/delivery-status" then
-      local action = ("\n" .. (part:content() or "")):lower():match "\naction:%s*(%a+)"
-      return action == nil or action == "failed"
+  local report = moonpost.reports.read(message)
+  for _, one in ipairs(report and report.kind == "dsn" and report.recipients or {}) do
+    if one.action == "failed" or report.guessed and not one.action then
+      return true
     end
   end
-  return true
+  return false
 end
 
 local function count_bounce(list, member, message)

@@ -128,11 +128,11 @@ describe("examples/list.lua", function()
       "Final-Recipient: rfc822; cat@example.com\r\nAction: %s\r\nStatus: 5.1.1\r\n--x--\r\n"):format(action)
   end
 
-  local function bounces(count, action, from)
+  local function bounces(count, what, from)
     send(OTHER, nil, "bob@example.com")
     local back = letters()["cat@example.com"].sender
     for _ = 1, count do
-      assert.equal(250, send(bounce(action), back, from or "").code)
+      assert.equal(250, send(what:find " " and what or bounce(what), back, from or "").code)
     end
     send(with(OTHER, "<1@", "<2@"), nil, "bob@example.com")
     return select(2, letters())
@@ -152,6 +152,19 @@ describe("examples/list.lua", function()
 
   it("counts no delays", function()
     assert.equal(6, bounces(6, "delayed"))
+  end)
+
+  it("knows bounces of machines that write no reports", function()
+    assert.equal(5, bounces(5, table.concat({
+      "From: MAILER-DAEMON@mx.example.com", "Subject: failure notice", "", "Hi. This is the qmail-send program at mx.example.com.",
+      "I'm afraid I wasn't able to deliver your message to the following addresses.",
+      "This is a permanent error; I've given up. Sorry it didn't work out.", "", "<cat@example.com>:", "192.0.2.1 does not like recipient.",
+      "Remote host said: 550 5.1.1 No such user", "", "--- Below this line is a copy of the message.", "", "Return-Path: <x@example.net>", "",
+    }, "\r\n")))
+  end)
+
+  it("counts nobody's holidays", function()
+    assert.equal(6, bounces(6, "From: cat@example.com\r\nAuto-Submitted: auto-replied\r\nSubject: Away\r\n\r\nI am on holiday.\r\n"))
   end)
 
   it("counts no letters from people", function()

@@ -10,7 +10,8 @@ local tmpdir = require "spec.support.tmpdir"
 
 local CLIENT = "spec/peers/clients/dkimpy.py"
 local MESSAGE = table.concat({
-  "Received: from a by b;", "\tMon, 23 Nov 2026 15:00:00 +0000", "From:  Ann Lee <ann@example.com>", "To:bob@example.org,", "  Carol <carol@example.org>",
+  "Received: from a by b;", "\tMon, 23 Nov 2026 15:00:00 +0000", "From:  Ann Lee <ann@example.com>",
+  "To:bob@example.org,", "  Carol <carol@example.org>",
   "Subject:", "  folded\t and  \t spaced ", "Date: Mon, 23 Nov 2026 15:00:00 +0000", "Message-ID: <1@example.com>", "",
   "two  spaces, a\ttab \t and some at the end \t", "", " \t", ".dot", ("0123456789 abcde\r\n"):rep(300) .. "end ", "", "", "",
 }, "\r\n")
