@@ -77,6 +77,7 @@
 ---@field envelope? moonpost.Size
 ---@field line? moonpost.Size
 ---@field header? moonpost.Size
+---@field fields? integer
 ---@field hops? integer
 ---@field command_time? moonpost.Duration
 ---@field line_time? moonpost.Duration
