@@ -239,7 +239,8 @@ TEST(headers_with_more_fields_than_the_limit_are_refused)
   mp_stream *s = pump_connect(&p, 9);
   REQUIRE(s);
   pump_send(&p, s, UPTO_DATA "A: b\r\nC: d\r\n e\r\nF: g\r\n\r\nX: y\r\n.\r\n");
-  pump_send(&p, s, "MAIL FROM:<>\r\nRCPT TO:<x@example.org>\r\nDATA\r\nA: b\r\nC: d\r\nE: f\r\nG: h\r\n\r\n.\r\n");
+  pump_send(&p, s,
+            "MAIL FROM:<>\r\nRCPT TO:<x@example.org>\r\nDATA\r\nA: b\r\nC: d\r\nE: f\r\nG: h\r\n\r\n.\r\n");
   mp_str said = mp_buf_view(mp_stream_written(s));
   CHECK(memmem(said.ptr, said.len, "250 taken\r\n", 11) != NULL);
   CHECK(memmem(said.ptr, said.len, "552 The message's header has too many fields", 44) != NULL);
