@@ -23,6 +23,65 @@ describe("a relay with a queue", function()
     assert.equal(200, house:count("info  delivered"))
   end)
 
+  it("keeps what hooks made of envelope, header and body, across kill -9", function()
+    local port = require("spec.support.ports").free()
+    local dir <close> = tmpdir.new()
+    local function house(behind)
+      return served.start {
+        dir = dir, options = 'relay = { networks = { "127.0.0.1" } }',
+        hooks = ([[
+          local queue = moonpost.queue {
+            hostname = "relay.example.net", spool = dir .. "/spool", route = "smtp://%s", site = { pause = "1s" }, retry = { "1s", expire = "1h" },
+          }
+          function server.on.message(_, message)
+            message.sender.address = "bounces@example.org"
+            for _, recipient in ipairs(message.recipients) do
+              recipient:rewrite("first@elsewhere.example", "second@elsewhere.example")
+            end
+            message.tenant = "blue"
+            message:prepend("X-First", "1")
+            message:append("X-Last", "2")
+            message:replace("Subject", "Changed")
+            message:remove("X-Gone")
+            local tree = message:mime()
+            assert(tree.root:replace { text = "Another body." })
+            assert(tree:apply())
+            message:enqueue(queue)
+          end
+          local loaded = queue:list {}
+          for _, row in ipairs(loaded) do log.info("kept", { tenant = row.tenant, sender = row.sender }) end
+        ]]):format(behind),
+      }
+    end
+    local first = house("127.0.0.1:" .. port) -- nobody listens there yet
+    local client = assert(moonpost.connect { url = "smtp://" .. first.at.smtp, tls = "none" })
+    assert(client:send { from = "a@example.net", to = "bob@elsewhere.example",
+      message = "From: a@example.net\r\nsubject:  Old \r\nX-Gone: x\r\nx-odd:y\r\n\r\nOld body.\r\n" })
+    client:close()
+    first.process:kill("sigkill")
+    first.process:wait()
+    local behind <close> = served.start {
+      listen = { "smtp://127.0.0.1:" .. port }, options = 'relay = { networks = { "127.0.0.1" } }',
+      hooks = [[
+        function server.on.message(_, message)
+          local to = {}
+          for i, one in ipairs(message.recipients) do to[i] = one.address end
+          table.sort(to)
+          local names = {}
+          for name in message.headers:each() do names[#names + 1] = name end
+          log.info("got", { from = message.sender.address, to = table.concat(to, "+"), names = table.concat(names, ","),
+            subject = message.headers.subject, body = message:text():gsub("%s+$", "") })
+          message:discard "test"
+        end
+      ]],
+    }
+    local second = house(behind.at.smtp)
+    assert.matches("kept sender=bounces@example.org tenant=blue", second.process.output)
+    behind:expect("got body=\"Another body.\" from=bounces@example.org names=Received,X-First,From,subject,x-odd,X-Last,MIME-Version,Content-Type,"
+      .. "Content-Transfer-Encoding subject=Changed to=first@elsewhere.example+second@elsewhere.example", 20)
+    second:stop()
+  end)
+
   it("loses nothing that it accepted when it is killed, again and again", function()
     local counts = numbered.kill_again_and_again(50)
     assert.same({ lost = 0, most = 1 }, { lost = counts.lost, most = counts.most })
