@@ -20,6 +20,22 @@ static int verify_take(mpl_taker *base, mp_str octets)
   return mp_dkim_verifier_body(MP_CONTAINER(base, verify_taker, base)->verifier, octets);
 }
 
+static bool in_sink(void *ctx, mp_dkim_canon canon, uint64_t limit, unsigned char *digest, uint64_t *length)
+{
+  return mp_sink_digest(ctx, canon, limit, digest, length);
+}
+
+static bool verify_given(mpl_taker *base, mp_sink *sink)
+{
+  return mp_dkim_verifier_given(MP_CONTAINER(base, verify_taker, base)->verifier, in_sink, sink);
+}
+
+static void verify_wants(mpl_taker *base, mp_body_wants *wants)
+{
+  (void)base;
+  wants->verify = true;
+}
+
 static int verify_finish(mpl_taker *base)
 {
   return mp_dkim_verifier_finish(MP_CONTAINER(base, verify_taker, base)->verifier);
@@ -37,7 +53,12 @@ static int make_verifier(verify_box *box, mp_str block, const mp_dkim_verify_opt
   verify_taker *taker = mp_mem_alloc(sizeof *taker);
   if (!taker)
     return MP_E_NOMEM;
-  *taker = (verify_taker){ .base = { verify_take, verify_finish, verify_free } };
+  *taker = (verify_taker){ .base = { .take = verify_take,
+                                     .finish = verify_finish,
+                                     .given = verify_given,
+                                     .wants = verify_wants,
+                                     .came = true,
+                                     .free = verify_free } };
   int rc = mp_dkim_verifier_new(&taker->verifier, block, opts);
   if (rc < 0) {
     mp_mem_free(taker);
@@ -59,7 +80,7 @@ static int core_dkim_verifier(lua_State *L)
   int rc;
   mp_str block = mpl_header_of(L, 1, false, NULL, &rc);
   if (rc == 0 && lua_type(L, 1) == LUA_TUSERDATA)
-    box->sink = mp_sink_ref(mpl_check_message(L, 1)->sink);
+    box->sink = mp_sink_ref(mp_message_came(mpl_check_message(L, 1)));
   if (rc == 0)
     rc = make_verifier(box, block, &opts);
   return rc < 0 ? mpl_fail(L, rc, rc == MP_E_TOOLONG ? "the message's header is too long" : NULL) : 1;
@@ -203,6 +224,28 @@ static int hash_take(mpl_taker *base, mp_str octets)
   return rc;
 }
 
+static bool hash_given(mpl_taker *base, mp_sink *sink)
+{
+  hash_taker *taker = MP_CONTAINER(base, hash_taker, base);
+  for (size_t i = 0; i < taker->count; i++) {
+    uint64_t limit;
+    mp_dkim_canon canon = mp_dkim_body_form(taker->hashes[i].body, &limit);
+    if (!mp_sink_digest(sink, canon, limit, taker->hashes[i].digest, &taker->hashes[i].length))
+      return false;
+  }
+  return true;
+}
+
+static void hash_wants(mpl_taker *base, mp_body_wants *wants)
+{
+  hash_taker *taker = MP_CONTAINER(base, hash_taker, base);
+  for (size_t i = 0; i < taker->count; i++) {
+    uint64_t limit;
+    mp_dkim_canon canon = mp_dkim_body_form(taker->hashes[i].body, &limit);
+    wants->signing |= limit == UINT64_MAX ? 1u << canon : 0;
+  }
+}
+
 static int hash_finish(mpl_taker *base)
 {
   hash_taker *taker = MP_CONTAINER(base, hash_taker, base);
@@ -222,10 +265,11 @@ static void hash_free(mpl_taker *base)
 
 static const char *const canons[] = { "simple", "relaxed", NULL };
 
-/* core.dkim_hash(form, limit or false, form, limit or false, ...) */
+/* core.dkim_hash(form, limit or false, form, limit or false, ... [, came]): of the body as it is, or as it came */
 static int core_dkim_hash(lua_State *L)
 {
   int count = lua_gettop(L) / 2;
+  bool came = lua_gettop(L) % 2 == 1 && lua_toboolean(L, -1);
   mp_dkim_canon forms[HASHES_MOST];
   uint64_t limits[HASHES_MOST];
   luaL_argcheck(L, count >= 1 && count <= HASHES_MOST, 1, "one to eight forms");
@@ -239,7 +283,9 @@ static int core_dkim_hash(lua_State *L)
   hash_taker *taker = mp_mem_zalloc(sizeof *taker);
   if (!taker)
     return luaL_error(L, "out of memory");
-  taker->base = (mpl_taker){ hash_take, hash_finish, hash_free };
+  taker->base = (mpl_taker){
+    .take = hash_take, .finish = hash_finish, .given = hash_given, .wants = hash_wants, .came = came, .free = hash_free
+  };
   box->taking.taker = &taker->base;
   for (int i = 0; i < count; i++) {
     if (mp_dkim_body_new(&taker->hashes[i].body, forms[i], limits[i]) < 0)

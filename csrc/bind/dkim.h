@@ -14,6 +14,10 @@
 typedef struct mpl_taker {
   int (*take)(struct mpl_taker *taker, mp_str octets);
   int (*finish)(struct mpl_taker *taker);
+  bool (*given)(struct mpl_taker *taker,
+                mp_sink *sink); /* all that it wants was made while the octets came: no body is needed */
+  void (*wants)(struct mpl_taker *taker, mp_body_wants *wants); /* and what is to be made of those to come */
+  bool came; /* it is about the body as it was received, and not as it is */
   void (*free)(struct mpl_taker *taker);
 } mpl_taker;
 

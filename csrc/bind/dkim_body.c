@@ -147,11 +147,19 @@ int mpl_taking_feed(lua_State *L, mpl_taking *box)
   if (lua_type(L, 2) == LUA_TSTRING)
     return push_outcome(L, box, feed_string(box->taker, mpl_check_str(L, 2)));
   mp_message *msg = mpl_check_message(L, 2);
-  uint64_t at = mp_message_body_at(msg);
-  if (msg->size - at > AT_ONCE || mp_sink_in_file(msg->sink))
-    return feed_later(L, box, msg->sink, at);
+  mp_sink *sink = box->taker->came ? mp_message_came(msg) : msg->sink;
+  int rc = 0;
+  uint64_t at = sink == msg->sink ? mp_message_body_at(msg) : mp_sink_header(sink, &rc).len;
+  if (rc < 0)
+    return push_outcome(L, box, rc);
+  /* Who asks once will ask again: large bodies to come are hashed while they come. */
+  box->taker->wants(box->taker, &mp_sink_store(sink)->wants);
+  if (box->taker->given(box->taker, sink))
+    return push_outcome(L, box, 0);
+  if (mp_sink_size(sink) - at > AT_ONCE || mp_sink_in_file(sink))
+    return feed_later(L, box, sink, at);
   char scratch[1];
-  return push_outcome(L, box, feed_sink(box->taker, msg->sink, at, scratch, 0));
+  return push_outcome(L, box, feed_sink(box->taker, sink, at, scratch, 0));
 }
 
 mp_str mpl_header_of(lua_State *L, int index, bool edited, mp_buf *room, int *rc)
@@ -164,7 +172,7 @@ mp_str mpl_header_of(lua_State *L, int index, bool edited, mp_buf *room, int *rc
   }
   mp_message *msg = mpl_check_message(L, index);
   if (!edited || !msg->header)
-    return mp_sink_header(msg->sink, rc);
+    return mp_sink_header(mp_message_came(msg), rc);
   *rc = mp_header_write(msg->header, room);
   return mp_buf_view(room);
 }

@@ -38,6 +38,8 @@ typedef struct spill {
   size_t batch; /* blocks in the job */
   size_t octets;
   uint64_t written;
+  mp_body_hash *hash; /* NULL: nobody wants it. The body is what lies behind `body_at` */
+  uint64_t body_at;
   struct iovec iov[BATCH_MOST];
 } spill;
 
@@ -151,6 +153,8 @@ static void destroy(mp_sink *sink)
     mp_mem_free(sink->blocks);
   drop_gathered(sink);
   spill *sp = sink->spill;
+  if (sp)
+    mp_body_hash_free(sp->hash);
   if (sp && !mp_body_file_keep(sink->store, &sp->file)) {
     /* Closing the file frees its octets on the disk, which takes time. */
     sp->work = (mp_work){ .work = close_file, .done = file_closed };
@@ -251,10 +255,25 @@ mp_str mp_sink_header(mp_sink *sink, int *rc)
 
 /* ---- to the file ------------------------------------------------------------------------------------------------- */
 
+/* The batch into the hashes, but for what belongs to the header. */
+static void hash_batch(spill *sp)
+{
+  uint64_t at = sp->written;
+  for (size_t i = 0; i < sp->batch; i++) {
+    mp_str part = mp_str_of(sp->iov[i].iov_base, sp->iov[i].iov_len);
+    uint64_t before = at < sp->body_at ? sp->body_at - at : 0;
+    at += part.len;
+    if (before < part.len)
+      mp_body_hash_add(sp->hash, mp_str_sub(part, (size_t)before, part.len));
+  }
+}
+
 /* In a thread of the pool. */
 static void write_batch(mp_work *work)
 {
   spill *sp = (spill *)work;
+  if (sp->hash)
+    hash_batch(sp);
   sp->error = mp_body_file_write(&sp->file, sp->folder, sp->iov, sp->batch, sp->written);
 }
 
@@ -339,6 +358,11 @@ static int start_spill(mp_sink *sink)
   sp->folder = sink->store->folder;
   sp->file = mp_body_file_take(sink->store);
   sink->spill = sp;
+  /* Where the header has no end yet nobody knows what is wanted; without memory it is made later. */
+  if (sink->head == HEAD_UNKNOWN)
+    look(sink, false);
+  if (sink->head == HEAD_FOUND && mp_body_hash_new(&sp->hash, sink->header, &sink->store->wants) == 0)
+    sp->body_at = sink->header.len;
   return 0;
 }
 
@@ -450,6 +474,14 @@ mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int
   /* The file may hold octets of another message behind ours. */
   uint64_t left = sink->size - off;
   return mp_body_file_read(&sink->spill->file, off, scratch, room < left ? room : (size_t)left, rc);
+}
+
+bool mp_sink_digest(mp_sink *sink, mp_dkim_canon canon, uint64_t limit, unsigned char digest[MP_DKIM_DIGEST],
+                    uint64_t *length)
+{
+  spill *sp = sink->spill;
+  return sp && sp->hash && sink->finished && !sp->busy && sp->written == sink->size &&
+         mp_body_hash_get(sp->hash, canon, limit, digest, length);
 }
 
 static int copy_memory(mp_sink *sink, uint64_t off, int fd)

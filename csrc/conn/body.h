@@ -4,6 +4,7 @@
 #define MP_CONN_BODY_H
 
 #include "base/buf.h"
+#include "conn/body_hash.h"
 #include "net/loop.h"
 
 enum { MP_BODY_FILES_IDLE = 2 };
@@ -22,7 +23,8 @@ typedef struct mp_body_store { /* shared by the bodies of one loop */
   size_t memory_most; /* octets of all bodies in memory; default 256 MB. From the half on they go to files at once, past it there is no room */
   size_t held;        /* of these */
   size_t header_most; /* a header block over this is refused by the message's owner; default 256 KB */
-  const char *folder; /* of temporary files; default $TMPDIR or /tmp; borrowed */
+  mp_body_wants wants;                   /* hashes of bodies that go to files; nothing at first */
+  const char *folder;                    /* of temporary files; default $TMPDIR or /tmp; borrowed */
   mp_body_file idle[MP_BODY_FILES_IDLE]; /* files of past messages, each up to 64 MB, for the next to write over */
   unsigned idle_count;
   mp_list waits;    /* deliveries that may be cancelled: they wait for what is not ours (conn/deliver.c) */
@@ -60,6 +62,11 @@ mp_str mp_sink_header(mp_sink *sink, int *rc);
 /* Octets from `off` on: a view of some (borrowed for the sink's life, when they are in memory) or read into `scratch` (when in the file).
  * Empty at the end; *rc is set on a read error. After finish; any one thread at a time. */
 mp_str mp_sink_read(mp_sink *sink, uint64_t off, char *scratch, size_t room, int *rc);
+
+/* The hash of the body, when it was made while the octets came (store->wants; bodies in files): behind the header block as mp_sink_header has it.
+ * After finish. False: it is to be made of what mp_sink_read gives. */
+bool mp_sink_digest(mp_sink *sink, mp_dkim_canon canon, uint64_t limit, unsigned char digest[MP_DKIM_DIGEST],
+                    uint64_t *length);
 
 /* Writes all octets from `off` to the end to `fd` (writev, or copy_file_range / sendfile). For pool threads. 0, or an error with errno set. */
 int mp_sink_copy(mp_sink *sink, uint64_t off, int fd);

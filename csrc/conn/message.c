@@ -92,7 +92,7 @@ void mp_message_unref(mp_message *msg)
   mp_pool_give(&store->messages, msg);
 }
 
-static mp_sink *header_sink(const mp_message *msg)
+mp_sink *mp_message_came(mp_message *msg)
 {
   return msg->received ? msg->received : msg->sink;
 }
@@ -102,7 +102,7 @@ mp_header *mp_message_header(mp_message *msg, int *rc)
   *rc = 0;
   if (msg->header)
     return msg->header;
-  mp_str block = mp_sink_header(header_sink(msg), rc);
+  mp_str block = mp_sink_header(mp_message_came(msg), rc);
   if (*rc == 0)
     *rc = mp_header_new(&msg->header, block);
   return *rc == 0 ? msg->header : NULL;
@@ -111,7 +111,7 @@ mp_header *mp_message_header(mp_message *msg, int *rc)
 int mp_message_hops(mp_message *msg, size_t *fields)
 {
   int rc;
-  mp_str block = mp_sink_header(header_sink(msg), &rc);
+  mp_str block = mp_sink_header(mp_message_came(msg), &rc);
   if (rc < 0)
     return rc;
   int hops = 0;
@@ -128,7 +128,7 @@ int mp_message_hops(mp_message *msg, size_t *fields)
 bool mp_message_delivered_to(mp_message *msg, mp_str address)
 {
   int rc;
-  mp_str block = mp_sink_header(header_sink(msg), &rc);
+  mp_str block = mp_sink_header(mp_message_came(msg), &rc);
   size_t pos = 0;
   mp_field field;
   while (rc == 0 && mp_header_next(block, &pos, &field)) {
@@ -142,7 +142,7 @@ bool mp_message_delivered_to(mp_message *msg, mp_str address)
 static int received_fields(mp_message *msg, mp_buf *out)
 {
   int rc;
-  mp_str block = mp_sink_header(header_sink(msg), &rc);
+  mp_str block = mp_sink_header(mp_message_came(msg), &rc);
   if (rc < 0)
     return rc;
   bool crlf = block.len >= 2 && memcmp(block.ptr + block.len - 2, "\r\n", 2) == 0;

@@ -50,6 +50,8 @@ bool mp_message_delivered_to(mp_message *msg, mp_str address);
  * not made here), the header block as edited, the empty line. 0 or error. */
 int mp_message_head(mp_message *msg, mp_str extra, bool received, mp_buf *out);
 uint64_t mp_message_body_at(const mp_message *msg); /* offset of the body in the sink */
+/* The sink with what was received, whatever body the message has now; the body is behind what mp_sink_header gives of it. */
+mp_sink *mp_message_came(mp_message *msg);
 
 /* Message ids: 16 characters, of time, process (its id) and a counter that the caller keeps per worker. */
 void mp_message_id(char id[24], int64_t unix_ms, unsigned process, unsigned worker, uint64_t *counter);

@@ -144,6 +144,16 @@ int mp_dkim_verifier_finish(mp_dkim_verifier *v)
   return rc;
 }
 
+bool mp_dkim_verifier_given(mp_dkim_verifier *v, mp_dkim_known *known, void *ctx)
+{
+  for (size_t i = 0; i < v->hash_count; i++) {
+    body_hash *hash = &v->hashes[i];
+    if (!known(ctx, hash->canon, hash->limit, hash->digest, &hash->length))
+      return false;
+  }
+  return true;
+}
+
 /* ---- the verdict ------------------------------------------------------------------------------------------------- */
 
 /* What is wrong between a key and the signature that names it. */

@@ -35,6 +35,12 @@ bool mp_dkim_verifier_wants_body(const mp_dkim_verifier *verifier);
 int mp_dkim_verifier_body(mp_dkim_verifier *verifier, mp_str octets);
 int mp_dkim_verifier_finish(mp_dkim_verifier *verifier);
 
+/* In their place: hashes that somebody has made before. `known` says the digest of a form and a limit, and how many canonical octets the body has, or
+ * that it does not have it. True when all that are wanted were there: it is finished then. */
+typedef bool mp_dkim_known(void *ctx, mp_dkim_canon canon, uint64_t limit,
+                           unsigned char digest[MP_DKIM_DIGEST], uint64_t *length);
+bool mp_dkim_verifier_given(mp_dkim_verifier *verifier, mp_dkim_known *known, void *ctx);
+
 /* Judges one that is open, by its key or by what became of the question for it. After finish. 0 or MP_E_NOMEM. */
 int mp_dkim_verifier_judge(mp_dkim_verifier *verifier, size_t i, mp_dkim_key *key);
 void mp_dkim_verifier_refuse(mp_dkim_verifier *verifier, size_t i, mp_dkim_result result, const char *why);

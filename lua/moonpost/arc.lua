@@ -108,6 +108,7 @@ local function gather(source, sets, questions, names, seconds)
       place[form] = #wanted // 2
     end
   end
+  wanted[#wanted + 1] = true -- of the body as it came
   local hash <close> = core.dkim_hash(table.unpack(wanted))
   local wait = body.feed(hash, source, "arc")
   lookups.ask_within(names, questions, seconds)

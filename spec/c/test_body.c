@@ -393,6 +393,90 @@ TEST(a_body_goes_through_a_full_house)
   office_close(&office);
 }
 
+static void check_digest(mp_sink *sink, mp_dkim_canon canon, uint64_t limit, mp_str body)
+{
+  unsigned char want[MP_DKIM_DIGEST], got[MP_DKIM_DIGEST];
+  uint64_t want_length, got_length;
+  mp_dkim_body *direct;
+  REQUIRE(mp_dkim_body_new(&direct, canon, limit) == 0);
+  REQUIRE(mp_dkim_body_add(direct, body) == 0);
+  REQUIRE(mp_dkim_body_finish(direct, want, &want_length) == 0);
+  mp_dkim_body_free(direct);
+  REQUIRE(mp_sink_digest(sink, canon, limit, got, &got_length));
+  CHECK(memcmp(want, got, sizeof want) == 0);
+  CHECK_EQ_INT(got_length, want_length);
+}
+
+static const char signed_head[] =
+    "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=x.example; s=s; h=from; l=100000; b=YQ==;\r\n"
+    " bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\r\nARC-Message-Signature: i=1; c=simple/relaxed; b=YQ==; h=from;\r\n"
+    " bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\r\nFrom: x\r\n\r\n";
+
+TEST(large_bodies_are_hashed_while_they_come_in_the_forms_that_are_wanted)
+{
+  char *octets = octets_make(signed_head, 1 << 20);
+  mp_str whole = mp_str_of(octets, 1 << 20), body = mp_str_sub(whole, sizeof signed_head - 1, whole.len);
+  unsigned char digest[MP_DKIM_DIGEST];
+  uint64_t length;
+  for (int virtual = 0; virtual < 2; virtual ++) {
+    static const size_t slices[] = { 777, 16384, 65536, 1 << 20 };
+    post_office office;
+    office_open(&office, virtual);
+    office.store.folder = temp_folder;
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
+      mp_sink *sink;
+      office.store.wants = (mp_body_wants){ .verify = true, .signing = 1u << MP_DKIM_SIMPLE };
+      REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+      CHECK_EQ_INT(sink_fill(&office, sink, whole, slices[i]), 0);
+      check_digest(sink, MP_DKIM_SIMPLE, 100000, body);
+      check_digest(sink, MP_DKIM_RELAXED, UINT64_MAX, body);
+      check_digest(sink, MP_DKIM_SIMPLE, UINT64_MAX, body);
+      check_digest(sink, MP_DKIM_SIMPLE, UINT64_MAX, body); /* as often as it is asked for */
+      CHECK(!mp_sink_digest(sink, MP_DKIM_RELAXED, 100000, digest, &length));
+      mp_sink_unref(sink);
+      /* nothing is wanted, and what stays in memory is hashed when it is asked for */
+      for (int wanted = 0; wanted < 2; wanted++) {
+        office.store.wants = (mp_body_wants){ .verify = wanted };
+        REQUIRE(mp_sink_new(&sink, &office.store) == 0);
+        CHECK_EQ_INT(sink_fill(&office, sink, wanted ? mp_str_sub(whole, 0, 100000) : whole, slices[i]), 0);
+        CHECK(!mp_sink_digest(sink, MP_DKIM_SIMPLE, 100000, digest, &length));
+        mp_sink_unref(sink);
+      }
+    }
+    office_close(&office);
+  }
+  free(octets);
+}
+
+TEST(a_hash_that_has_no_memory_leaves_the_body_whole)
+{
+  char *octets = octets_make(signed_head, 600000);
+  unsigned made = 0;
+  FOR_EACH_ALLOC_FAILURE {
+    post_office office = { 0 };
+    if (mp_loop_init_virtual(&office.loop, 0) < 0)
+      continue;
+    mp_body_store_init(&office.store, &office.loop);
+    office.store.wants = (mp_body_wants){ .verify = true, .signing = 3 };
+    mp_sink *sink = NULL;
+    int rc = mp_sink_new(&sink, &office.store);
+    if (rc == 0)
+      rc = sink_fill(&office, sink, mp_str_of(octets, 600000), 65536);
+    unsigned char digest[MP_DKIM_DIGEST];
+    uint64_t length;
+    if (rc == 0) {
+      made += mp_sink_digest(sink, MP_DKIM_RELAXED, UINT64_MAX, digest, &length);
+      CHECK_EQ_INT(mp_sink_size(sink), 600000);
+    } else {
+      CHECK_EQ_INT(rc, MP_E_NOMEM);
+    }
+    mp_sink_unref(sink);
+    office_close(&office);
+  }
+  CHECK(made > 0);
+  free(octets);
+}
+
 TEST(memory_may_run_out_anywhere)
 {
   FOR_EACH_ALLOC_FAILURE {

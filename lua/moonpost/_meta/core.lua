@@ -174,7 +174,8 @@ function core.dkim_tags(text) end
 ---@return string? octets
 function core.dkim_octets(text) end
 
---- Hashes of a body, in one pass: a form and a limit (false: all of it) for each; at most eight.
+--- Hashes of a body, in one pass: a form and a limit (false: all of it) for each, at most eight; behind them `true` for the body as it came, whatever the
+--- message has now. A large body of which the same was asked before has been hashed while it arrived.
 ---@param form "simple"|"relaxed"
 ---@param limit integer|false
 ---@return moonpost.core.dkim_hash
