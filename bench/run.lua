@@ -4,7 +4,7 @@ package.path = "./?.lua;lua/?.lua;lua/?/init.lua;" .. package.path
 local build = os.getenv("MOONPOST_BUILD") or "build"
 package.cpath = build .. "/lib/?.so;" .. package.cpath
 
-local names = { "drop", "idle", "hook", "body", "maildir", "dns", "send", "spool", "queue", "kill", "dkim", "auth" }
+local names = { "drop", "idle", "hook", "body", "maildir", "dns", "send", "spool", "queue", "kill", "headers", "mime", "dkim", "auth" }
 
 local function usage()
   io.stderr:write("usage: bench/run.lua [--json] [", table.concat(names, "|"), "]...\n")

@@ -77,7 +77,8 @@ describe("a relay with a queue", function()
     }
     local second = house(behind.at.smtp)
     assert.matches("kept sender=bounces@example.org tenant=blue", second.process.output)
-    behind:expect("got body=\"Another body.\" from=bounces@example.org names=Received,X%-First,From,subject,x%-odd,X%-Last,MIME%-Version,Content%-Type,"
+    behind:expect("got body=\"Another body.\" from=bounces@example.org "
+      .. "names=Received,X%-First,From,subject,x%-odd,X%-Last,MIME%-Version,Content%-Type,"
       .. "Content%-Transfer%-Encoding subject=Changed to=first@elsewhere.example%+second@elsewhere.example", 20)
     second:stop()
   end)
