@@ -1,5 +1,5 @@
---- Trees of messages that others collected (mime-stalwart of MOONPOST_DATA), made by moonpost.mime in Lua, against GMime called from C (bench/mime.c).
---- Both look at every part's type and disposition.
+--- Trees of messages that others collected (mime-stalwart of MOONPOST_DATA), made by moonpost.mime from Lua, against GMime called from C
+--- (bench/mime.c). Both look at every part's type and disposition.
 local data = require "spec.support.data"
 local figures = require "bench.support.figures"
 local mime = require "moonpost.mime"
