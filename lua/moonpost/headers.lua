@@ -38,6 +38,28 @@ function Headers:all(name)
   return values
 end
 
+--- Where a field of that name stands: the first one at or behind a position.
+---@param name string
+---@param from? integer 1 when left out
+---@return integer? position from 1, as `each` counts; nil when there is none, or, with a reason, when the header is too long to look at
+---@return string? why
+function Headers:find(name, from)
+  return core_of[self]:find(name, from)
+end
+
+--- The field at a position.
+---@param position integer
+---@return string? name as it is written; nil past the last one
+---@return string? value unfolded
+---@return string? raw its octets
+function Headers:at(position)
+  local core = core_of[self]
+  if position < 1 or position > (core:field_count() or 0) then
+    return nil
+  end
+  return core:field(position)
+end
+
 -- ---- values ---------------------------------------------------------------------------------------------------------
 
 -- What stands behind the colon of the first field of that name, folding included. The functions that read it come with moonpost.mime, when one
@@ -143,7 +165,7 @@ function Headers_mt.__index(self, key)
 end
 
 function Headers_mt.__newindex()
-  error("message.headers is changed by message:prepend, append, replace and remove", 2)
+  error("message.headers is changed by message:prepend, append, insert, replace and remove", 2)
 end
 
 function Headers_mt.__pairs(self)

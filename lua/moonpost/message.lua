@@ -168,9 +168,34 @@ function Message:append(name, value)
   edit(self, "append", self._core.insert, self._core, self.headers:count() + 1, name, value)
 end
 
+-- A position in the header, or nil where a name is given.
+local function position_of(self, verb, given, most)
+  if math.type(given) ~= "integer" then
+    return nil
+  elseif given < 1 or given > most then
+    error(("message:%s: position %d, of a header with %d fields"):format(verb, given, self.headers:count()), 3)
+  end
+  return given
+end
+
+--- Puts a field in front of the one at a position (as `headers:find` says it); one behind the last: at the end.
+---@param position integer
+function Message:insert(position, name, value)
+  if not position_of(self, "insert", position, self.headers:count() + 1) then
+    error("message:insert: a position expected", 2)
+  end
+  edit(self, "insert", self._core.insert, self._core, position, name, value)
+end
+
 --- Gives the first field of that name another value, and takes the others of that name away. Appends it when there is
---- none.
+--- none. With a position: gives the field that stands there another value.
+---@param name string|integer
 function Message:replace(name, value)
+  local position = position_of(self, "replace", name, self.headers:count())
+  if position then
+    edit(self, "replace", self._core.replace, self._core, position, value)
+    return
+  end
   local at = self._core:find(name)
   if not at then
     edit(self, "replace", self._core.insert, self._core, self.headers:count() + 1, name, value)
@@ -184,10 +209,16 @@ function Message:replace(name, value)
   end
 end
 
---- Takes away every field of that name.
+--- Takes away every field of that name; with a position, the one that stands there.
+---@param name string|integer
 ---@return integer count how many there were
 function Message:remove(name)
   self._tree = false
+  local position = position_of(self, "remove", name, self.headers:count())
+  if position then
+    self._core:remove(position)
+    return 1
+  end
   local count, at = 0, self._core:find(name)
   while at do
     self._core:remove(at)

@@ -174,6 +174,45 @@ describe("moonpost.message", function()
       end)
     end)
 
+    it("are put, replaced and removed by position, and the others keep their octets", function()
+      with(function(m)
+        local raw = {}
+        for _, _, octets in m.headers:each() do
+          raw[#raw + 1] = octets
+        end
+        local count = #raw
+        m:insert(2, "X-A", "1")
+        m:insert(count + 2, "X-A", "2")
+        assert.same({ 2, count + 2 }, { m.headers:find "x-a", m.headers:find("x-a", 3) })
+        assert.is_nil((m.headers:find("x-a", count + 3)))
+        m:replace(count + 2, "3")
+        assert.same({ "X-A", "3" }, { (m.headers:at(count + 2)), (select(2, m.headers:at(count + 2))) })
+        assert.same({ "1", "3" }, m.headers:all "X-A")
+        assert.equal(1, m:remove(2))
+        assert.same({ "3" }, m.headers:all "X-A")
+        for i = 1, count do
+          assert.equal(raw[i], (select(3, m.headers:at(i))))
+        end
+        assert.is_nil((m.headers:at(0)))
+        assert.is_nil((m.headers:at(count + 2)))
+      end)
+    end)
+
+    it("refuse positions that are none, at the caller's line", function()
+      with(function(m)
+        for verb, call in pairs {
+          insert = function() m:insert(m.headers:count() + 2, "X", "y") end, replace = function() m:replace(0, "y") end,
+          remove = function() m:remove(m.headers:count() + 1) end,
+        } do
+          local ok, err = pcall(call)
+          assert.is_false(ok, verb)
+          assert.matches("message_spec.lua:%d+: message:" .. verb .. ": position ", err)
+        end
+        assert.error_matches(function() m:insert("Subject", "X", "y") end, "message:insert: a position expected")
+        assert.equal(OCTETS, m:octets())
+      end)
+    end)
+
     for name, case in pairs {
       ["a line break in the value"] = { "X-A", "a\r\nBcc: eve@example.org" }, ["a lone LF"] = { "X-A", "a\nb" },
       ["NUL"] = { "X-A", "a\0b" }, ["a colon in the name"] = { "X: A", "b" }, ["an empty name"] = { "", "b" },

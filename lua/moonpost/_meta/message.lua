@@ -52,6 +52,20 @@ function Headers:all(name) end
 ---@return string? why
 function Headers:count() end
 
+--- Where a field of that name stands: the first one at or behind a position.
+---@param name string
+---@param from? integer 1 when left out
+---@return integer? position
+---@return string? why
+function Headers:find(name, from) end
+
+--- The field at a position.
+---@param position integer
+---@return string? name nil past the last one
+---@return string? value
+---@return string? raw
+function Headers:at(position) end
+
 --- for name, value, raw in message.headers:each() do ... end
 ---@return fun(): string?, string?, string?
 function Headers:each() end
@@ -217,14 +231,21 @@ function Message:prepend(name, value) end
 function Message:append(name, value) end
 
 --- Gives the first field of that name another value, and takes the others of that name away. Appends where there is none.
----@param name string
+--- With a position: gives the field that stands there another value.
+---@param name string|integer
 ---@param value string
 function Message:replace(name, value) end
 
---- Takes away every field of that name.
----@param name string
+--- Takes away every field of that name; with a position, the one that stands there.
+---@param name string|integer
 ---@return integer count how many there were
 function Message:remove(name) end
+
+--- Puts a field in front of the one at a position; one behind the last: at the end.
+---@param position integer
+---@param name string
+---@param value string
+function Message:insert(position, name, value) end
 
 --- Some of the recipients.
 ---@param selector "local"|"relay"|moonpost.Recipient|fun(recipient: moonpost.Recipient): any
