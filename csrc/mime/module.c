@@ -59,6 +59,8 @@ static hold *push_text(lua_State *L, int index, bool comments)
   return h->what ? h : NULL;
 }
 
+enum { ADDRESSES_MOST = 5000 }; /* of one field */
+
 static int too_long(lua_State *L)
 {
   lua_pushnil(L);
@@ -379,6 +381,16 @@ static int addresses(lua_State *L)
   hold *text = push_text(L, 1, true);
   if (!text)
     return too_long(L);
+  /* Each address that GMime puts into a list looks at those before it. */
+  size_t commas = 0;
+  for (const char *at = text->what; *at; at++)
+    commas += *at == ',' || *at == ';';
+  if (commas >= ADDRESSES_MOST) {
+    release(text);
+    lua_pushnil(L);
+    lua_pushfstring(L, "more than %d addresses", (int)ADDRESSES_MOST);
+    return 2;
+  }
   hold *list = push_hold(L, g_object_unref);
   list->what = internet_address_list_parse(NULL, text->what);
   push_addresses(L, list->what, 4);

@@ -43,8 +43,8 @@ const char *mp_mime_field(const char *header, size_t len, const char *name, size
   return found;
 }
 
-/* Behind the line breaks and white space at `i` when a line is folded there; else `i`. */
-static size_t behind_fold(const char *value, size_t len, size_t i)
+/* Behind the line breaks and white space at `i` when a line is folded there; else `i`, and *plain is where this white space ends. */
+static size_t behind_fold(const char *value, size_t len, size_t i, size_t *plain)
 {
   size_t at = i;
   bool broken = false;
@@ -52,6 +52,7 @@ static size_t behind_fold(const char *value, size_t len, size_t i)
     broken = broken || value[at] == '\n' || value[at] == '\r';
     at++;
   }
+  *plain = at;
   return broken ? at : i;
 }
 
@@ -62,10 +63,10 @@ char *mp_mime_text(const char *value, size_t len, bool comments)
   char *text = len <= MP_MIME_VALUE_MOST ? malloc(len + 1) : NULL;
   if (!text)
     return NULL;
-  size_t n = 0;
+  size_t n = 0, plain = 0;
   bool quoted = false;
   for (size_t i = 0; i < len; i++) {
-    size_t next = behind_fold(value, len, i);
+    size_t next = i < plain ? i : behind_fold(value, len, i, &plain);
     if (next == i && !comments && !quoted && value[i] == '(')
       next = skip(value, len, i);
     unsigned char c = next > i ? ' ' : (unsigned char)value[i];

@@ -1,6 +1,7 @@
 --- A message of text, for scripts that have something to say: header fields in order (RFC 5322), UTF-8 made fit for every
 --- peer (RFC 2047, quoted-printable).
 local core = require "moonpost.core"
+local trim = require "moonpost.trim"
 
 local M = {}
 
@@ -123,7 +124,7 @@ function M.mailbox(text)
     return nil, "a line break or control character in an address"
   end
   local name, address = text:match("^%s*(.-)%s*<([^<>]*)>%s*$")
-  address = address or text:match("^%s*(.-)%s*$")
+  address = address or trim(text)
   if not core.mailbox(address, true) then
     local hint = text:find("[,;]") and "; several are a list of strings"
       or text ~= "" and not text:find("@", 1, true) and "; its domain is missing" or ""

@@ -6,6 +6,7 @@ local core = require "moonpost.core"
 local Error = require "moonpost.error"
 local options = require "moonpost.options"
 local task = require "moonpost.task"
+local trim = require "moonpost.trim"
 
 ---@class moonpost.http
 local M = {}
@@ -156,9 +157,9 @@ end
 local function read_head(text)
   local headers = {}
   for line in text:gmatch("[^\r\n]+") do
-    local name, value = line:match("^([^%s:]+):[ \t]*(.-)[ \t]*$")
+    local name, value = line:match("^([^%s:]+):(.*)$")
     if name then
-      name = name:lower()
+      name, value = name:lower(), trim(value)
       headers[name] = headers[name] and headers[name] .. ", " .. value or value
     end
   end

@@ -55,6 +55,14 @@ describe("headers:addresses", function()
   end
 end)
 
+describe("headers:addresses", function()
+  it("takes five thousand, and no more", function()
+    assert.equal(5000, #value("addresses", ("a@b, "):rep(4999) .. "c@d"))
+    local list, why = value("addresses", ("a@b, "):rep(5000) .. "c@d")
+    assert.same({ nil, "more than 5000 addresses" }, { list, why })
+  end)
+end)
+
 describe("headers:time", function()
   for raw, want in pairs {
     ["Thu, 01 Jan 2026 01:30:00 +0130"] = { 1767225600, 90 }, ["1 Jan 2026 00:00 GMT"] = { 1767225600, 0 },
@@ -89,6 +97,20 @@ describe("headers:parameters", function()
 end)
 
 describe("headers", function()
+  it("are read in a time that grows with them and no faster", function()
+    for name, piece in pairs { space = " ", angle = "<", pair = "< ", fold = "\r\n ", dots = "a.", words = "=?utf-8?q?a?= ", comma = "a, ", semicolon = ";a=b",
+      comment = "(", escapes = "=", quotes = '"\\"' } do
+      for _, raw in ipairs { piece:rep(400000 // #piece), "<" .. piece:rep(400000 // #piece) .. "x>" } do
+        local of = headers("X: a" .. raw .. "b")
+        for _, verb in ipairs { "text", "addresses", "time", "ids", "list", "parameters", "get" } do
+          local started = os.clock()
+          of[verb](of, "X")
+          assert.is_true(os.clock() - started < 5, name .. " " .. verb)
+        end
+      end
+    end
+  end)
+
   it("have message ids and lists", function()
     assert.same({ "a@b", "c@d" }, value("ids", "<a@b>\r\n <c@d>"))
     assert.same({ "one", "two \u{fc}" }, value("list", "one, two =?utf-8?q?=C3=BC?="))

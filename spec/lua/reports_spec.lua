@@ -171,6 +171,25 @@ From: carol@example.org
     end
   end)
 
+  it("takes a time that grows with a report and no faster", function()
+    local function pieces(piece, size)
+      return piece:rep((size or 900000) // #piece)
+    end
+    for name, octets in pairs {
+      spaces = dsn("Final-Recipient: rfc822; a" .. pieces " " .. "b"), brackets = dsn("Final-Recipient: rfc822; " .. pieces "("),
+      folds = dsn("Status: x\n" .. pieces " \n y\n"), diagnostics = dsn("Action: x\nStatus: y\n" .. pieces "Diagnostic-Code: said: 5\n"),
+      line = crlf("From: MAILER-DAEMON@x\nSubject: failure notice\n\n" .. pieces("a.", 250000) .. " unknown\n"),
+      lines = crlf("From: MAILER-DAEMON@x\nSubject: failure notice\n\n" .. pieces("a@b.c: unknown\n", 250000)),
+      failed = "X-Failed-Recipients: " .. pieces "a." .. "\r\n\r\nx\r\n",
+      xml = "<feedback>" .. ("<error>x" .. (" "):rep(1000000) .. "y</error>") .. "</feedback>",
+      metadata = "<feedback><report_metadata><org_name>x" .. (" "):rep(1000000) .. "y</org_name></report_metadata></feedback>",
+    } do
+      local started = os.clock()
+      reports.read(octets)
+      assert.is_true(os.clock() - started < 5, name)
+    end
+  end)
+
   it("reads feedback, and what it is about", function()
     local report = assert(reports.read(crlf [[
 From: abuse@example.com

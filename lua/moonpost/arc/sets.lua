@@ -1,6 +1,7 @@
 --- The sets of an ARC chain (RFC 8617 4): an ARC-Authentication-Results, an ARC-Message-Signature and an ARC-Seal for each who sealed, read and
 --- judged by their shape alone.
 local core = require "moonpost.core"
+local trim = require "moonpost.trim"
 
 local M = {}
 
@@ -74,7 +75,7 @@ end
 -- h= of a signature: no field of a seal (RFC 8617 4.1.2).
 local function names_are_wrong(names)
   for each in (names .. ":"):gmatch "([^:]*):" do
-    each = each:match("^%s*(.-)%s*$"):lower()
+    each = trim(each):lower()
     if each == "arc-seal" then
       return "h= names a seal"
     end

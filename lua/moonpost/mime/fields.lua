@@ -1,4 +1,6 @@
 --- The header of a part: what moonpost.headers asks of a message's header, over octets that are here.
+local trim = require "moonpost.trim"
+
 local M = {}
 
 local Fields = {}
@@ -28,8 +30,8 @@ end
 function Fields:field(at)
   local field = self.list[at]
   local raw = self.octets:sub(field.start, field.stop)
-  local value = raw:match("^[^:]*:[ \t]*(.-)[ \t\r\n]*$"):gsub("\r?\n([ \t])", "%1")
-  return field.name, value:match("^%s*(.*)$"), raw
+  local value = trim(raw:match("^[^:]*:(.*)$")):gsub("\r?\n([ \t])", "%1")
+  return field.name, value, raw
 end
 
 function Fields:find(name, from)

@@ -1,5 +1,6 @@
 --- Values of header fields that have a structure, from their raw octets: nobody's field makes these raise, and what cannot be read is nil.
 local core = require "moonpost.mime_core"
+local trim = require "moonpost.trim"
 
 local M = {}
 
@@ -38,7 +39,8 @@ end
 ---@return string[]
 function M.ids(raw)
   local list = {}
-  for id in raw:gmatch("<%s*([^<>]-)%s*>") do
+  for inner in raw:gmatch("<([^<>]*)>") do
+    local id = trim(inner)
     list[#list + 1] = id ~= "" and id:gsub("\r?\n[ \t]+", "") or nil
   end
   if not list[1] then
@@ -60,7 +62,7 @@ function M.list(raw)
   end
   local list = {}
   for item in text:gmatch("[^,]+") do
-    list[#list + 1] = item:match("^%s*(.-)%s*$")
+    list[#list + 1] = trim(item)
     if list[#list] == "" then
       list[#list] = nil
     end

@@ -1,5 +1,8 @@
 --- The third part of a report: the message that it is about, or its header alone (RFC 3461 4.3, RFC 6522 3).
 local compose = require "moonpost.compose"
+local trim = require "moonpost.trim"
+
+local VALUE_MOST = 10000 -- octets of a field that is folded; nobody is shown more
 
 local M = {}
 
@@ -139,12 +142,12 @@ function M.value(head, name)
   if at then
     value = head:match("^([^\n]*)", at + #want)
     local from = at + #want + #value
-    while head:find("^\n[ \t]", from) do
+    while #value < VALUE_MOST and head:find("^\n[ \t]", from) do
       local more = head:match("^\n([^\n]*)", from)
       value, from = value .. more, from + 1 + #more
     end
   end
-  return value and value:match "^%s*(.-)%s*$" or nil
+  return value and trim(value) or nil
 end
 
 return M

@@ -1,4 +1,6 @@
 --- Aggregate reports of DMARC (RFC 7489 appendix C, RFC 9990) as tables: what others saw of mail in a domain's name.
+local trim = require "moonpost.trim"
+
 local M = {}
 
 local DEPTH_MOST = 32
@@ -14,7 +16,7 @@ end
 
 local function text(element, name)
   local one = child(element, name)
-  local found = one and one.text:match "^%s*(.-)%s*$"
+  local found = one and trim(one.text)
   return found ~= "" and found or nil
 end
 
@@ -111,7 +113,7 @@ function M.parse(octets)
     organization = text(facts, "org_name"), email = text(facts, "email"), extra_contact = text(facts, "extra_contact_info"),
     id = text(facts, "report_id"), from = whole(range, "begin"), to = whole(range, "end"),
     errors = all(facts, "error", function(one)
-      return one.text:match "^%s*(.-)%s*$"
+      return trim(one.text)
     end),
     policy = policy(child(document, "policy_published")),
     rows = all(document, "record", record),

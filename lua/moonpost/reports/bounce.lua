@@ -1,11 +1,14 @@
 --- Bounces in no form that a program was meant to read: those of qmail, Exim, old Sendmails and others that write for people. A guess.
 local dsn = require "moonpost.reports.dsn"
+local trim = require "moonpost.trim"
 
 local M = {}
 
 local TEXT_MOST = 256 << 10 -- octets that are looked through
 local RECIPIENTS_MOST = 1000
 local REASON_LINES = 6
+local LINE_MOST = 1000 -- octets of a line that are looked at (RFC 5322 2.1.1)
+local HEADER_MOST = 20000 -- of X-Failed-Recipients
 
 local senders = { "^mailer%-daemon", "^postmaster", "^mail%-daemon", "^maildaemon" }
 local subjects = {
@@ -64,7 +67,7 @@ local function paragraph(lines, at)
     if lines[i]:find "^%s*$" then
       break
     end
-    list[#list + 1] = lines[i]:match "^%s*(.-)%s*$"
+    list[#list + 1] = trim(lines[i])
   end
   return table.concat(list, " ")
 end
@@ -81,7 +84,7 @@ local function lines_of(text)
     if is_copy(line) then
       break
     end
-    lines[#lines + 1] = line
+    lines[#lines + 1] = line:sub(1, LINE_MOST)
   end
   return lines
 end
@@ -92,7 +95,7 @@ local function scan(lines, list, known)
     local address, rest = line:match("^[%s>]*<?(" .. ADDRESS .. ")>?%s*(.*)$")
     if address then
       rest = rest:gsub("^%b()", ""):gsub("^[:.%s]+", "")
-      local reason = (rest .. " " .. paragraph(lines, i + 1)):match "^%s*(.-)%s*$"
+      local reason = trim(rest .. " " .. paragraph(lines, i + 1))
       if has(reason, complaints) or dsn.code(reason) or dsn.status(reason) then
         add(list, known, address, reason)
       end
@@ -152,8 +155,10 @@ function M.read(tree)
     return report
   end
   scan(lines, list, known)
-  for address in (headers:get "X-Failed-Recipients" or ""):gmatch(ADDRESS) do
-    add(list, known, address, nil)
+  for word in (headers:get "X-Failed-Recipients" or ""):sub(1, HEADER_MOST):gmatch "[^%s,;<>]+" do
+    if word:find("^" .. ADDRESS .. "$") then
+      add(list, known, word, nil)
+    end
   end
   if not list[1] then
     scan_sentences(lines, list, known)

@@ -1,5 +1,6 @@
 --- Delivery status notifications (RFC 3464, RFC 6533) as tables.
 local fields = require "moonpost.reports.fields"
+local trim = require "moonpost.trim"
 local value = require "moonpost.mime.value"
 
 local M = {}
@@ -34,7 +35,8 @@ local function address(text)
   if not text then
     return nil
   end
-  local inner = text:match "<([^<>]*)>" or text:gsub("%s*%b()%s*$", "")
+  local comment = text:find "%)$" and text:match "^([^(]*)%("
+  local inner = text:match "<([^<>]*)>" or trim(comment or text)
   return inner ~= "" and inner or nil
 end
 

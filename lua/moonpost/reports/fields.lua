@@ -1,7 +1,10 @@
 --- Groups of fields as reports for programs have them (RFC 3464 2.1.2, RFC 5965 3): fields of a header, and empty lines between the groups.
+local trim = require "moonpost.trim"
+
 local M = {}
 
 local GROUPS_MOST = 10000 -- recipients of one report
+local VALUE_MOST = 10000 -- octets of a value that is folded; a line more may come
 
 ---@class moonpost.reports.Group
 ---@field names table<string, string[]> values by lower-case name, in their order, unfolded
@@ -20,17 +23,19 @@ function M.groups(text)
   local groups, group, last = {}, nil, nil
   for line in (text .. "\n"):gmatch "([^\n]*)\n" do
     line = line:gsub("\r$", "")
-    local name, value = line:match "^([%w-]+)%s*:%s*(.-)%s*$"
+    local name, value = line:match "^([%w-]+)%s*:(.*)$"
     if line:find "^%s*$" then
       group, last = nil, nil
     elseif line:find "^%s" and last then
-      last[#last] = last[#last] .. " " .. line:match "^%s*(.-)%s*$"
+      if #last[#last] < VALUE_MOST then
+        last[#last] = last[#last] .. " " .. trim(line)
+      end
     elseif name and #groups < GROUPS_MOST then
       if not group then
         group = {}
         groups[#groups + 1] = group
       end
-      last = add(group, name, value)
+      last = add(group, name, trim(value):sub(1, VALUE_MOST))
     end
   end
   return groups
@@ -52,9 +57,9 @@ function M.typed(value)
   if not value then
     return nil
   end
-  local kind, text = value:match "^([%w-]+)%s*;%s*(.-)%s*$"
+  local kind, text = value:match "^([%w-]+)%s*;(.*)$"
   if kind then
-    return text, kind:lower()
+    return trim(text), kind:lower()
   end
   return value
 end
