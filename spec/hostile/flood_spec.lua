@@ -33,7 +33,8 @@ describe("a flood", function()
       end
     end
     peer.sock:settimeout(10 * process.scale, "t")
-    return (said .. peer:rest()):match("([^\r\n]*)\r?\n$")
+    said = said .. peer:rest()
+    return said:match("([^\r\n]*)\r?\n$") or ("no line at the end of %q"):format(said)
   end
 
   local function peak(house)

@@ -98,8 +98,10 @@ end)
 
 describe("headers", function()
   it("are read in a time that grows with them and no faster", function()
-    for name, piece in pairs { space = " ", angle = "<", pair = "< ", fold = "\r\n ", dots = "a.", words = "=?utf-8?q?a?= ", comma = "a, ", semicolon = ";a=b",
-      comment = "(", escapes = "=", quotes = '"\\"' } do
+    for name, piece in pairs {
+      space = " ", angle = "<", pair = "< ", fold = "\r\n ", dots = "a.", words = "=?utf-8?q?a?= ", comma = "a, ", semicolon = ";a=b",
+      comment = "(", escapes = "=", quotes = '"\\"',
+    } do
       for _, raw in ipairs { piece:rep(400000 // #piece), "<" .. piece:rep(400000 // #piece) .. "x>" } do
         local of = headers("X: a" .. raw .. "b")
         for _, verb in ipairs { "text", "addresses", "time", "ids", "list", "parameters", "get" } do
