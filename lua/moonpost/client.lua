@@ -15,6 +15,7 @@ local tls_of = require "moonpost.client_tls"
 local M = {}
 
 local OVER = "the connection has been closed" -- by ourselves
+local CONVERTED_MOST = 64 << 20 -- octets of a message that is converted for a server without 8BITMIME
 local AGAIN_MOST = 1000 -- transactions for one message, for peers that take few recipients at a time
 
 -- ---- a connection --------------------------------------------------------------------------------------------------
@@ -472,15 +473,56 @@ local function unverified(self, mail)
   return rows
 end
 
-local function transact(self, mail)
+-- The octets of a body that is 8-bit, where the server does not take that; nil where it does, or where it is not known or too much.
+local function eight_bit(self, mail)
+  local params, body = mail.params, mail.body
+  if self.capabilities.extensions["8BITMIME"] or type(body) == "table" or params and params.body == "BINARYMIME" then
+    return nil
+  elseif type(body) == "string" then
+    return body:find "[\x80-\xff]" and body or nil
+  elseif not (params and params.body == "8BITMIME") then
+    return nil
+  end
+  local pieces, size = {}, 0
+  for piece in body() do
+    pieces[#pieces + 1], size = piece, size + #piece
+    if size > CONVERTED_MOST then
+      return nil
+    end
+  end
+  return table.concat(pieces)
+end
+
+-- The mail as a server without 8BITMIME takes it (RFC 6152 3): converted; or as it was, which is refused here.
+local function fitting(self, mail)
+  local octets = eight_bit(self, mail)
+  local body = octets and #octets <= CONVERTED_MOST and require("moonpost.mime.seven_bit")((octets:gsub("\r?\n", "\r\n")))
+  if not body then
+    return mail
+  end
+  local copy, params = {}, {}
+  for name, value in pairs(mail) do
+    copy[name] = value
+  end
+  for name, value in pairs(mail.params or {}) do
+    params[name] = value
+  end
+  params.body, params.size = nil, params.size and #body or nil
+  copy.body, copy.params = body, mail.params and params or nil
+  return copy
+end
+
+local function transact(self, given)
   self._fault, self._next = nil, nil
+  local ok, mail = pcall(fitting, self, given)
+  mail = ok and mail or given -- what cannot be read is found out again below, and told
   local params, tls = mail.params, self.tls
   if params and params.requiretls and tls and tls.used and not tls.verified then
     return unverified(self, mail)
   end
   local body = mail.body
   local message = type(body) == "table"
-  local ok, rc, code, enhanced, text, _, again
+  local rc, code, enhanced, text, _, again
   if message then
     ok, rc, code, enhanced, text, _, again = operate(self, "send", "send", mail, body._core, mail.received or false, mail.extra)
   else
