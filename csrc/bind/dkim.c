@@ -1,6 +1,8 @@
 /* bind/dkim.c -- judging and making DKIM signatures: what is asked of the DNS and when is Lua's. */
 #include "bind/dkim.h"
 
+#define TIME_MOST 1e12 /* seconds: no more digits stand in t= and x= */
+
 enum { HEADER_MOST = 32 << 20, VALUE_MOST = 65536, HASHES_MOST = 8 };
 
 /* ---- judging ----------------------------------------------------------------------------------------------------- */
@@ -71,7 +73,9 @@ static int make_verifier(verify_box *box, mp_str block, const mp_dkim_verify_opt
 /* core.dkim_verifier(message or string, now, partial) */
 static int core_dkim_verifier(lua_State *L)
 {
-  mp_dkim_verify_opts opts = { .now = (int64_t)luaL_checknumber(L, 2), .partial = lua_toboolean(L, 3) };
+  lua_Number now = luaL_checknumber(L, 2);
+  luaL_argcheck(L, now >= 0 && now < TIME_MOST, 2, "seconds since 1970 expected");
+  mp_dkim_verify_opts opts = { .now = (int64_t)now, .partial = lua_toboolean(L, 3) };
   verify_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (verify_box){ 0 };
   luaL_setmetatable(L, MPL_DKIM_VERIFY);
@@ -322,7 +326,7 @@ static int64_t time_of(lua_State *L, int index, const char *name)
   lua_getfield(L, index, name);
   lua_Number value = luaL_optnumber(L, -1, -1);
   lua_pop(L, 1);
-  return value >= 0 && value < 1e12 ? (int64_t)value : -1;
+  return value >= 0 && value < TIME_MOST ? (int64_t)value : -1;
 }
 
 typedef struct signing {

@@ -19,7 +19,7 @@ typedef struct mp_dkim_verify_opts {
   bool partial; /* l= may leave octets of the body unsigned; else such a signature is "policy" */
 } mp_dkim_verify_opts;
 
-/* `block` is the header block as it was received; borrowed. 0, MP_E_NOMEM, MP_E_TOOLONG (over 65,535 fields). */
+/* `block` is the header block as it was received; borrowed. 0, MP_E_NOMEM, MP_E_TOOLONG (over 65,535 fields or 32 MB). */
 int mp_dkim_verifier_new(mp_dkim_verifier **verifier, mp_str block, const mp_dkim_verify_opts *opts);
 void mp_dkim_verifier_free(mp_dkim_verifier *verifier);
 

@@ -128,6 +128,11 @@ void mp_dkim_body_free(mp_dkim_body *body)
   mp_mem_free(body);
 }
 
+uint64_t mp_dkim_body_held(const mp_dkim_body *body)
+{
+  return body->cr ? body->crlfs * 2 : 0;
+}
+
 mp_dkim_canon mp_dkim_body_form(const mp_dkim_body *body, uint64_t *limit)
 {
   *limit = body->limit;

@@ -24,6 +24,9 @@ void mp_dkim_body_free(mp_dkim_body *body);
 /* The next octets, cut anywhere. 0 or MP_E_NOMEM. */
 int mp_dkim_body_add(mp_dkim_body *body, mp_str octets);
 
+/* Octets that are held back, and that finishing has to hash: line ends in front of a CR at the very end. */
+uint64_t mp_dkim_body_held(const mp_dkim_body *body);
+
 /* How it was made. */
 mp_dkim_canon mp_dkim_body_form(const mp_dkim_body *body, uint64_t *limit);
 

@@ -8,7 +8,8 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
-enum { FIELDS_MOST = 65535, HEADER_MOST = 64 << 20 };
+/* What is hashed is never longer than the block, the own field once more, and a CRLF each. */
+enum { FIELDS_MOST = 65535, BLOCK_MOST = 32 << 20, HEADER_MOST = 65 << 20 };
 
 typedef struct item {
   mp_str name;
@@ -52,7 +53,7 @@ static size_t count_fields(mp_str block)
 int mp_dkim_fields_new(mp_dkim_fields **out, mp_str block)
 {
   size_t count = count_fields(block), pos = 0;
-  if (count > FIELDS_MOST)
+  if (count > FIELDS_MOST || block.len > BLOCK_MOST)
     return MP_E_TOOLONG;
   mp_dkim_fields *fields = mp_mem_zalloc(sizeof *fields);
   if (!fields)

@@ -46,7 +46,7 @@ void mp_dkim_sig_judge(mp_dkim_sig *sig, mp_dkim_result result, const char *fmt,
 /* The fields of a header, found by name from the bottom up; each is taken once for a signature (RFC 6376 5.4.2). */
 typedef struct mp_dkim_fields mp_dkim_fields;
 
-/* `block` is borrowed. 0, MP_E_NOMEM, MP_E_TOOLONG over 65,535 fields. */
+/* `block` is borrowed. 0, MP_E_NOMEM, MP_E_TOOLONG over 65,535 fields or 32 MB. */
 int mp_dkim_fields_new(mp_dkim_fields **fields, mp_str block);
 void mp_dkim_fields_free(mp_dkim_fields *fields);
 size_t mp_dkim_fields_count(const mp_dkim_fields *fields);

@@ -16,6 +16,8 @@ local M = {}
 
 local SHOWN = 8 -- characters of b= that tell signatures apart (RFC 6008)
 local SIGNATURES_MOST = 8
+local NAME_MOST = 200 -- octets of a field's name: h= is folded between names, and a line has at most 998 (RFC 5322 2.1.1)
+local LIFETIME_MOST = 1e10 -- seconds; x= has at most twelve digits
 
 --- Reads a private key; what it returns can be given as `key`.
 ---@param text string PEM, the seed of an Ed25519 key in base64, or the path of a file with either
@@ -46,8 +48,8 @@ local forms = { "relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/s
 
 local function names(list)
   for _, name in ipairs(list) do
-    if not name:find "^[\x21-\x39\x3c-\x7e]+$" then
-      return ('"%s" is no name of a header field'):format(name:gsub("%c", "?"))
+    if #name > NAME_MOST or not name:find "^[\x21-\x39\x3c-\x7e]+$" then
+      return ('"%s" is no name of a header field'):format(name:sub(1, NAME_MOST):gsub("%c", "?"))
     end
   end
 end
@@ -77,7 +79,10 @@ local schema = {
       return type(value) == "table" and names(value) or nil
     end },
   { name = "canonicalization", type = "choice", values = forms, default = "relaxed/relaxed" },
-  { name = "expires", type = "duration", null = true },
+  { name = "expires", type = "duration", null = true,
+    check = function(seconds)
+      return seconds > LIFETIME_MOST and "it is too long" or nil
+    end },
   { name = "identity", type = "string", null = true },
   { name = "length", type = "integer", null = true },
   { name = "time", type = "integer", null = true },
@@ -134,9 +139,14 @@ end
 
 -- The values of the fields, in the order of the terms.
 local function values_of(self, source)
-  local wanted = {}
+  local wanted, place, hash_of = {}, {}, {}
   for i, terms in ipairs(self._terms) do
-    wanted[2 * i - 1], wanted[2 * i] = terms.body_form, terms.length or false
+    local form = terms.body_form .. (terms.length or "")
+    if not place[form] then -- the body is hashed once for all that want it so
+      wanted[#wanted + 1], wanted[#wanted + 2] = terms.body_form, terms.length or false
+      place[form] = #wanted // 2
+    end
+    hash_of[i] = place[form]
   end
   local hash <close> = core.dkim_hash(table.unpack(wanted))
   local ok, err = body.feed(hash, source, "dkim")()
@@ -147,7 +157,7 @@ local function values_of(self, source)
   for i, terms in ipairs(self._terms) do
     terms.time = terms.made or math.floor(task.worker():time())
     terms.expires = terms.lifetime and math.floor(terms.time + terms.lifetime) or nil
-    local value, why = hash:sign(i, source, terms, terms.key)
+    local value, why = hash:sign(hash_of[i], source, terms, terms.key)
     if not value then
       return nil, Error("message", "dkim: " .. why, { temporary = false })
     end

@@ -101,6 +101,14 @@ describe("moonpost.plugins.dkim", function()
     end
   end)
 
+  it("has no key for a name that could name other files, or none", function()
+    for _, from in ipairs { "ann@a%c.example", "ann@a%1.example", "ann@a.b/c", "ann@" .. ("a23456789."):rep(25) .. "abc" } do
+      local signed, reply = send(folder { missing = "refuse" }, from)
+      assert.equal("", signed)
+      assert.matches("^550 5.7.1 There is no key", reply)
+    end
+  end)
+
   it("refuses options that make no sense, at the policy's line", function()
     local plugin = require "moonpost.plugins.dkim"
     for text, options in pairs {
@@ -111,6 +119,9 @@ describe("moonpost.plugins.dkim", function()
       ["domains: example.org: "] = { domains = { ["example.org"] = { selector = "x", kez = "/nowhere" } } },
       ['"a b" is no domain'] = { fallback = "a b", key = "x", selector = "x" },
       ["missing"] = { missing = "drop", key = "x", selector = "x" },
+      ["canonicalization: one of"] = { canonicalization = "loose", key = "/etc/%{domain}.pem", selector = "x" },
+      ['headers: "a:b" is no name'] = { headers = { "a:b" }, key = "/etc/%{domain}.pem", selector = "x" },
+      ["expires: it is too long"] = { expires = 1e15, key = "/etc/%{domain}.pem", selector = "x" },
     } do
       local _, err = pcall(function()
         local made = plugin(options)

@@ -63,6 +63,43 @@ describe("moonpost.dkim: sign and verify", function()
     assert.same({ "pass", "two", 1024, true }, { list[2].result, list[2].selector, list[2].key_bits, list[2].testing })
   end)
 
+  it("hash the body once for signatures that want it alike", function()
+    local asked
+    local hash = core.dkim_hash
+    finally(function()
+      core.dkim_hash = hash
+    end)
+    core.dkim_hash = function(...)
+      asked = { ... }
+      return hash(...)
+    end
+    local octets = assert(dkim.sign(message_of(), {
+      plain, with { canonicalization = "simple/simple" }, with { canonicalization = "simple/relaxed" }, with { length = 5 },
+    }))
+    assert.same({ "relaxed", false, "simple", false, "relaxed", 5 }, asked)
+    local forms = {}
+    for i, one in ipairs(verify(octets, nil, { partial = true })) do
+      forms[i] = ("%s %s %s"):format(one.result, one.canonicalization, one.length)
+    end
+    assert.same({ "pass relaxed/relaxed nil", "pass simple/simple nil", "pass simple/relaxed nil", "pass relaxed/relaxed 5" }, forms)
+  end)
+
+  it("have a ceiling for the header", function()
+    local octets = "From: a@example.com\r\nX: " .. ("x"):rep(33 << 20) .. "\r\n\r\n"
+    for _, name in ipairs { "verify", "sign" } do
+      local ok, err = dkim[name](octets, name == "sign" and plain or nil)
+      assert.is_nil(ok)
+      assert.matches("the message's header is too long", tostring(err))
+    end
+  end)
+
+  it("keep keys of records that are as long as keys are, and no others", function()
+    local public = require("moonpost.dkim.keys").public
+    assert.equal(public(pair.record), public(pair.record))
+    local long = pair.record .. "; n=" .. ("x"):rep(2048)
+    assert.not_equal(public(long), public(long))
+  end)
+
   it("find nothing where nobody signed, and ask nobody", function()
     local source = dns.zone {}
     source._ask_all = function()
@@ -190,6 +227,8 @@ describe("moonpost.dkim.sign", function()
       ["oversign: \"a b\" is no name"] = { oversign = { "a b" } },
       ["canonicalization: one of"] = { canonicalization = "loose" },
       ["expires: a duration"] = { expires = "soon" },
+      ["expires: it is too long"] = { expires = 1e15 },
+      ["xxx\" is no name"] = { headers = { "From", ("x"):rep(201) } },
     } do
       local ok, err = pcall(dkim.sign, message_of(), with(more))
       assert.is_false(ok)

@@ -6,6 +6,7 @@ local M = {}
 
 local KEYS_MOST = 512 -- parsed keys of others that are kept
 local RECORDS_MOST = 8 -- of one name that are tried
+local KEPT_MOST = 2048 -- octets of a record that is kept: a key of 8192 bits has 1400, and what stands beside it may be as long as its owner likes
 
 -- By their record. When the young are many the old ones go.
 local young, old, count = {}, {}, 0
@@ -18,8 +19,8 @@ function M.public(record)
   if not key then
     key, why = core.dkim_record(record)
   end
-  if not key then
-    return nil, why
+  if not key or #record > KEPT_MOST then
+    return key, why
   end
   if count >= KEYS_MOST then
     young, old, count = {}, young, 0

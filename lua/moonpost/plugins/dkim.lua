@@ -91,7 +91,15 @@ local function exists(path)
   if file then
     file:close()
   end
-  return file ~= nil or code ~= 2 -- ENOENT
+  return file ~= nil or code ~= 2 and code ~= 36 -- ENOENT; ENAMETOOLONG: the name of a domain may be longer than that of a file
+end
+
+-- A mistake in what is for all signatures is the policy's, and not that of the first message.
+local function trial(options)
+  local terms = terms_of(options, "example.org", nil)
+  terms.selector, terms.key = terms.selector or "x", core.dkim_make_key "ed25519"
+  local ok, why = pcall(dkim.signer, terms)
+  return not ok and why:gsub("^.-dkim%.signer: ", "") or nil
 end
 
 local Keys = {}
@@ -105,7 +113,8 @@ function Keys:of(domain)
   end
   local signer, err = false
   local pattern = self.options.key
-  if pattern and pattern:find("%{domain}", 1, true) and exists((pattern:gsub("%%{domain}", domain))) then
+  -- Names in mail hold what they like; none with a slash in it may name a file.
+  if pattern and domain:find "^[%w._-]+$" and pattern:find("%{domain}", 1, true) and exists((pattern:gsub("%%{domain}", domain))) then
     signer, err = signer_of(self.options, domain, true)
     if not signer then
       return nil, err
@@ -147,6 +156,9 @@ return function(given)
     why = "selector: missing"
   elseif signers and not options.key and not next(signers) then
     why = "key or domains are needed"
+  end
+  if options and not why then
+    why = trial(options)
   end
   if why then
     error("dkim: " .. why, 2)
