@@ -202,7 +202,7 @@ describe("moonpost.send, by MX", function()
   end)
 
   it("refuses here what the peer cannot carry", function()
-    local message = "Subject: x\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n"
+    local message = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n--b\r\n\r\nsigned\r\n--b--\r\n"
     for enhanced, case in pairs {
       ["5.6.3"] = { { "PIPELINING" }, message }, ["5.3.4"] = { { "SIZE 10" }, "Subject: more than ten\r\n\r\nx\r\n" },
       ["5.6.7"] = { { "8BITMIME" }, "Subject: Gr\xc3\xbc\xc3\x9fe\r\n\r\nx\r\n" },
@@ -215,6 +215,40 @@ describe("moonpost.send, by MX", function()
       assert.equal(enhanced, err.recipients[1].reply.enhanced)
       assert.equal("refused", err.kind)
       assert.equal(0, #one.messages)
+    end
+  end)
+end)
+
+describe("a message with 8-bit parts, for a server without 8BITMIME", function()
+  local mime = require "moonpost.mime"
+
+  it("is converted, from a string, pieces and a queue", function()
+    local octets = "Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n"
+    local function pieces()
+      local given
+      return function()
+        local piece = not given and octets or nil
+        given = true
+        return piece
+      end
+    end
+    local one = test.server { extensions = { "PIPELINING", "SIZE 1000000" } }
+    test.run(function()
+      local mail = { from = "me@example.org", to = "you@example.net", params = { body = "8BITMIME" } }
+      for _, message in ipairs { octets, pieces } do
+        mail.message = message
+        assert(moonpost.send(mail))
+      end
+      local queue = moonpost.queue { spool = "/spool", hostname = "mx.example.org" }
+      mail.message = octets
+      assert(queue:send(mail))
+      moonpost.sleep(5)
+    end, world { ["one.example.net"] = one })
+    assert.equal(3, #one.messages)
+    for _, message in ipairs(one.messages) do
+      assert.is_nil(message.octets:find "[\x80-\xff]")
+      assert.equal("Gr\u{fc}\u{df}e\r\n", assert(mime.parse(message.octets)).root:text())
+      assert.equal("x", assert(mime.parse(message.octets)).root.headers:get "Subject")
     end
   end)
 end)

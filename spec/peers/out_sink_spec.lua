@@ -94,9 +94,16 @@ describe("moonpost.send to smtp-sink", function()
     end
   end)
 
-  it("refuses itself 8 bits to a server without 8BITMIME", function()
+  it("converts 8 bits for a server without 8BITMIME", function()
     local sink <close> = smtp_sink { "-8" }
-    local result, err = send(sink, { message = "Subject: 8\r\n\r\n\xc3\xa9\r\n" })
+    assert(send(sink, { message = "Subject: 8\r\n\r\n\xc3\xa9\r\n" }))
+    assert.equal("Subject: 8\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n"
+      .. "Content-Transfer-Encoding: base64\r\n\r\nw6kNCg==\r\n", sink:take().octets)
+  end)
+
+  it("refuses itself 8 bits that cannot be converted to a server without 8BITMIME", function()
+    local sink <close> = smtp_sink { "-8" }
+    local result, err = send(sink, { message = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\xc3\xa9\r\n--b--\r\n" })
     assert.is_nil(result)
     assert.same({ "refused", "5.6.3", true }, {
       err.recipients[1].state, err.recipients[1].reply.enhanced, err.recipients[1].own,

@@ -1,5 +1,5 @@
---- A message for a server that does not announce 8BITMIME (RFC 6152 3): what is 8-bit in it becomes quoted-printable or base64, everything else stays octet
---- for octet. Signatures over the body do not survive that; refusing the message would not save them either.
+--- A message for a server that does not announce 8BITMIME (RFC 6152 3): what is 8-bit in it becomes quoted-printable or base64, everything else
+--- stays octet for octet. Signatures over the body do not survive that; refusing the message would not save them either.
 local core = require "moonpost.mime_core"
 local fields = require "moonpost.mime.fields"
 local mime = require "moonpost.mime"
