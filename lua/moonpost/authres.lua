@@ -171,6 +171,8 @@ function M.format(given)
     error("authres.format: id: the name of this host expected", 2)
   elseif type(given.results) ~= "table" then
     error("authres.format: results: a list expected", 2)
+  elseif given.results.method then
+    error("authres.format: results: this is one result; a list of results expected", 2)
   end
   local lines = {}
   local function put(words, first)
