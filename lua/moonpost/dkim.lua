@@ -187,6 +187,9 @@ local function values_of(self, source)
 end
 
 local function sign(self, message, source)
+  if type(message) == "string" and message:find "^[^\r\n]*\n" then -- what is read as its header and body would be something else
+    return nil, Error("message", "dkim: lines have to end with CRLF, and the first ends with LF", { temporary = false })
+  end
   local values, err = values_of(self, source)
   if not values then
     return nil, err
