@@ -365,6 +365,9 @@ end
 function M.seal(message, options)
   local source = body.source(message, "arc.seal")
   local values = sealing_options(options)
+  if type(message) == "string" and message:find "^[^\r\n]*\n" then -- its header would have no end
+    return nil, Error("message", "arc: lines have to end with CRLF, and the first ends with LF", { temporary = false })
+  end
   local key, err = keys.private(values.key)
   if not key then
     return nil, err

@@ -26,7 +26,10 @@ local LATE = "no answer in time"
 local INNER, OUTER = 0.8, 0.9
 
 M._schema = {
-  { name = "id", type = "string", null = true, doc = "our name in Authentication-Results" },
+  { name = "id", type = "string", null = true, doc = "our name in Authentication-Results",
+    check = function(name)
+      return name == "" and "the name of this host expected" or nil
+    end },
   { name = "own", type = "strings", default = {}, doc = "further names of ours, which nobody outside may speak in" },
   { name = "timeout", type = "duration", default = 20, doc = "for everything together" },
   { name = "dns", type = "any", null = true,

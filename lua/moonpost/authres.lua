@@ -6,6 +6,7 @@
 ---       results = { { method = "spf", result = "pass", properties = { { "smtp.mailfrom", "example.net" } } } },
 ---     })
 local core = require "moonpost.core"
+local suggest = require "moonpost.suggest"
 
 local M = {}
 
@@ -114,11 +115,18 @@ local function comment_of(text)
   return ("(%s)"):format(clean(text):gsub("[\\()]", "\\%0"))
 end
 
+local result_names = { method = true, version = true, result = true, reason = true, comment = true, properties = true }
+
 local function check_result(one, i)
   if type(one) ~= "table" or type(one.method) ~= "string" or not one.method:find("^%a[%w-]*$") then
     return ("results[%d]: a table with a method expected"):format(i)
   elseif type(one.result) ~= "string" or not one.result:find("^%a%w*$") then
     return ("results[%d].result: a word expected"):format(i)
+  end
+  for name in pairs(one) do
+    if not result_names[name] then
+      return ('results[%d]: unknown name "%s"%s'):format(i, tostring(name):gsub("%c", "?"), suggest.hint(name, result_names))
+    end
   end
   for _, name in ipairs { "reason", "comment" } do
     if one[name] ~= nil and type(one[name]) ~= "string" then
@@ -171,6 +179,8 @@ function M.format(given)
     error("authres.format: id: the name of this host expected", 2)
   elseif type(given.results) ~= "table" then
     error("authres.format: results: a list expected", 2)
+  elseif given.results.method then
+    error("authres.format: results: this is one result; a list of results expected", 2)
   end
   local lines = {}
   local function put(words, first)

@@ -232,6 +232,14 @@ local function addresses(out, name, value)
   end
 end
 
+--- What is wrong with addresses that no header shows, if anything is.
+---@param name string for the sentence
+---@param value any as `to` is given
+---@return string? why
+function M.mistake_in(name, value)
+  return value ~= nil and addresses({}, name, value) or nil
+end
+
 --- Fields as lines: what a script adds of its own. `has` gets their names.
 ---@param out string[]
 ---@param headers table

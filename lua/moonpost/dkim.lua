@@ -88,6 +88,16 @@ local schema = {
   { name = "time", type = "integer", null = true },
 }
 
+-- Without From no signature holds. What is left out is as it should be.
+local function has_from(list)
+  for _, name in ipairs(type(list) == "table" and list or {}) do
+    if name:lower() == "from" then
+      return true
+    end
+  end
+  return list == nil
+end
+
 -- What C wants to know of one signature.
 local function terms_of(given, place)
   local values, why = options_of.resolve(schema, given, place)
@@ -95,6 +105,16 @@ local function terms_of(given, place)
     if values and values[name] == nil then
       values, why = nil, name .. ": missing"
     end
+  end
+  local of = values and values.identity and values.identity:match "@([^@]*)$"
+  if values and values.identity then
+    local name, owner = of and core.dns_name(of), core.dns_name(values.domain)
+    if not name or name ~= owner and name:sub(-#owner - 1) ~= "." .. owner then -- RFC 6376 3.5
+      values, why = nil, ("identity: \"user@%s\" or \"@%s\" expected, or a name below that domain"):format(owner, owner)
+    end
+  end
+  if values and not has_from(values.headers) and not has_from(values.oversign) then
+    values, why = nil, "headers: From has to be among them (RFC 6376 5.4)"
   end
   if not values then
     return nil, why
@@ -167,6 +187,9 @@ local function values_of(self, source)
 end
 
 local function sign(self, message, source)
+  if type(message) == "string" and message:find "^[^\r\n]*\n" then -- what is read as its header and body would be something else
+    return nil, Error("message", "dkim: lines have to end with CRLF, and the first ends with LF", { temporary = false })
+  end
   local values, err = values_of(self, source)
   if not values then
     return nil, err

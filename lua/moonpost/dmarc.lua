@@ -26,6 +26,7 @@ M.aggregate = aggregate.reports
 M.mail = aggregate.mail
 
 local known = { from_domain = true, spf = true, dkim = true, dns = true, psl = true, method = true, random = true }
+local known_of_destinations = { kind = true, dns = true, psl = true }
 local IDENTIFIERS_MOST = 10 -- domains that are not the one in From, whose organization is looked for
 
 local weaker = { reject = "quarantine", quarantine = "none", none = "none" }
@@ -49,7 +50,7 @@ local function mistake(given)
     return ("from_domain: a name expected, got a %s"):format(type(given.from_domain))
   elseif given.spf ~= nil and not is_result(given.spf) then
     return "spf: a table with result and domain expected"
-  elseif given.dkim ~= nil and type(given.dkim) ~= "table" then
+  elseif given.dkim ~= nil and (type(given.dkim) ~= "table" or given.dkim.result) then
     return "dkim: a list of tables with result and domain expected"
   elseif given.dns ~= nil and not lookups.is_source(given.dns) then
     return "dns: what dns.resolver or dns.zone returned is expected"
@@ -293,11 +294,26 @@ end
 ---@return moonpost.dmarc.Refusal[] others those that did not, or could not be asked
 function M.destinations(of, given)
   given = given or {}
+  if type(given) ~= "table" then
+    error(("dmarc.destinations: a table of options expected, got a %s"):format(type(given)), 2)
+  end
+  for name in pairs(given) do
+    if not known_of_destinations[name] then
+      local hint = suggest.hint(name, known_of_destinations)
+      error(('dmarc.destinations: unknown option "%s"%s'):format(tostring(name):gsub("%c", "?"), hint), 2)
+    end
+  end
   local kind = given.kind or "rua"
   if kind ~= "rua" and kind ~= "ruf" then
     error('dmarc.destinations: kind: "rua" or "ruf" expected', 2)
   elseif type(of) ~= "table" then
     error(("dmarc.destinations: a verdict, a row or a report expected, got a %s"):format(type(of)), 2)
+  elseif of[1] then
+    error("dmarc.destinations: a verdict, a row or a report expected, one at a time", 2)
+  elseif given.dns ~= nil and not lookups.is_source(given.dns) then
+    error("dmarc.destinations: dns: what dns.resolver or dns.zone returned is expected", 2)
+  elseif given.psl ~= nil and not psl.is_list(given.psl) then
+    error("dmarc.destinations: psl: what psl.load returned is expected", 2)
   end
   local addresses = {}
   for _, one in ipairs(of[kind] or of.record and of.record[kind] or {}) do

@@ -48,30 +48,31 @@ local schema = {
   end },
 }
 
-local function read_zone(given, at)
-  local values, why = options_of.resolve(zone_schema, type(given) == "table" and given or { zone = given }, at, "zones")
+local function read_zone(given, at, name)
+  local values, why = options_of.resolve(zone_schema, type(given) == "table" and given or { zone = given }, at, name .. ".")
   if not values then
     return nil, why
   end
   local ascii = type(values.zone) == "string" and core.dns_name(values.zone)
   if not ascii then
-    return nil, ("zones: a domain name expected, got %s"):format(tostring(values.zone))
+    return nil, ("%s: a domain name expected, got %s"):format(name, values.zone == nil and "none" or ("%q"):format(values.zone))
   end
   values.zone = ascii
   return values
 end
 
-local function read_zones(given, at)
+local function read_zones(given, at, name)
   local list = {}
   for i, one in ipairs(type(given) == "table" and given or { given }) do
-    local zone, why = read_zone(one, at)
+    local zone, why = read_zone(one, at, name)
     if not zone then
       return nil, why
     end
     list[i] = zone
   end
   if not list[1] then
-    return nil, "zones: a list of zones expected"
+    local one = type(given) == "table" and given.zone and "; one table of zone, codes and reason stands in a list too" or ""
+    return nil, ("%s: a list of zones expected%s"):format(name, one)
   end
   return list
 end
@@ -81,8 +82,9 @@ local Dnsbl_mt = { __index = Dnsbl, __name = "moonpost.Dnsbl" }
 
 --- Describes lists. Options that make no sense raise at the caller's line.
 ---@param given moonpost.DnsblOptions|string[]|string
+---@param name? string how the caller's mistakes call the zones: "zones"
 ---@return moonpost.Dnsbl
-function M.new(given)
+function M.new(given, name)
   if type(given) ~= "table" or given[1] then
     given = { zones = given }
   end
@@ -90,7 +92,7 @@ function M.new(given)
   local options, why = options_of.resolve(schema, given, at)
   local zones
   if options then
-    zones, why = read_zones(options.zones, at)
+    zones, why = read_zones(options.zones, at, name or "zones")
   end
   if not zones then
     error("dnsbl: " .. why, 2)
@@ -251,6 +253,9 @@ end
 ---@return moonpost.DnsblFound found each hit says its `host`, as the link has it
 function Dnsbl:links(of)
   local fronts = {}
+  if type(of) ~= "string" and type(of) ~= "table" then
+    error(("dnsbl:links: a message or a text expected, got a %s"):format(type(of)), 2)
+  end
   for i, one in ipairs(type(of) == "string" and links.find(of) or links.of(of)) do
     fronts[i] = { one.domain or front_of(one.address), one.host }
   end

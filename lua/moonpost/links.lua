@@ -132,6 +132,9 @@ end
 ---@param message moonpost.Message
 ---@return moonpost.Links list
 function M.of(message)
+  if (type(message) ~= "table" and type(message) ~= "userdata") or not message.text or not message.html then
+    error(("links.of: a message expected, got a %s"):format(type(message)), 2)
+  end
   local text, html = message:text(), message:html()
   return M.find((text or "") .. "\n" .. (html and plain(html) or ""))
 end

@@ -163,6 +163,9 @@ local function take(field, value, path, at, values, rows)
 end
 
 function resolve(schema, given, prefix, at, rows)
+  if type(given) ~= "table" then
+    return nil, ("a table of options expected, got %s"):format(got(given))
+  end
   local fields = by_name(schema)
   for key in pairs(given) do
     if not fields[key] then

@@ -92,6 +92,9 @@ local readers = { dsn.read, arf.read, attached }
 ---@return moonpost.reports.Report? report nil when it is none that is known
 ---@return moonpost.Error? err of kind "report", or "limit"
 function M.read(from)
+  if type(from) ~= "string" and not (type(from) == "table" and from.chunks) then
+    error(("reports.read: a message or octets expected, got a %s"):format(type(from)), 2)
+  end
   if type(from) == "string" and is_bare(from) then
     local report, why = document(from)
     if report then

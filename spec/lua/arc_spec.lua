@@ -153,5 +153,7 @@ describe("moonpost.arc", function()
     end
     local octets, err = arc.seal(MESSAGE, { domain = "example.org", selector = "s", results = "x", key = "/nowhere/key.pem" })
     assert.same({ nil, "key" }, { octets, err.kind })
+    octets, err = arc.seal((MESSAGE:gsub("\r\n", "\n")), { domain = "example.org", selector = "s", results = "x", key = keys.rsa.private })
+    assert.same({ nil, "message" }, { octets, err.kind })
   end)
 end)

@@ -420,7 +420,7 @@ describe("moonpost.plugins.auth", function()
   end)
 
   it("refuses options that make no sense", function()
-    for _, options in ipairs { { enforce = "x" }, { exempt = "x" }, { tag = "a b" }, { quarantine = "x" } } do
+    for _, options in ipairs { { enforce = "x" }, { exempt = "x" }, { tag = "a b" }, { quarantine = "x" }, { id = "" }, "enforce" } do
       assert.error_matches(function() load(options) end, "auth: ")
     end
   end)

@@ -178,6 +178,9 @@ describe("moonpost.authres", function()
     for what, case in pairs {
       ["no id"] = { { results = {} }, "id: the name of this host expected" },
       ["no results"] = { { id = "a" }, "results: a list expected" },
+      ["one result"] = { { id = "a", results = { method = "spf", result = "pass" } }, "results: this is one result; a list" },
+      ["a slip"] = { { id = "a", results = { { method = "spf", result = "pass", propertys = {} } } },
+        'results%[1%]: unknown name "propertys" %(did you mean "prop' },
       ["no method"] = { { id = "a", results = { { result = "pass" } } }, "results%[1%]: a table with a method expected" },
       ["a result of two words"] = { { id = "a", results = { { method = "spf", result = "pass x" } } }, "results%[1%]%.result: a word expected" },
       ["a comment that is no text"] = { { id = "a", results = { { method = "spf", result = "pass", comment = 1 } } }, "comment: a string expected" },

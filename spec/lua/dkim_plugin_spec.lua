@@ -128,6 +128,8 @@ describe("moonpost.plugins.dkim", function()
       ["domains: example.org: "] = { domains = { ["example.org"] = { selector = "x", kez = "/nowhere" } } },
       ['"a b" is no domain'] = { fallback = "a b", key = "x", selector = "x" },
       ["missing"] = { missing = "drop", key = "x", selector = "x" },
+      ["key: without %{domain} in it there have to be domains"] = { key = "/etc/mail/key.pem", selector = "x" },
+      ["headers: From has to be among them"] = { headers = { "To" }, oversign = false, key = "/etc/%{domain}.pem", selector = "x" },
       ["canonicalization: one of"] = { canonicalization = "loose", key = "/etc/%{domain}.pem", selector = "x" },
       ['headers: "a:b" is no name'] = { headers = { "a:b" }, key = "/etc/%{domain}.pem", selector = "x" },
       ["expires: it is too long"] = { expires = 1e15, key = "/etc/%{domain}.pem", selector = "x" },

@@ -83,6 +83,10 @@ describe("moonpost.dmarc: rows", function()
     ["a host for an address"] = { { result = "pass" }, { source_ip = "mx.example" }, "source_ip: an address expected" },
     ["an odd disposition"] = { { result = "pass" }, { source_ip = "::1", disposition = "bounce" }, "disposition: " },
     ["an odd reason"] = { { result = "pass" }, { source_ip = "::1", override = "mood" }, 'override: "mood" is none' },
+    ["a list of facts"] = { { result = "pass" }, "192.0.2.1", "a table with source_ip expected" },
+    ["a slip"] = { { result = "pass" }, { source_ip = "::1", envelop_from = "a@example.com" }, 'unknown option "envelop_from" %(did you mean' },
+    ["no time"] = { { result = "pass" }, { source_ip = "::1", time = "now" }, "time: seconds since 1970" },
+    ["a reason that is nearly one"] = { { result = "pass" }, { source_ip = "::1", override = "mailing-list" }, '.*did you mean "mailing_list"' },
     ["a number for a sender"] = { { result = "pass" }, { source_ip = "::1", envelope_from = 1 }, "envelope_from: a string expected" },
   } do
     it("raise with " .. what, function()
@@ -102,6 +106,31 @@ describe("moonpost.dmarc: reports", function()
     assert.matches("^mx%.example%.org!example%.net!86400!172799!%x+%.xml$", reports[2].name)
     assert.not_equal(reports[1].id, aggregate(rows)[1].id)
     assert.same({}, aggregate {})
+  end)
+
+  it("take what dmarc.row made, and nothing that looks like it", function()
+    local function refused(text, rows, more)
+      local given = { rows = rows, from = 0, to = 1, submitter = "mx.example.org", organization = "Example", email = "a@example.org" }
+      for name, value in pairs(more or {}) do
+        given[name] = value
+      end
+      assert.error_matches(function() dmarc.aggregate(given) end, "^dmarc%.aggregate: " .. text)
+    end
+    refused("rows: this is one row; a list", row())
+    refused("rows: entry 2: what dmarc%.row returned", { row(), {} })
+    refused("rows: entry 1: what dmarc%.row returned", { 7 })
+    refused('unknown option "organisation" %(did you mean "organization"', {}, { organisation = "Example" })
+  end)
+
+  it("go out one at a time, by options that there are", function()
+    local reports = aggregate { row() }
+    local mail = { from = "a@example.org", to = "b@example.net" }
+    assert.error_matches(function() dmarc.mail(reports, mail) end, "^dmarc%.mail: .*one at a time")
+    assert.error_matches(function() dmarc.mail(reports[1], { form = "a@example.org" }) end, '^dmarc%.mail: unknown option "form"')
+    assert.error_matches(function() dmarc.destinations(reports) end, "^dmarc%.destinations: .*one at a time")
+    assert.error_matches(function() dmarc.destinations(reports[1], { dn = 1 }) end, '^dmarc%.destinations: unknown option "dn"')
+    assert.error_matches(function() dmarc.destinations(reports[1], { dns = 1 }) end, "^dmarc%.destinations: dns: what")
+    assert.error_matches(function() dmarc.destinations(reports[1], "ruf") end, "^dmarc%.destinations: a table of options")
   end)
 
   it("take rows one by one", function()

@@ -236,6 +236,7 @@ describe("moonpost.dmarc", function()
       ["no domain"] = { {}, "from_domain: a name expected, got a nil" },
       ["an unknown option"] = { { from_domain = "a", fromdomain = 1 }, 'unknown option "fromdomain".*from_domain' },
       ["SPF as a word"] = { { from_domain = "a", spf = "pass" }, "spf: a table with result and domain expected" },
+      ["one signature"] = { { from_domain = "a", dkim = { result = "pass", domain = "a" } }, "dkim: a list of tables with result" },
       ["DKIM as a result"] = { { from_domain = "a", dkim = { { domain = "a" } } }, "dkim%[1%]: a table with result and domain expected" },
       ["another method"] = { { from_domain = "a", method = "guess" }, 'method: "psl" or "walk" expected' },
       ["another list"] = { { from_domain = "a", psl = {} }, "psl: what psl%.load returned is expected" },

@@ -168,9 +168,13 @@ describe("moonpost.dnsbl", function()
 
   it("refuses options that make no sense, at the caller's line", function()
     for text, given in pairs {
-      ["dnsbl: zones: a domain name expected, got a b"] = "a b",
+      ['dnsbl: zones: a domain name expected, got "a b"'] = "a b",
+      ["zones: a domain name expected, got none"] = { zones = { { codes = "127.0.0.2" } } },
+      ["zones: a list of zones expected; one table of"] = { zones = { zone = "bl.example", codes = "127.0.0.2" } },
+      ['unknown option "zones.code" (did you mean'] = { zones = { { zone = "bl.example", code = "127.0.0.2" } } },
+      ["zones.reason: true or false"] = { zones = { { zone = "bl.example", reason = "yes" } } },
       ["dnsbl: zones: a list of zones expected"] = { zones = {} },
-      ['codes: "127" is no IPv4 address'] = { zones = { { zone = "bl.example", codes = "127" } } },
+      ['zones.codes: "127" is no IPv4 address'] = { zones = { { zone = "bl.example", codes = "127" } } },
       ['unknown option "zone" (did you mean "zones"?)'] = { zone = "bl.example" },
       ["fail: one of"] = { zones = "bl.example", fail = "shut" },
     } do
@@ -231,6 +235,11 @@ describe("moonpost.plugins.dnsbl", function()
     assert.matches("^Nobody takes this message", send('<a href="http://good.example/">here</a>\r\n').text) -- none of ours
   end)
 
+  it("asks whom it is told to", function()
+    local policy = load { zones = "own.example", dns = moonpost.dns.zone { ["9.113.0.203.own.example"] = { A = "127.0.0.2" } } }
+    assert.equal("Client host 203.0.113.9 is listed by own.example", answer(policy).text)
+  end)
+
   it("lets everybody write to the postmaster, and relays and the exempt to all", function()
     local policy = load({ zones = "all.example", exempt = "198.51.100.0/24" }, { relay = { networks = { "10.0.0.0/8" } } })
     assert.equal(550, answer(policy).code)
@@ -258,6 +267,10 @@ describe("moonpost.plugins.dnsbl", function()
       ["dnsbl: zones, domains or links are needed"] = {},
       ['dnsbl: exempt: "here" is no network'] = { zones = "bl.example", exempt = "here" },
       ["dnsbl: zones: a domain name expected"] = { zones = "a b" },
+      ["dnsbl: domains.zone: a string expected"] = { domains = 7 },
+      ["dnsbl: links: a domain name expected"] = { links = "a b" },
+      ["dnsbl: dns: what dns.resolver"] = { zones = "bl.example", dns = "192.0.2.53" },
+      ["dnsbl: a table of options expected"] = "bl.example",
     } do
       local _, err = pcall(function()
         local made = plugin(options)

@@ -84,5 +84,8 @@ describe("moonpost.links", function()
     assert.has_error(function()
       links.find(nil)
     end, "links.find: a string expected, got a nil")
+    assert.error_matches(function() links.of "http://example.com/" end, "^links%.of: a message expected, got a string")
+    local lists = moonpost.dnsbl { zones = "uri.example", dns = moonpost.dns.zone {} }
+    assert.error_matches(function() lists:links(7) end, "dnsbl:links: a message or a text expected, got a number")
   end)
 end)

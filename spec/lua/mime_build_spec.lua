@@ -181,6 +181,10 @@ describe("moonpost.message", function()
       ["attachments: entry 1: "] = { text = "x", attachments = { { filename = "x" } } },
       ["attachments: a list expected"] = { text = "x", attachments = 7 },
       ["calendar: "] = { calendar = 7 },
+      ['calendar: unknown name "metod" %(did you mean "method"'] = { calendar = { text = "x", metod = "CANCEL" } },
+      ['bcc: "eve" is no address; its domain is missing'] = { bcc = { "eve" } },
+      ["attachments: entry 1: charset: text is UTF%-8"] = { attachments = { { text = "x", charset = "latin1" } } },
+      ["attachments: entry 1: only one of text, content and path"] = { attachments = { { text = "x", path = "x" } } },
       ["headers: "] = { headers = { "X-A: b\r\nX-C: d" } },
       ["[Ss]ubject"] = { subject = "a\r\nBcc: eve@example.net" },
     } do

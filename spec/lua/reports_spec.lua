@@ -171,6 +171,12 @@ From: carol@example.org
     end
   end)
 
+  it("wants a message or octets", function()
+    for _, from in ipairs { 7, {}, true } do
+      assert.error_matches(function() reports.read(from) end, "^reports%.read: a message or octets expected, got a ")
+    end
+  end)
+
   it("takes a time that grows with a report and no faster", function()
     local function pieces(piece, size)
       return piece:rep((size or 900000) // #piece)

@@ -2,6 +2,7 @@
 --- values that can be kept anywhere, and the report that is written from many.
 local compose = require "moonpost.compose"
 local core = require "moonpost.core"
+local suggest = require "moonpost.suggest"
 local xml = require "moonpost.dmarc.xml"
 
 local M = {}
@@ -15,15 +16,39 @@ local overrides = {
   forwarded = true, sampled_out = true, trusted_forwarder = true, mailing_list = true, local_policy = true, policy_test_mode = true, other = true,
 }
 
+local fact_names = { source_ip = true, envelope_from = true, envelope_to = true, disposition = true, override = true, comment = true, time = true }
+
+local function is_second(value)
+  return math.type(value) ~= nil and value >= 0 and value < 1 << 40
+end
+
+-- A name that is misspelt would be a fact that is missing, and nobody would see it.
+local function stranger(given, known)
+  for name in pairs(given) do
+    if not known[name] then
+      return ('unknown option "%s"%s'):format(tostring(name):gsub("%c", "?"), suggest.hint(name, known))
+    end
+  end
+end
+
 local function mistake(verdict, facts)
   if type(verdict) ~= "table" or type(verdict.result) ~= "string" then
     return "what dmarc.check returned is expected"
-  elseif type(facts) ~= "table" or type(facts.source_ip) ~= "string" or not core.dns_reverse(facts.source_ip) then
+  elseif type(facts) ~= "table" then
+    return ("a table with source_ip expected, got a %s"):format(type(facts))
+  end
+  local why = stranger(facts, fact_names)
+  if why then
+    return why
+  elseif type(facts.source_ip) ~= "string" or not core.dns_reverse(facts.source_ip) then
     return "source_ip: an address expected"
   elseif facts.disposition ~= nil and facts.disposition ~= "none" and facts.disposition ~= "quarantine" and facts.disposition ~= "reject" then
     return 'disposition: "none", "quarantine" or "reject" expected'
   elseif facts.override ~= nil and not overrides[facts.override] then
-    return ('override: "%s" is none of the reasons there are'):format(tostring(facts.override):gsub("%c", "?"))
+    local shown = tostring(facts.override):gsub("%c", "?")
+    return ('override: "%s" is none of the reasons there are%s'):format(shown, suggest.hint(facts.override, overrides))
+  elseif facts.time ~= nil and not is_second(facts.time) then
+    return "time: seconds since 1970 expected"
   end
   for _, name in ipairs { "envelope_from", "envelope_to", "comment" } do
     if facts[name] ~= nil and type(facts[name]) ~= "string" then
@@ -130,19 +155,28 @@ local function iterator(rows)
   end
 end
 
-local function is_second(value)
-  return math.type(value) ~= nil and value >= 0 and value < 1 << 40
-end
-
 local function plain(value, name)
   if type(value) ~= "string" or value == "" or value:find("%c") or not utf8.len(value) then
     return ("%s: a line of text expected"):format(name)
   end
 end
 
+local report_names = { rows = true, from = true, to = true, submitter = true, organization = true, email = true, contact = true }
+
+local function is_row(value)
+  return type(value) == "table" and type(value.record_domain) == "string" and type(value.source_ip) == "string"
+    and type(value.time) == "number" and type(value.signatures) == "table" and type(value.published) == "table"
+end
+
 local function report_mistake(given)
   if type(given) ~= "table" then
     return ("a table expected, got a %s"):format(type(given))
+  end
+  local why = stranger(given, report_names)
+  if why then
+    return why
+  elseif type(given.rows) == "table" and given.rows.record_domain then
+    return "rows: this is one row; a list of rows expected"
   elseif type(given.rows) ~= "table" and type(given.rows) ~= "function" then
     return "rows: a list, or a function that returns the next one, expected"
   elseif not is_second(given.from) or not is_second(given.to) or given.to < given.from then
@@ -186,7 +220,12 @@ function M.reports(given)
     error("dmarc.aggregate: " .. why, 2)
   end
   local of, list = {}, {}
+  local count = 0
   for row in iterator(given.rows) do
+    count = count + 1
+    if not is_row(row) then
+      error(("dmarc.aggregate: rows: entry %d: what dmarc.row returned is expected"):format(count), 2)
+    end
     local report = of[row.record_domain]
     if not report then
       report = { record_domain = row.record_domain, known = {}, records = {}, messages = 0, left_out = 0, latest = -1 }
@@ -216,6 +255,8 @@ local function lines(text)
   return (text:gsub(("."):rep(76), "%0\r\n"):gsub("[^\n]$", "%0\r\n"))
 end
 
+local mail_names = { from = true, to = true, now = true }
+
 --- A message that carries a report to one address (RFC 7489 7.2.1.1), for moonpost.send or a queue.
 ---@param report moonpost.dmarc.AggregateReport
 ---@param given { from: string, to: moonpost.dmarc.Address|string, now?: number }
@@ -223,9 +264,14 @@ end
 ---@return string? why the report is larger than its receiver wants it
 function M.mail(report, given)
   if type(report) ~= "table" or type(report.xml) ~= "string" then
-    error("dmarc.mail: a report of dmarc.aggregate expected", 2)
+    local list = type(report) == "table" and report[1]
+    error("dmarc.mail: a report of dmarc.aggregate expected" .. (list and ", one at a time" or ""), 2)
   elseif type(given) ~= "table" then
     error("dmarc.mail: a table with from and to expected", 2)
+  end
+  local why = stranger(given, mail_names)
+  if why then
+    error("dmarc.mail: " .. why, 2)
   end
   local to = type(given.to) == "table" and given.to or { address = given.to }
   local from, shown = compose.mailbox(given.from)

@@ -192,7 +192,7 @@ local function check(spec)
   end
   local given = (spec.text ~= nil and 1 or 0) + (spec.content ~= nil and 1 or 0) + (spec.path ~= nil and 1 or 0)
   if given ~= 1 then
-    return "one of text, content and path is needed"
+    return given == 0 and "one of text, content and path is needed" or "only one of text, content and path can be the part"
   elseif spec.text ~= nil and (type(spec.text) ~= "string" or not utf8.len(spec.text)) then
     return "text: a string of UTF-8 expected"
   elseif spec.content ~= nil and type(spec.content) ~= "string" then
@@ -205,6 +205,10 @@ local function check(spec)
     return "id: printable characters without <, > and spaces expected"
   elseif spec.disposition ~= nil and spec.disposition ~= "attachment" and spec.disposition ~= "inline" then
     return 'disposition: "attachment" or "inline" expected'
+  end
+  local charset = type(spec.charset) == "string" and spec.charset:lower() or "utf-8"
+  if spec.text ~= nil and charset ~= "utf-8" then
+    return "charset: text is UTF-8; what is in another charset is given as content"
   end
   return clean("filename", spec.filename) or clean("description", spec.description) or clean("charset", spec.charset)
 end
@@ -394,9 +398,17 @@ end
 
 -- An invitation (RFC 6047 2.4): its method stands in the type too, as those who show it expect.
 local function calendar_part(calendar)
-  local text = type(calendar) == "table" and calendar.text or calendar
+  local text = calendar
+  if type(calendar) == "table" then
+    for name in pairs(calendar) do
+      if name ~= "text" and name ~= "method" then
+        return nil, ('calendar: unknown name "%s"%s'):format(tostring(name), suggest.hint(name, { text = true, method = true }))
+      end
+    end
+    text = calendar.text
+  end
   if type(text) ~= "string" or not utf8.len(text) then
-    return nil, "calendar: a string of UTF-8 expected"
+    return nil, "calendar: a string of UTF-8 expected, or a table of text and method"
   end
   local method = type(calendar) == "table" and calendar.method or text:match("\nMETHOD:([%w-]+)") or "REQUEST"
   if type(method) ~= "string" or not method:find("^[%w-]+$") then
@@ -494,6 +506,10 @@ function M.build(of)
   local ready, err = body_of(of)
   if not ready then
     return nil, err
+  end
+  local wrong = compose.mistake_in("bcc", of.bcc) -- it stands in no header, where it would be seen
+  if wrong then
+    return nil, wrong
   end
   local head
   head, err = compose.head(of, ready.fields)

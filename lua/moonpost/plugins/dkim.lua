@@ -171,6 +171,9 @@ return function(given)
   elseif signers and not options.key and not next(signers) then
     why = "key or domains are needed"
   end
+  if options and not why and options.key and not options.key:find("%{domain}", 1, true) and not next(options.domains) then
+    why = "key: without %{domain} in it there have to be domains that it is for"
+  end
   if options and not why then
     why = trial(options)
   end

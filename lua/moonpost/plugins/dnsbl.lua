@@ -4,6 +4,7 @@
 local core = require "moonpost.core"
 local dnsbl = require "moonpost.dnsbl"
 local log = require "moonpost.log"
+local lookups = require "moonpost.dns.lookups"
 local options_of = require "moonpost.options"
 local task = require "moonpost.task"
 
@@ -16,6 +17,10 @@ local schema = {
   { name = "keep", type = "duration", default = 900, doc = "how long an answer is kept at most" },
   { name = "entries", type = "integer", default = 100000, doc = "answers that are kept at most" },
   { name = "name", type = "string", default = "dnsbl", doc = "of the table in moonpost.shared" },
+  { name = "dns", type = "any", null = true, doc = "whom to ask in the place of the default resolver",
+    check = function(value)
+      return not lookups.is_source(value) and "what dns.resolver or dns.zone returned is expected" or nil
+    end },
   {
     name = "exempt", type = "strings", default = {}, doc = "networks that are never looked for",
     check = function(list)
@@ -33,12 +38,13 @@ local schema = {
 ---@field links? (string|moonpost.DnsblZone)[]|string lists of domains: those that the message's links lead to are looked for
 ---@field exempt? string[]|string networks that are never looked for
 
-local function lists_of(options, zones)
+local function lists_of(options, name)
+  local zones = options[name]
   if type(zones) == "table" and not next(zones) then
     return nil
   end
-  return dnsbl.new { zones = zones, timeout = options.timeout, fail = options.fail, keep = options.keep, entries = options.entries,
-    name = options.name }
+  return dnsbl.new({ zones = zones, timeout = options.timeout, fail = options.fail, keep = options.keep, entries = options.entries,
+    name = options.name, dns = options.dns }, name)
 end
 
 -- Whoever may send through us is not looked for, and everybody may write to the postmaster (RFC 5321 4.5.1).
@@ -88,12 +94,12 @@ return function(given)
   local options, why = options_of.resolve(schema, given or {}, options_of.place(2))
   local ok, addresses, domains, linked
   if options then
-    ok, addresses = pcall(lists_of, options, options.zones)
+    ok, addresses = pcall(lists_of, options, "zones")
     if ok then
-      ok, domains = pcall(lists_of, options, options.domains)
+      ok, domains = pcall(lists_of, options, "domains")
     end
     if ok then
-      ok, linked = pcall(lists_of, options, options.links)
+      ok, linked = pcall(lists_of, options, "links")
     end
     why = not ok and tostring(linked or domains or addresses):gsub("^.-dnsbl: ", "")
       or not (addresses or domains or linked) and "zones, domains or links are needed"
