@@ -89,6 +89,15 @@ describe("moonpost.plugins.dkim", function()
     assert.matches("^550 5%.7%.1 Cannot be signed: ", tostring(reply))
   end)
 
+  it("signs for the envelope's sender alone, where that is asked for", function()
+    assert.equal("2026/example.org pass", (send(folder { author = "sender" }, "Bounces <Bounces@example.org>")))
+    for _, from in ipairs { "ann@example.org", "bounces@example.org, ann@example.org", "x: bounces@example.org;" } do
+      assert.equal("", (send(folder { author = "sender" }, from)), from)
+    end
+    local _, reply = send(folder { author = "sender", missing = "refuse" }, "ann@example.org")
+    assert.equal("550 5.7.1 Cannot be signed: From is not the sender", tostring(reply))
+  end)
+
   it("sends nothing unsigned when a key cannot be read", function()
     local _, reply, policy = send(folder(), "ann@broken.example")
     assert.equal("451 4.3.0", tostring(reply):sub(1, 9))

@@ -27,6 +27,8 @@ local schema = {
   { name = "fallback", type = "string", null = true, check = is_domain, doc = "who signs for domains that have no key" },
   { name = "missing", type = "choice", values = { "pass", "refuse" }, default = "pass", doc = "what becomes of mail that nobody has a key for" },
   { name = "sessions", type = "choice", values = { "ours", "all" }, default = "ours", doc = "ours: of users and of clients that may relay" },
+  { name = "author", type = "choice", values = { "any", "sender" }, default = "any",
+    doc = "sender: From has to be the envelope's sender, of whom `senders` says who may be it" },
   { name = "headers", type = "any", null = true }, { name = "oversign", type = "any", null = true },
   { name = "canonicalization", type = "any", null = true }, { name = "expires", type = "any", null = true },
 }
@@ -40,6 +42,7 @@ local passed_on = { "headers", "oversign", "canonicalization", "expires" }
 ---@field fallback? string who signs for domains that have no key
 ---@field missing? "pass"|"refuse" what becomes of mail that nobody has a key for: "pass"
 ---@field sessions? "ours"|"all" whose mail is signed: that of users and of clients that may relay
+---@field author? "any"|"sender" "sender": From has to be the envelope's sender, of whom `senders` says who may be it; "any"
 ---@field headers? string[]|string as in moonpost.dkim.SignOptions
 ---@field oversign? boolean|string[]
 ---@field canonicalization? string
@@ -144,6 +147,17 @@ function Keys:find(domain)
   return false
 end
 
+-- Whether all whom From names are the envelope's sender.
+local function is_sender(message)
+  local list = message.headers:addresses "From"
+  for _, one in ipairs(list or {}) do
+    if (one.address or ""):lower() ~= message.sender.address:lower() then
+      return false
+    end
+  end
+  return list ~= nil and list[1] ~= nil and #message.headers:all "From" == 1
+end
+
 ---@param given moonpost.DkimPluginOptions
 ---@return moonpost.Plugin
 return function(given)
@@ -175,6 +189,9 @@ return function(given)
     end
     local domain, problem = dmarc.author(message)
     local signer, err
+    if domain and options.author == "sender" and not is_sender(message) then
+      domain, problem = nil, "From is not the sender"
+    end
     if domain then
       signer, err = keys:find(domain)
     end
