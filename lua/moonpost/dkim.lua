@@ -35,6 +35,9 @@ end
 ---@param bits? integer of an RSA key, 1024 to 8192; 2048
 ---@return { private: string, record: string } pair the key in PEM, and the text of its TXT record
 function M.keygen(kind, bits)
+  if kind ~= nil and kind ~= "ed25519" and kind ~= "rsa" then
+    error(('dkim.keygen: "ed25519" or "rsa" expected, got %s'):format(type(kind) == "string" and ("%q"):format(kind) or "a " .. type(kind)), 2)
+  end
   local ok, key, why = pcall(core.dkim_make_key, kind or "rsa", bits)
   if not ok or not key then
     error("dkim.keygen: " .. tostring(ok and why or key):gsub("^.-:%d+: ", ""), 2)
