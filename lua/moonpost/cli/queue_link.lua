@@ -11,7 +11,7 @@ local PATIENCE = 3 -- seconds for a server that starts, or loads its policy anew
 
 ---@class moonpost.cli.QueueLink
 ---@field running boolean a server has the spool
----@field ask fun(request: table, emit?: fun(row: table)): table?, string?
+---@field ask fun(request: table, emit?: fun(row: table)): table?, string?, boolean? the last: nothing was heard of it, for the server went
 ---@field close fun()
 
 -- To a running server.
@@ -44,14 +44,16 @@ local function by_socket(worker, stream)
     running = true,
     ask = function(request, emit)
       if not lines:say(json.encode(request) .. "\n") then
-        return nil, "the server has gone"
+        return nil, "the server has gone", true
       end
+      local heard = false
       while true do
         local text = next_line()
         local said = text and json.decode(text)
         if type(said) ~= "table" then
-          return nil, text and "the server says what is not understood" or "the server has gone in the middle of its answer"
+          return nil, text and "the server says what is not understood" or "the server has gone in the middle of its answer", not text and not heard
         elseif said.row then
+          heard = true
           emit(said.row)
         else
           return said.ok and (said.answer or {}) or nil, said.error
@@ -100,12 +102,33 @@ local function missing(folder)
   return (errno == ENOENT or errno == ENOTDIR) and folder .. ": there is no spool here" or why
 end
 
---- Speaks to whoever has the spool.
----@async
----@param folder string
----@return moonpost.cli.QueueLink? link
----@return string? why
-function M.open(folder)
+local reads = { list = true, stats = true, octets = true, check = true }
+
+-- A server that loads its policy anew lets go of its socket, and of who has just come: what only looks is asked again.
+local function patient(folder, open, link)
+  local self = { running = link.running }
+  function self.ask(request, emit)
+    local give_up = task.worker():now() + PATIENCE
+    local answer, why, gone = link.ask(request, emit)
+    while gone and reads[request.what] and task.worker():now() < give_up do
+      link.close()
+      task.sleep(0.1)
+      local again = open(folder)
+      if not again then
+        break
+      end
+      link, self.running = again, again.running
+      answer, why, gone = link.ask(request, emit)
+    end
+    return answer, why
+  end
+  function self.close()
+    link.close()
+  end
+  return self
+end
+
+local function open(folder)
   local why = missing(folder)
   if why then
     return nil, why
@@ -127,6 +150,16 @@ function M.open(folder)
     end
     task.sleep(0.1)
   end
+end
+
+--- Speaks to whoever has the spool.
+---@async
+---@param folder string
+---@return moonpost.cli.QueueLink? link
+---@return string? why
+function M.open(folder)
+  local link, why = open(folder)
+  return link and patient(folder, open, link), why
 end
 
 return M
